@@ -1,0 +1,26 @@
+/* ticket: a home's open account of one stanza: how many of its effects are not safe yet. When the
+ * last one is, the cause is acked (delivery.md 5.1).
+ *
+ * A ticket starts with one effect, the handling itself, which ticket_close ends; so a handler opens
+ * effects as it goes and nothing closes too early. */
+#ifndef PEMBERLEY_TICKET_H
+#define PEMBERLEY_TICKET_H
+
+#include "cluster/channel.h"
+
+struct ticket;
+typedef void ticket_done_f(void *ctx, struct ticket *t); /* last call; frees itself afterwards */
+
+/* origin.number 0: nobody to ack (a cause of the home's own). uid: of the stanza being handled.
+ * done may be NULL. */
+struct ticket *ticket_new(struct channels *c, struct origin o, struct uid uid, ticket_done_f *done,
+                          void *ctx);
+void ticket_open(struct ticket *t);  /* one more effect */
+void ticket_close(struct ticket *t); /* one less; the last one acks */
+struct uid ticket_uid(const struct ticket *t);
+/* A hold for channel_send: opens an effect that closes when the frame is acked (or lost). */
+struct hold ticket_hold(struct ticket *t);
+/* The wiring hands settled holds of HOLD_TICKET here. */
+void ticket_settled(struct hold h);
+
+#endif

@@ -1,0 +1,44 @@
+/* edge: the role of a shard that holds connections. TCP and TLS, the XML stream, SASL, and the edge's
+ * half of a session: it numbers what the client sends, makes each stanza once (stanza_edited: from,
+ * to, xml:lang, prefixes), keeps what the home has not acked out of reading's way (window), queues
+ * what the home sends, and speaks XEP-0198. Everything that is decided about an account is decided
+ * by its home.
+ *
+ *   listen.c   accepting, limits per address, PROXY (later)
+ *   conn.c     bytes: transport, carry-over, scanning, output queue and its bound, closing
+ *   stream.c   the XML stream: header, features by stage as a step table, stream errors
+ *   auth.c     SASL exchange: keys from the store, delay and counting of failures
+ *   c2s.c      the session's half: bind, resume, stanzas in, OUTs out, acks
+ *
+ * A stanza's way: transport -> conn_bytes -> xml_scan -> stream_item -> c2s_stanza -> channel_send
+ * (FRAME_IN) … edge_frame (FRAME_OUT) -> c2s_out -> conn_queue -> transport_write. */
+#ifndef PEMBERLEY_EDGE_H
+#define PEMBERLEY_EDGE_H
+
+#include "node/node.h"
+
+struct edge;
+
+enum listener_kind { LISTENER_C2S, LISTENER_C2S_TLS };
+
+struct edge *edge_new(struct node *n);
+/* Takes the listening socket; it is never closed by us. */
+void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd);
+
+/* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */
+void edge_frame(struct edge *e, struct origin from, const struct frame *f);
+/* A FRAME_IN (HOLD_EDGE_IN: a = sid, b = ord) is safe, or its home has died with it. */
+void edge_settled(struct edge *e, struct hold h, bool lost);
+/* A home has died: its sessions' clients are told what is safe (<a/>), what was held for them goes to
+ * the new home as FRAME_ORPHAN, and they are to log in again. */
+void edge_peer_down(struct edge *e, unsigned shard);
+
+void edge_reload(struct edge *e); /* node->conf is the new one */
+/* Ends all streams with system-shutdown; done is called when the last connection is closed. */
+void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx);
+void edge_free(struct edge *e); /* after done */
+
+/* One line per connection for `session show`; JSON objects are the home's work. */
+size_t edge_connections(const struct edge *e);
+
+#endif

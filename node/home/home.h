@@ -1,0 +1,41 @@
+/* home: the role of a shard that owns bare JIDs: accounts, and later rooms and services. The only
+ * place where anything is decided about them, so there are no locks and no races: all that concerns
+ * one bare JID passes here in one order.
+ *
+ *   home.c      frames in and out, look-ups, peers that die
+ *   user.c      one account in memory: loading, parking, leaving
+ *   session.c   a bound full JID: bind, conflict, resume, detach, end, its outbound queue
+ *   from.c      what the sender's home does with a stanza of its client (RFC 6121, the sender's rules)
+ *   route.c     what the addressee's home does: RFC 6121 8 as one function (xmpp.md 3)
+ *   presence.c  presence: initial, later, directed, probes, unavailable
+ *   roster.c    roster get, set, push, versions;  subscription.c: RFC 6121 3 and appendix A
+ *   offline.c   XEP-0160
+ *   iq.c        IQ to the account or the server: look-up of the handler, replies
+ *   admin.c     commands from the CLI that name an account
+ *
+ * A stanza's way: home_frame(FRAME_IN) -> session_in -> from_stanza -> channel_send(FRAME_ROUTE) …
+ * home_frame(FRAME_ROUTE) -> route_stanza -> session_send -> channel_send(FRAME_OUT). */
+#ifndef PEMBERLEY_HOME_H
+#define PEMBERLEY_HOME_H
+
+#include "node/node.h"
+
+struct home;
+struct conf_host;
+
+struct home *home_new(struct node *n);
+/* BIND RESUME ENABLE IN CACK DETACH END ORPHAN ROUTE. channel_done exactly once each, when safe. */
+void home_frame(struct home *h, struct origin from, const struct frame *f);
+/* An edge has died: its sessions are detached, or end where they cannot be resumed. */
+void home_peer_down(struct home *h, unsigned shard);
+void home_reload(struct home *h);
+/* All sessions end; what was not delivered is stored; done when the store has it. */
+void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);
+void home_free(struct home *h);
+
+/* A command of the control socket (argv[0]: user-add, user-passwd, user-remove, user-list, user-show,
+ * user-sessions, user-kick). Answered once: exit code of operator.md 3 and JSON, or a sentence. */
+typedef void home_answer_f(void *ctx, int exit_code, str json_or_sentence);
+void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *answer, void *ctx);
+
+#endif

@@ -1,0 +1,39 @@
+/* node: what a shard gives to its rooms (edge, home): the doors and the things that are one per
+ * shard. The shard owns all of it; rooms borrow. Nothing here is global. */
+#ifndef PEMBERLEY_NODE_H
+#define PEMBERLEY_NODE_H
+
+#include "cluster/channel.h"
+#include "cluster/ring.h"
+#include "pemberley/clock.h"
+#include "pemberley/entropy.h"
+#include "pemberley/hash.h"
+#include "pemberley/log.h"
+#include "pemberley/loop.h"
+#include "pemberley/metric.h"
+#include "pemberley/store.h"
+
+struct conf;
+struct tls;
+struct helper;
+
+struct node {
+    unsigned shard, shards;
+    struct loop *loop;
+    struct clock *clock;
+    struct entropy *entropy;
+    struct log *log;
+    struct metric_page *metrics;
+    struct store *store;
+    struct channels *channels;
+    const struct ring *ring;
+    struct arena *turn;        /* reset at the end of every turn of the loop */
+    struct xml_scan *scan;     /* scratch, for whoever scans within one call */
+    struct hash_key key;       /* of this process, for tables keyed by peers' strings */
+    unsigned char secret[32];  /* the cluster's */
+    const struct conf *conf;   /* replaced between two turns at a reload */
+    struct tls *tls;
+    struct helper *helper;     /* the thread for PBKDF2 */
+};
+
+#endif

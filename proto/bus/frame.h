@@ -1,0 +1,81 @@
+/* frame: what shards say to each other (delivery.md 4). A header in protobuf (bus.proto), then, for
+ * the kinds that carry one, the stanza's block behind it: protobuf-c would copy it. Strings of a
+ * decoded frame are views into the received bytes or the arena. */
+#ifndef PEMBERLEY_FRAME_H
+#define PEMBERLEY_FRAME_H
+
+#include "pemberley/arena.h"
+#include "pemberley/err.h"
+#include "proto/xmpp/stanza.h"
+
+enum frame_kind {
+    FRAME_NONE,
+    FRAME_ACK,     /* the channel's own: cumulative + ranges */
+    /* edge -> home */
+    FRAME_BIND,    /* bare, resource (wish, may be empty), conn, text = peer's address   -> BOUND */
+    FRAME_RESUME,  /* bare, sid, h = the client's (low 32 bits), conn, text = address    -> RESUMED or FAILED */
+    FRAME_ENABLE,  /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished -> ENABLED */
+    FRAME_IN,      /* sid gen ord fp stanza; reject: answer it with this error instead   */
+    FRAME_CACK,    /* sid gen seq: the client has (or, without SM, the socket took) all up to seq */
+    FRAME_DETACH,  /* sid gen reason: the connection is lost, the session may be resumed */
+    FRAME_END,     /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
+    FRAME_ORPHAN,  /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
+                      client; the new home keeps it as at the end of a session */
+    /* home -> home */
+    FRAME_ROUTE,   /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
+    /* home -> edge */
+    FRAME_BOUND,   /* conn, sid gen, text = full JID, or reason = stanza error            */
+    FRAME_RESUMED, /* conn, sid gen, payload = snap; OUTs of the queue follow             */
+    FRAME_FAILED,  /* conn; h if has_h                                                    */
+    FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
+    FRAME_OUT,     /* sid gen seq uid stanza, flags: FRAME_TO_BARE, FRAME_TO_FULL, us = time it came */
+    FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
+    FRAME_KINDS
+};
+
+enum frame_flag {
+    FRAME_TO_BARE = 1 << 0,   /* the stanza has no `to`: splice the session's bare JID in */
+    FRAME_TO_FULL = 1 << 1,   /* … its full JID */
+    FRAME_AGAIN = 1 << 2,     /* sent before to somebody who died */
+    FRAME_WANT_RESUME = 1 << 3,
+    FRAME_HAS_H = 1 << 4,
+    FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
+};
+
+/* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none
+ * (stanzas made by a home itself, by lane). */
+struct uid {
+    uint64_t sid, ord;
+    uint32_t lane;
+};
+
+struct frame {
+    enum frame_kind kind;
+    uint32_t flags;
+    uint64_t sid, ord, seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
+    uint32_t gen, lane, fp;
+    uint64_t conn;          /* the edge's own name of a connection, given back as it was */
+    uint64_t h, ms, us;
+    err reason;
+    str bare, resource, text, payload;
+    const str *recipients;  /* ROUTE: prepared JIDs */
+    size_t recipient_count;
+    struct stanza *stanza;  /* borrowed: who keeps it takes a reference */
+    /* ACK */
+    uint64_t ack_upto;      /* everything up to and with this channel number is done */
+    const uint64_t *ack_ranges; /* pairs first, last; beyond ack_upto */
+    size_t ack_range_count;
+};
+
+static inline struct uid frame_uid(const struct frame *f)
+{
+    return (struct uid){f->sid, f->ord, f->lane};
+}
+
+/* number: the channel's, 0 for ACK. Appends to an arena block; *out is valid until its reset. */
+str frame_encode(const struct frame *f, uint64_t number, struct arena *a);
+/* The stanza of a decoded frame has one reference, owned by the caller. ERR_BAD: not a frame. */
+nodiscard err frame_decode(const char *p, size_t n, struct arena *a, struct frame *out,
+                           uint64_t *number);
+
+#endif
