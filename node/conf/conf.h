@@ -14,6 +14,7 @@
 
 #include <sys/socket.h>
 
+#include "pemberley/arena.h"
 #include "pemberley/err.h"
 #include "pemberley/str.h"
 
@@ -108,6 +109,8 @@ void conf_unmap(const struct conf *c);
 str conf_text(const struct conf *c, struct conf_text t);
 str conf_list_at(const struct conf *c, struct conf_list l, uint32_t i); /* i < l.count */
 bool conf_list_has(const struct conf *c, struct conf_list l, str word);
+/* A file's path: as it is when absolute or empty, else under node.data_dir. Followed by a NUL. */
+str conf_path(const struct conf *c, struct conf_text t, struct arena *a);
 /* Is the address (AF_INET, AF_INET6; v4-mapped counts as IPv4) in one of the networks? Anything else
  * (a unix socket's peer) is in none. */
 bool conf_net_contains(const struct conf *c, struct conf_list nets, const struct sockaddr *address);
