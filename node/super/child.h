@@ -34,15 +34,14 @@ struct child_start {
     int bell_fd;    /* our shared page with the sleeping flag and pending masks (node/os/fifo.h) */
 };
 
-/* A process to talk with: a segment of two fifos, fresh for this pair. */
+/* A process to talk with: the arguments of fifo_hub_attach. The segment is fresh for this pair. */
 struct child_peer {
     enum child_kind kind;
     uint32_t index;
     uint64_t incarnation;
-    unsigned end;   /* which end of the segment is ours: 0 or 1 */
     int segment_fd;
-    int wake_fd;    /* the peer's */
-    int bell_fd;    /* the peer's */
+    int wake_fd; /* the peer's */
+    int bell_fd; /* the peer's */
 };
 
 /* Callbacks that a process has no use for are NULL (their descriptors are closed). */
