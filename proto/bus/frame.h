@@ -40,6 +40,7 @@ enum frame_flag {
     FRAME_WANT_RESUME = 1 << 3,
     FRAME_HAS_H = 1 << 4,
     FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
+    FRAME_ANONYMOUS = 1 << 6, /* BIND: SASL ANONYMOUS, there is no account */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none
@@ -71,6 +72,9 @@ static inline struct uid frame_uid(const struct frame *f)
 {
     return (struct uid){f->sid, f->ord, f->lane};
 }
+
+/* Recipients of one ROUTE: who has more sends several. Keeps the header below 64 KiB. */
+enum { FRAME_RECIPIENTS_BYTES = 48 * 1024, FRAME_ACK_RANGES = 2048 };
 
 /* number: the channel's, 0 for ACK. Appends to an arena block; *out is valid until its reset. */
 str frame_encode(const struct frame *f, uint64_t number, struct arena *a);

@@ -46,8 +46,7 @@ enum stanza_flag {
 struct stanza {
     uint32_t refs;
     uint32_t size; /* of the whole block, this header included */
-    uint8_t kind, type;
-    uint16_t lane_hint; /* reserved: 0 */
+    uint8_t kind, type; /* enum stanza_kind, enum stanza_type */
     uint32_t flags;
     uint32_t xml_off, to_off, to_len, from_off, from_len; /* from the start of the block */
     struct xml_index index; /* its last unused rows are not there */

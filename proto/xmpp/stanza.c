@@ -1,0 +1,350 @@
+/* Making stanzas. The block's layout is in stanza.h; one malloc per stanza. */
+#include "proto/xmpp/stanza.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <xxhash.h>
+
+/* What the scanner inherits for XML of our own: the content namespace of the house. */
+static const struct xml_header house_header = {.default_ns = NS_CLIENT};
+static const struct xml_limits house_limits = {
+    .bytes_max = UINT32_MAX, .depth_max = XML_DEPTH_MAX, .attributes_max = XML_ATTRIBUTES_MAX,
+    .namespaces_max = XML_NAMESPACES_MAX, .name_max = UINT16_MAX, .elements_max = UINT32_MAX,
+    .whitespace_max = UINT16_MAX,
+};
+
+void stanza_unref(struct stanza *s)
+{
+    if (s && --s->refs == 0)
+        free(s);
+}
+
+static str span(str xml, struct xml_span s) { return (str){xml.p + s.off, s.off ? s.len : 0}; }
+
+static bool name_is(str xml, uint32_t off, uint32_t len, const char *name)
+{
+    return str_eq((str){xml.p + off, len}, str_of(name));
+}
+
+static enum stanza_type message_type(str type)
+{
+    if (str_is(type, "chat"))
+        return TYPE_CHAT;
+    if (str_is(type, "groupchat"))
+        return TYPE_GROUPCHAT;
+    if (str_is(type, "headline"))
+        return TYPE_HEADLINE;
+    return str_is(type, "error") ? TYPE_ERROR : TYPE_NORMAL;
+}
+
+static enum stanza_type named_type(str type, const char *const *names, enum stanza_type first)
+{
+    for (int i = 0; names[i]; i++)
+        if (str_eq(type, str_of(names[i])))
+            return first + i;
+    return str_is(type, "error") ? TYPE_ERROR : TYPE_INVALID;
+}
+
+err stanza_classify(str xml, const struct xml_index *x, enum stanza_kind *kind,
+                    enum stanza_type *type)
+{
+    static const char *const presences[] = {"unavailable", "subscribe", "subscribed",
+                                            "unsubscribe", "unsubscribed", "probe", NULL};
+    static const char *const iqs[] = {"get", "set", "result", NULL};
+    str t = span(xml, x->type);
+    if (name_is(xml, x->name_off, x->name_len, "message")) {
+        *kind = STANZA_MESSAGE, *type = message_type(t);
+    } else if (name_is(xml, x->name_off, x->name_len, "presence")) {
+        *kind = STANZA_PRESENCE;
+        *type = x->type.off ? named_type(t, presences, TYPE_UNAVAILABLE) : TYPE_AVAILABLE;
+    } else if (name_is(xml, x->name_off, x->name_len, "iq")) {
+        *kind = STANZA_IQ, *type = named_type(t, iqs, TYPE_GET);
+    } else {
+        return ERR_NOT_FOUND;
+    }
+    return ERR_OK;
+}
+
+/* ---- flags: what the children say ---- */
+
+static uint32_t hint_flag(str xml, const struct xml_child *c)
+{
+    if (name_is(xml, c->name_off, c->name_len, "store"))
+        return STANZA_HINT_STORE;
+    if (name_is(xml, c->name_off, c->name_len, "no-store"))
+        return STANZA_HINT_NO_STORE;
+    if (name_is(xml, c->name_off, c->name_len, "no-permanent-store"))
+        return STANZA_HINT_NO_PERMANENT_STORE;
+    return name_is(xml, c->name_off, c->name_len, "no-copy") ? STANZA_HINT_NO_COPY : 0;
+}
+
+/* Sets *transient to false when the child is more than a state, a thread, a hint or an id. */
+static uint32_t child_flags(str xml, const struct xml_child *c, bool *transient)
+{
+    switch ((enum xml_ns)c->ns) {
+    case NS_CLIENT:
+        if (name_is(xml, c->name_off, c->name_len, "thread"))
+            return 0;
+        *transient = false;
+        return name_is(xml, c->name_off, c->name_len, "body") ? STANZA_BODY | STANZA_CONTENT : 0;
+    case NS_CHATSTATES:
+        return STANZA_CHATSTATE;
+    case NS_HINTS:
+        return hint_flag(xml, c);
+    case NS_SID:
+        return 0;
+    case NS_EME: case NS_OMEMO: case NS_OMEMO2: case NS_X_CONFERENCE: case NS_RECEIPTS:
+    case NS_MARKERS: case NS_RETRACT: case NS_REACTIONS: case NS_CORRECT: case NS_JINGLE_MESSAGE:
+        *transient = false;
+        return STANZA_CONTENT;
+    case NS_MUC_USER:
+        *transient = false;
+        return STANZA_MUC_USER | STANZA_CONTENT;
+    case NS_DELAY:
+        *transient = false;
+        return STANZA_DELAY;
+    case NS_CAPS:
+        *transient = false;
+        return STANZA_CAPS;
+    default:
+        *transient = false;
+        return 0;
+    }
+}
+
+static uint32_t flags_of(str xml, const struct xml_index *x)
+{
+    bool transient = x->children == x->nchild; /* what the index does not list may be anything */
+    uint32_t flags = x->children == x->nchild ? 0 : STANZA_CONTENT;
+    for (unsigned i = 0; i < x->nchild; i++)
+        flags |= child_flags(xml, &x->child[i], &transient);
+    return transient ? flags | STANZA_ONLY_TRANSIENT : flags;
+}
+
+/* ---- making ---- */
+
+static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str to, str from)
+{
+    size_t head = offsetof(struct stanza, index) + xml_index_size(x);
+    size_t size = head + xml_len + to.n + from.n;
+    must(size <= UINT32_MAX);
+    struct stanza *s = malloc(size);
+    must(s);
+    s->refs = 1, s->size = (uint32_t)size;
+    s->xml_off = (uint32_t)head;
+    s->to_off = (uint32_t)(head + xml_len), s->to_len = (uint32_t)to.n;
+    s->from_off = s->to_off + s->to_len, s->from_len = (uint32_t)from.n;
+    memcpy(&s->index, x, xml_index_size(x));
+    s->index.len = (uint32_t)xml_len;
+    if (to.n)
+        memcpy((char *)s + s->to_off, to.p, to.n);
+    if (from.n)
+        memcpy((char *)s + s->from_off, from.p, from.n);
+    return s;
+}
+
+static void classify_block(struct stanza *s, const struct xml_index *x)
+{
+    enum stanza_kind kind;
+    enum stanza_type type;
+    str xml = stanza_xml(s);
+    err e = stanza_classify(xml, x, &kind, &type);
+    must(!e); /* callers hand in stanzas only */
+    s->kind = kind, s->type = type;
+    s->flags = flags_of(xml, x);
+}
+
+struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
+                             str to, str from)
+{
+    struct xml_index moved = *x;
+    xml_index_splice(&moved, e, n);
+    size_t size = xml_splice_size(x->len, e, n);
+    struct stanza *s = new_block(&moved, size, to, from);
+    xml_splice((str){xml.p, x->len}, e, n, (char *)s + s->xml_off);
+    classify_block(s, &moved);
+    return s;
+}
+
+struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a)
+{
+    enum xml_item what;
+    size_t used;
+    const struct xml_index *x;
+    xml_scan_begin(scan, &house_limits, &house_header);
+    err e = xml_scan(scan, xml, false, &what, &used, &x);
+    must(!e && what == XML_ELEMENT && used == xml.n); /* we wrote it */
+    str to = xml_unescape(span(xml, x->to), true, a), from = xml_unescape(span(xml, x->from), true, a);
+    return stanza_edited(xml, x, NULL, 0, to, from);
+}
+
+/* The part of `xml` behind its last child: the end tag, or what makes <a/> an <a></a>. */
+struct stanza *stanza_with_child(struct xml_scan *scan, const struct stanza *s, str child,
+                                 struct arena *a)
+{
+    str xml = stanza_xml(s);
+    str parts[4];
+    if (s->index.empty) {
+        size_t slash = xml.n - 2;
+        str name = {xml.p + s->index.name_off, s->index.name_len};
+        parts[0] = (str){xml.p, slash}, parts[1] = STR(">");
+        parts[2] = child, parts[3] = arena_concat(a, (str[]){STR("</"), name, STR(">")}, 3);
+    } else {
+        size_t end = xml.n;
+        while (xml.p[--end] != '<')
+            ;
+        parts[0] = (str){xml.p, end}, parts[1] = child;
+        parts[2] = str_skip(xml, end), parts[3] = STR_NONE;
+    }
+    return stanza_make(scan, arena_concat(a, parts, 4), a);
+}
+
+struct xml_el stanza_root(const struct stanza *s, struct arena *a)
+{
+    return xml_root(stanza_xml(s), STR("jabber:client"), a);
+}
+
+/* ---- stamps ---- */
+
+str stanza_stamp(int64_t wall_us, struct arena *a)
+{
+    time_t seconds = wall_us / 1000000;
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    char day[32];
+    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
+    return arena_printf(a, "%s.%03dZ", day, (int)(wall_us / 1000 % 1000));
+}
+
+str stanza_delay(str from, int64_t wall_us, struct arena *a)
+{
+    struct xml_writer w;
+    xml_writer_init(&w, a);
+    xml_open_ns(&w, "delay", "urn:xmpp:delay");
+    xml_put_attr(&w, "from", from);
+    xml_put_attr(&w, "stamp", stanza_stamp(wall_us, a));
+    xml_close(&w, "delay");
+    return xml_written(&w);
+}
+
+/* ---- errors ---- */
+
+enum { ERROR_COPY_MAX = 8 * 1024 };
+
+str stanza_error_element(err e, str by, str extra, struct arena *a)
+{
+    const struct err_row *row = err_row(e);
+    must(row->class == ERR_CLASS_STANZA);
+    struct xml_writer w;
+    xml_writer_init(&w, a);
+    xml_open(&w, "error");
+    xml_put_attr(&w, "type", str_of(row->type));
+    if (by.n)
+        xml_put_attr(&w, "by", by);
+    xml_open_ns(&w, row->condition, "urn:ietf:params:xml:ns:xmpp-stanzas");
+    xml_close(&w, row->condition);
+    if (row->text[0]) {
+        xml_open_ns(&w, "text", "urn:ietf:params:xml:ns:xmpp-stanzas");
+        xml_put_attr(&w, "xml:lang", STR("en"));
+        xml_put_text(&w, str_of(row->text));
+        xml_close(&w, "text");
+    }
+    if (extra.n)
+        xml_put_raw(&w, extra);
+    xml_close(&w, "error");
+    return xml_written(&w);
+}
+
+static bool may_copy_children(const struct stanza *s)
+{
+    if (s->index.len > ERROR_COPY_MAX)
+        return false;
+    for (unsigned i = 0; i < s->index.nchild; i++)
+        if (s->index.child[i].ns == NS_REGISTER) /* passwords (XEP-0077 3.3) */
+            return false;
+    return true;
+}
+
+struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e, str by, str extra,
+                            struct arena *a)
+{
+    static const char *const names[] = {"message", "presence", "iq"};
+    if (s->type == TYPE_ERROR || (s->kind == STANZA_IQ && s->type == TYPE_RESULT))
+        return NULL;
+    struct xml_el root = stanza_root(s, a);
+    struct xml_writer w;
+    xml_writer_init(&w, a);
+    xml_open(&w, names[s->kind]);
+    xml_put_attr(&w, "type", STR("error"));
+    str id = xml_attr(&root, "id", a);
+    if (id.p)
+        xml_put_attr(&w, "id", id);
+    str asked = xml_attr(&root, "to", a);
+    if (asked.p)
+        xml_put_attr(&w, "from", asked);
+    if (s->from_len)
+        xml_put_attr(&w, "to", stanza_from(s));
+    if (may_copy_children(s)) {
+        struct xml_el child;
+        for (bool more = xml_first(&root, &child, a); more; more = xml_next(&root, &child, a))
+            xml_put_raw(&w, xml_standalone(&child, STR("jabber:client"), a));
+    }
+    xml_put_raw(&w, stanza_error_element(e, by, extra, a));
+    xml_close(&w, names[s->kind]);
+    return stanza_make(scan, xml_written(&w), a);
+}
+
+/* ---- blocks ---- */
+
+static bool inside(uint32_t off, uint32_t len, size_t n) { return off <= n && len <= n - off; }
+
+/* The other process is one of ours, but memory damage must not spread: every offset of the header is
+ * looked at; those of the index when they are used, by the same bound (index.len). */
+static bool block_is_sound(const struct stanza *s, size_t n)
+{
+    const struct xml_index *x = &s->index;
+    size_t head = offsetof(struct stanza, index);
+    if (s->size != n || x->nchild > XML_CHILDREN || s->xml_off != head + xml_index_size(x))
+        return false;
+    if (!inside(s->xml_off, x->len, n) || !inside(s->to_off, s->to_len, n) ||
+        !inside(s->from_off, s->from_len, n) || s->kind > STANZA_IQ || s->type > TYPE_INVALID)
+        return false;
+    const struct xml_span spans[] = {{x->name_off, x->name_len}, x->ns_uri, x->to, x->from, x->id,
+                                     x->type, x->lang, x->to_attr, x->from_attr, {x->splice, 0},
+                                     {0, x->open_len}};
+    for (size_t i = 0; i < array_len(spans); i++)
+        if (!inside(spans[i].off, spans[i].len, x->len))
+            return false;
+    for (unsigned i = 0; i < x->nchild; i++) {
+        const struct xml_child *c = &x->child[i];
+        if (!inside(c->off, c->len, x->len) || !inside(c->name_off, c->name_len, x->len) ||
+            !inside(c->ns_uri.off, c->ns_uri.len, x->len))
+            return false;
+    }
+    return true;
+}
+
+err stanza_from_block(const void *p, size_t n, struct stanza **out)
+{
+    size_t head = offsetof(struct stanza, index) + offsetof(struct xml_index, child);
+    if (n < head)
+        return ERR_BAD;
+    struct stanza *s = malloc(n);
+    must(s);
+    memcpy(s, p, n);
+    s->refs = 1;
+    if (s->index.nchild > XML_CHILDREN || n < head + s->index.nchild * sizeof(struct xml_child) ||
+        !block_is_sound(s, n)) {
+        free(s);
+        return ERR_BAD;
+    }
+    *out = s;
+    return ERR_OK;
+}
+
+uint32_t stanza_fp(const struct stanza *s)
+{
+    str to = stanza_to(s), id = stanza_id(s);
+    uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
+    return (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
+}

@@ -1,0 +1,227 @@
+/* Channels between shards on two ends in one process: order, acks out of order, death, replay. */
+#include "cluster/channel.h"
+#include "cluster/ticket.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+enum { LOG_MAX = 4096 };
+
+struct end {
+    struct channels *c;
+    struct end *other;
+    unsigned self;
+    struct arena turn;
+    bool cut; /* bytes to the other end are lost */
+    struct {
+        struct origin from;
+        uint64_t seq;
+        uint32_t flags;
+        enum frame_kind kind;
+    } got[LOG_MAX];
+    size_t got_count;
+    struct {
+        struct hold hold;
+        bool lost;
+    } settled[LOG_MAX];
+    size_t settled_count;
+};
+
+static void on_frame(void *ctx, struct origin from, const struct frame *f)
+{
+    struct end *e = ctx;
+    assert_true(e->got_count < LOG_MAX);
+    e->got[e->got_count].from = from;
+    e->got[e->got_count].seq = f->seq;
+    e->got[e->got_count].flags = f->flags;
+    e->got[e->got_count++].kind = f->kind;
+}
+static void on_settled(void *ctx, struct hold h, bool lost)
+{
+    struct end *e = ctx;
+    e->settled[e->settled_count].hold = h;
+    e->settled[e->settled_count++].lost = lost;
+}
+static void on_send(void *ctx, unsigned peer, str bytes)
+{
+    struct end *e = ctx;
+    if (!e->cut)
+        assert_int_equal(channel_receive(e->other->c, e->self, bytes), ERR_OK);
+}
+static void on_wake(void *ctx) { (void)ctx; }
+
+static void end_open(struct end *e, struct end *other, unsigned self)
+{
+    memset(e, 0, sizeof *e);
+    arena_init(&e->turn);
+    e->self = self, e->other = other;
+    struct channel_sinks sinks = {e, on_frame, on_settled, on_send, on_wake};
+    e->c = channels_new(self, 2, &e->turn, &sinks);
+}
+static void end_close(struct end *e)
+{
+    channels_free(e->c);
+    arena_close(&e->turn);
+}
+static struct end a, b;
+
+static int open_both(void **state)
+{
+    end_open(&a, &b, 0);
+    end_open(&b, &a, 1);
+    channel_peer_up(a.c, 1, 7);
+    channel_peer_up(b.c, 0, 9);
+    return 0;
+}
+static int close_both(void **state)
+{
+    end_close(&a);
+    end_close(&b);
+    return 0;
+}
+static void send_n(struct end *e, unsigned peer, uint64_t n, bool keep)
+{
+    struct frame f = {.kind = FRAME_CACK, .seq = n, .bare = STR("a@x"), .sid = 5};
+    channel_send(e->c, peer, &f, (struct hold){HOLD_TICKET, n, 0}, keep);
+}
+static void flush_both(void)
+{
+    channel_flush(a.c), channel_flush(b.c);
+    channel_run(a.c), channel_run(b.c);
+}
+
+static void frames_arrive_in_order_and_nothing_is_settled_before_it_is_done(void **state)
+{
+    for (uint64_t i = 1; i <= 200; i++)
+        send_n(&a, 1, i, false);
+    assert_int_equal(b.got_count, 200);
+    for (size_t i = 0; i < 200; i++)
+        assert_int_equal(b.got[i].seq, i + 1);
+    flush_both();
+    assert_int_equal(a.settled_count, 0);
+    assert_int_equal(channel_unacked(a.c), 200);
+}
+
+static void acks_out_of_order_settle_exactly_those_frames_once(void **state)
+{
+    for (uint64_t i = 1; i <= 100; i++)
+        send_n(&a, 1, i, false);
+    static const size_t order[] = {50, 51, 99, 0, 1, 2, 98};
+    for (size_t i = 0; i < array_len(order); i++)
+        channel_done(b.c, b.got[order[i]].from);
+    flush_both();
+    flush_both();
+    assert_int_equal(a.settled_count, array_len(order));
+    bool seen[101] = {false};
+    for (size_t i = 0; i < a.settled_count; i++) {
+        assert_false(seen[a.settled[i].hold.a] || a.settled[i].lost);
+        seen[a.settled[i].hold.a] = true;
+    }
+    for (size_t i = 0; i < array_len(order); i++)
+        assert_true(seen[order[i] + 1]);
+    for (size_t i = 0; i < 100; i++)
+        if (i > 2 && i != 50 && i != 51 && i < 98)
+            channel_done(b.c, b.got[i].from);
+    flush_both();
+    assert_int_equal(a.settled_count, 100);
+    assert_int_equal(channel_unacked(a.c), 0);
+}
+
+static void frames_to_the_own_shard_wait_for_run_and_come_after_those_before_them(void **state)
+{
+    send_n(&a, 0, 1, false);
+    send_n(&a, 0, 2, true);
+    assert_int_equal(a.got_count, 0);
+    assert_true(channel_run(a.c));
+    assert_int_equal(a.got_count, 2);
+    assert_int_equal(a.got[1].seq, 2);
+    channel_done(a.c, a.got[1].from);
+    assert_int_equal(a.settled_count, 0); /* never from inside done */
+    channel_run(a.c);
+    assert_int_equal(a.settled_count, 1);
+    assert_int_equal(a.settled[0].hold.a, 2);
+    assert_false(channel_run(a.c));
+}
+
+static void a_death_loses_what_was_not_kept_and_repeats_the_rest_in_order(void **state)
+{
+    for (uint64_t i = 1; i <= 6; i++)
+        send_n(&a, 1, i, i % 2 == 0);
+    channel_done(b.c, b.got[1].from); /* 2 is acked */
+    flush_both();
+    channel_peer_down(a.c, 1);
+    send_n(&a, 1, 8, true);  /* waits */
+    send_n(&a, 1, 9, false); /* lost at once */
+    flush_both();
+    size_t lost = 0;
+    for (size_t i = 0; i < a.settled_count; i++)
+        lost += a.settled[i].lost;
+    assert_int_equal(lost, 4); /* 1 3 5 9 */
+    end_close(&b);
+    end_open(&b, &a, 1);
+    channel_peer_up(b.c, 0, 9);
+    channel_peer_up(a.c, 1, 8);
+    send_n(&a, 1, 10, false);
+    static const uint64_t want[] = {4, 6, 8, 10};
+    assert_int_equal(b.got_count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(b.got[i].seq, want[i]);
+        assert_int_equal(b.got[i].flags & FRAME_AGAIN, i < 3 ? FRAME_AGAIN : 0);
+        channel_done(b.c, b.got[i].from);
+    }
+    flush_both();
+    assert_int_equal(a.settled_count, 1 + 4 + 4);
+    assert_int_equal(channel_unacked(a.c), 0);
+}
+
+static void an_answer_for_a_dead_incarnation_is_ignored(void **state)
+{
+    send_n(&a, 1, 1, false);
+    struct origin old = b.got[0].from;
+    channel_peer_down(b.c, 0);
+    channel_peer_up(b.c, 0, 10);
+    channel_done(b.c, old);
+    flush_both();
+    assert_int_equal(a.settled_count, 0);
+}
+
+static void a_gap_or_garbage_from_a_peer_is_an_error_and_no_crash(void **state)
+{
+    struct frame f = {.kind = FRAME_CACK};
+    assert_int_equal(channel_receive(b.c, 0, frame_encode(&f, 3, &a.turn)), ERR_BAD);
+    assert_int_equal(channel_receive(b.c, 0, STR("\xff\xff garbage")), ERR_BAD);
+    assert_int_equal(channel_receive(b.c, 0, STR("")), ERR_BAD);
+    assert_int_equal(b.got_count, 0);
+}
+
+static void a_ticket_acks_its_cause_when_the_last_effect_is_safe(void **state)
+{
+    send_n(&a, 1, 1, false);
+    struct ticket *t = ticket_new(b.c, b.got[0].from, (struct uid){1, 1, 0}, NULL, NULL);
+    struct hold h = ticket_hold(t);
+    ticket_open(t);
+    ticket_close(t); /* the handling itself */
+    ticket_settled(h);
+    flush_both();
+    assert_int_equal(a.settled_count, 0);
+    ticket_close(t);
+    flush_both();
+    assert_int_equal(a.settled_count, 1);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, open_both, close_both)
+    const struct CMUnitTest tests[] = {
+        T(frames_arrive_in_order_and_nothing_is_settled_before_it_is_done),
+        T(acks_out_of_order_settle_exactly_those_frames_once),
+        T(frames_to_the_own_shard_wait_for_run_and_come_after_those_before_them),
+        T(a_death_loses_what_was_not_kept_and_repeats_the_rest_in_order),
+        T(an_answer_for_a_dead_incarnation_is_ignored),
+        T(a_gap_or_garbage_from_a_peer_is_an_error_and_no_crash),
+        T(a_ticket_acks_its_cause_when_the_last_effect_is_safe),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
