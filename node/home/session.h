@@ -1,0 +1,97 @@
+/* session: a bound full JID (RFC 6120 7). It outlives its connection: detached, it waits for its
+ * client to resume it (XEP-0198 5), and is for everybody else what it was before.
+ *
+ *   bind -> ATTACHED --DETACH, edge died--> DETACHED --RESUME--> ATTACHED (gen + 1)
+ *                 \--END, replaced, kicked, overflow--> ended <--max_ms--/
+ *
+ * Its home numbers what it sends (seq) and keeps it until the client has it (delivery.md I4). What an
+ * ended session still held is given to others, stored, answered or dropped (xmpp.md 6). */
+#ifndef PEMBERLEY_SESSION_H
+#define PEMBERLEY_SESSION_H
+
+#include "node/home/user.h"
+#include "proto/bus/frame.h"
+
+struct ticket;
+
+/* One stanza that the client has not acknowledged. */
+struct outbound {
+    struct outbound *next, *prev;
+    uint64_t seq;
+    struct uid uid;
+    struct stanza *stanza;
+    int64_t us;          /* wall time the home took it */
+    uint64_t offline_id; /* row of the offline store that it is; 0: none */
+    uint32_t flags;      /* FRAME_TO_BARE, FRAME_TO_FULL */
+    bool shared, taken;  /* given to several resources; one of them has it for sure */
+};
+
+struct session {
+    struct hnode node; /* home's sessions, by sid */
+    struct list link;  /* of user->sessions */
+    struct user *user;
+    uint64_t sid, conn;
+    uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
+    struct outbound *first, *last;
+    uint32_t queued, queued_bytes;
+    struct list held;     /* struct held_in.link: stanzas of the client behind one that waits */
+    struct list kept;     /* kept IQs that name this session */
+    struct resume *resume; /* a RESUME that waits for open tickets, or NULL */
+    struct htable *directed; /* JIDs that got directed presence; NULL: none */
+    struct stanza *presence; /* last broadcast available presence; NULL: not available */
+    int64_t presence_us, since_us;
+    struct timer timer;   /* detached: max_ms */
+    struct list doomed;   /* of home->doomed: ends at the end of this turn */
+    uint32_t gen, max_ms, edge; /* edge: shard */
+    uint32_t open_in;     /* tickets of its client's stanzas that are open */
+    uint16_t holds;       /* handlers that its later stanzas wait for */
+    uint16_t resource_len;
+    int8_t priority;
+    bool sm : 1, resumable : 1, detached : 1, ended : 1, closing : 1;
+    bool interested : 1;      /* has asked for the roster (RFC 6121 2.2) */
+    bool had_presence : 1;    /* initial presence was sent once */
+    bool offline_done : 1;    /* was given the offline messages */
+    err doom;
+    char resource[];
+};
+
+static inline str session_resource(const struct session *s)
+{
+    return (str){s->resource, s->resource_len};
+}
+str session_full(const struct session *s, struct arena *a);
+static inline bool session_available(const struct session *s) { return s->presence != NULL; }
+static inline bool session_eligible(const struct session *s) /* xmpp.md 3 */
+{
+    return s->presence && s->priority >= 0;
+}
+struct session *session_find(struct home *h, uint64_t sid);
+struct session *session_named(struct user *u, str resource);
+#define user_each_session(it, user) list_each(it, &(user)->sessions, struct session, link)
+
+/* Gives s a stanza: numbers, queues and sends it. ticket (may be NULL) gets an effect that ends when
+ * primary and secondary hold it. flags: FRAME_TO_*; FRAME_AGAIN: may be in its queue already. Never
+ * ends a session at once: one that is too full ends at the end of the turn. */
+struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
+                              uint32_t flags, int64_t us, struct ticket *ticket);
+/* The same for an answer of our own, lane by purpose. */
+void session_answer(struct session *s, struct stanza *answer, const char *purpose,
+                    struct ticket *ticket);
+
+/* Ends at the end of this turn, its edge is told (CLOSE). */
+void session_doom(struct session *s, err reason);
+
+/* A handler waits: later stanzas of this client wait behind it. release runs them in order; the
+ * session may have ended in between: by sid. */
+void session_hold(struct session *s);
+void session_release(struct home *h, uint64_t sid);
+
+/* From home.c. */
+void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
+void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
+void session_frame(struct session *s, struct origin from, const struct frame *f);
+void session_edge_died(struct session *s);
+/* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
+void session_end(struct session *s, err reason, bool tell);
+
+#endif
