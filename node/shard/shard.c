@@ -1,0 +1,438 @@
+/* The wiring of one shard. Start order: conf, log, loop, metrics, hub, channels, store, tls, home,
+ * edge; stop order: edge (clients are told), home (what is undelivered is stored), then the process
+ * ends and the kernel takes the rest. */
+#include "node/shard/shard.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "cluster/ticket.h"
+#include "node/conf/conf.h"
+#include "node/edge/edge.h"
+#include "node/home/home.h"
+#include "node/os/fifo.h"
+#include "node/os/os.h"
+#include "node/store_client/store_client.h"
+#include "node/super/child.h"
+#include "node/tls/helper.h"
+#include "node/tls/tls.h"
+
+enum {
+    FRAME_MAX = 16 << 20,           /* the largest reply of the store */
+    OUTBOX_MAX = 256 << 20,         /* windows keep it far below; more is a broken peer */
+    SAMPLE_MS = 1000,               /* memory and CPU into the metrics page */
+    LOST_MS = 1000,                 /* the supervisor is gone: flush for so long */
+};
+
+struct shard {
+    struct node node;
+    struct child *child;
+    struct op child_op;
+    short child_waits_for; /* events the op was armed with */
+    uint64_t peer_incarnation[FIFO_PEERS];
+    char node_name[64], process_name[16];
+    struct fifo_hub *hub;
+    struct clock clock;
+    struct entropy_real entropy;
+    struct arena turn;
+    struct store_client *store;
+    struct edge *edge;
+    struct home *home;
+    struct turn_hook channel_hook;
+    struct timer sample, deadline;
+    uint64_t flushed, sessions; /* for the report of a stop */
+    bool started, stopping, ended;
+};
+
+/* ---- frames ---- */
+
+static void on_frame(void *ctx, struct origin from, const struct frame *f)
+{
+    struct shard *s = ctx;
+    switch (f->kind) {
+    case FRAME_BOUND: case FRAME_RESUMED: case FRAME_FAILED: case FRAME_ENABLED: case FRAME_OUT:
+    case FRAME_CLOSE:
+        edge_frame(s->edge, from, f);
+        break;
+    default:
+        home_frame(s->home, from, f);
+    }
+}
+
+static void on_settled(void *ctx, struct hold h, bool lost)
+{
+    struct shard *s = ctx;
+    if (h.owner == HOLD_EDGE_IN)
+        edge_settled(s->edge, h, lost);
+    else
+        ticket_settled(h);
+}
+
+static void send_to_shard(void *ctx, unsigned peer, str bytes)
+{
+    struct shard *s = ctx;
+    struct iovec iov = {(void *)bytes.p, bytes.n};
+    metric_add(s->node.metrics, METRIC_fifo_frames, 1);
+    fifo_hub_send(s->hub, fifo_shard(peer), &iov, 1);
+}
+
+static void send_to_store(void *ctx, const char *p, size_t n)
+{
+    struct shard *s = ctx;
+    struct iovec iov = {(void *)p, n};
+    fifo_hub_send(s->hub, fifo_store(0), &iov, 1);
+}
+
+static void wake_channels(void *ctx)
+{
+    struct shard *s = ctx;
+    loop_at_turn_end(s->node.loop, &s->channel_hook);
+}
+
+static void run_channels(struct turn_hook *h)
+{
+    struct shard *s = container_of(h, struct shard, channel_hook);
+    channel_run(s->node.channels);
+    channel_flush(s->node.channels);
+}
+
+static void poison(struct shard *s, unsigned peer, const char *why);
+
+static void hub_frame(void *ctx, unsigned peer, const char *p, size_t n)
+{
+    struct shard *s = ctx;
+    if (peer == fifo_store(0))
+        store_client_on_frame(s->store, p, n);
+    else if (channel_receive(s->node.channels, peer, (str){p, n}))
+        poison(s, peer, "not a frame");
+}
+
+/* ---- peers ---- */
+
+static void poison(struct shard *s, unsigned peer, const char *why)
+{
+    enum child_kind kind = peer < fifo_store(0) ? CHILD_SHARD : CHILD_STORE;
+    uint32_t index = kind == CHILD_SHARD ? peer : peer - fifo_store(0);
+    char name[32];
+    snprintf(name, sizeof name, "%s %u", kind == CHILD_SHARD ? "shard" : "store", index);
+    LOG(s->node.log, frame_refused, F_STR("peer", str_of(name)), F_STR("reason", str_of(why)));
+    fifo_hub_detach(s->hub, peer);
+    child_poisoned(s->child, kind, index, s->peer_incarnation[peer]);
+}
+
+static void hub_poisoned(void *ctx, unsigned peer, const char *why) { poison(ctx, peer, why); }
+
+static unsigned peer_id(enum child_kind kind, uint32_t index)
+{
+    return kind == CHILD_SHARD ? fifo_shard(index) : fifo_store(index);
+}
+
+static void peer_gone(struct shard *s, enum child_kind kind, uint32_t index)
+{
+    fifo_hub_detach(s->hub, peer_id(kind, index));
+    if (kind == CHILD_STORE) {
+        store_client_worker_down(s->store);
+    } else if (channel_peer_is_up(s->node.channels, index)) {
+        channel_peer_down(s->node.channels, index);
+        edge_peer_down(s->edge, index);
+        home_peer_down(s->home, index);
+    }
+}
+
+static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64_t incarnation)
+{
+    struct shard *s = ctx;
+    if (s->peer_incarnation[peer_id(kind, index)] == incarnation)
+        peer_gone(s, kind, index);
+}
+
+static void on_peer_up(void *ctx, const struct child_peer *p)
+{
+    struct shard *s = ctx;
+    unsigned peer = peer_id(p->kind, p->index);
+    if (fifo_hub_attached(s->hub, peer))
+        peer_gone(s, p->kind, p->index);
+    s->peer_incarnation[peer] = p->incarnation;
+    struct fifo_end end = {peer, p->incarnation};
+    if (fifo_hub_attach(s->hub, end, p->segment_fd, p->bell_fd, p->wake_fd)) {
+        poison(s, peer, "segment cannot be mapped");
+        return;
+    }
+    if (p->kind == CHILD_STORE)
+        store_client_worker_up(s->store);
+    else
+        channel_peer_up(s->node.channels, p->index, (uint32_t)p->incarnation);
+}
+
+/* ---- start ---- */
+
+static struct log_config log_config_of(const struct shard *s)
+{
+    const struct conf *conf = s->node.conf;
+    static const enum log_privacy jids[] = {LOG_FULL, LOG_HASH, LOG_OFF};
+    static const enum log_privacy addresses[] = {LOG_FULL, LOG_PREFIX, LOG_OFF};
+    return (struct log_config){
+        .fd = STDERR_FILENO, .format = (enum log_format)conf->log_format,
+        .level = (enum log_level)conf->log_level, .jids = jids[conf->log_jids],
+        .addresses = addresses[conf->log_addresses],
+        .event_rate = (uint32_t)conf->log_event_rate.count, .node = s->node_name,
+        .process = s->process_name, .clock = s->node.clock, .key = &s->node.key,
+    };
+}
+
+static void start_log(struct shard *s, const struct child_start *start)
+{
+    snprintf(s->node_name, sizeof s->node_name, "%.*s", STR_ARG(start->node));
+    snprintf(s->process_name, sizeof s->process_name, "%u", start->index);
+    struct log_config c = log_config_of(s);
+    s->node.log = log_open(&c);
+}
+
+static void start_loop(struct shard *s, int wake_fd)
+{
+    struct loop_config c = {.choice = (enum loop_choice)s->node.conf->node_loop, .wake_fd = wake_fd};
+    struct loop_fault fault;
+    err e = loop_new(&c, &fault, &s->node.loop);
+    if (fault.feature)
+        LOG(s->node.log, uring_missing, F_STR("feature", str_of(fault.feature)),
+            F_INT("errno", fault.error));
+    if (e) /* node.loop = io_uring where it is forbidden: the event has said why */
+        exit(1);
+}
+
+static struct tls_config tls_config_of(const struct node *n)
+{
+    return (struct tls_config){
+        .version_min = n->conf->tls_version_min == CONF_VERSION_1_3 ? 0x0304 : 0x0303,
+        .ticket_lifetime_s = (uint32_t)(n->conf->tls_ticket_lifetime / 1000),
+        .secret = n->secret, .clock = n->clock,
+    };
+}
+
+static void start_tls(struct shard *s, int certs_fd)
+{
+    struct tls_config c = tls_config_of(&s->node);
+    s->node.tls = tls_new(&c);
+    err e = tls_take_certs(s->node.tls, certs_fd);
+    must(!e); /* the supervisor built it */
+    close(certs_fd);
+    s->node.helper = helper_new(s->node.loop);
+}
+
+static void start_hub(struct shard *s, const struct child_start *start)
+{
+    struct fifo_hub_config c = {
+        .self = {fifo_shard(start->index), start->incarnation}, .bell_fd = start->bell_fd,
+        .loop = s->node.loop, .frame_max = FRAME_MAX, .outbox_max = OUTBOX_MAX,
+        .on_frame = hub_frame, .on_poisoned = hub_poisoned, .ctx = s,
+    };
+    err e = fifo_hub_open(&c, &s->hub);
+    must(!e);
+    struct channel_sinks sinks = {s, on_frame, on_settled, send_to_shard, wake_channels};
+    s->node.channels = channels_new(start->index, start->shards, &s->turn, &sinks);
+    list_init(&s->channel_hook.link);
+    s->channel_hook.fn = run_channels;
+}
+
+static void sample(struct timer *t)
+{
+    struct shard *s = container_of(t, struct shard, sample);
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    metric_set(s->node.metrics, METRIC_process_cpu_us,
+               (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                   (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+    FILE *f = fopen("/proc/self/statm", "re");
+    unsigned long size, resident, shared;
+    if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3)
+        metric_set(s->node.metrics, METRIC_process_memory_bytes,
+                   (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE));
+    if (f)
+        fclose(f);
+    log_flush(s->node.log);
+    loop_timer_set(s->node.loop, t, SAMPLE_MS);
+}
+
+static void on_child(struct op *op, int res)
+{
+    struct shard *s = container_of(op, struct shard, child_op);
+    child_turn(s->child);
+}
+
+/* Keeps the poll armed for what the control socket waits for now. */
+static void poll_child(struct shard *s)
+{
+    short events = child_events(s->child);
+    if (s->child_op.state == OP_IDLE) {
+        s->child_waits_for = events;
+        loop_poll(s->node.loop, &s->child_op, child_fd(s->child), events);
+    } else if (events != s->child_waits_for) {
+        loop_poll_stop(s->node.loop, &s->child_op);
+    }
+}
+
+static void on_start(void *ctx, const struct child_start *start)
+{
+    struct shard *s = ctx;
+    struct node *n = &s->node;
+    arena_init(&s->turn);
+    clock_real_init(&s->clock);
+    entropy_real_init(&s->entropy);
+    *n = (struct node){.shard = start->index, .shards = start->shards, .clock = &s->clock,
+                       .entropy = &s->entropy.entropy, .turn = &s->turn, .scan = xml_scan_new()};
+    entropy_fill(n->entropy, &n->key, sizeof n->key);
+    memcpy(n->secret, start->secret, sizeof n->secret);
+    err e = conf_map(start->conf_fd, &n->conf);
+    must(!e); /* of the same build, by the supervisor */
+    close(start->conf_fd);
+    e = metric_page_map(start->metrics_fd, &n->metrics);
+    must(!e);
+    close(start->metrics_fd);
+    start_log(s, start);
+    start_loop(s, start->wake_fd);
+    n->ring = ring_single(n->secret, n->shards);
+    start_hub(s, start);
+    s->store = store_client_new(n->loop, n->conf, n->metrics, n->log, send_to_store, s);
+    n->store = store_client_door(s->store);
+    start_tls(s, start->certs_fd);
+    s->home = home_new(n);
+    s->edge = edge_new(n);
+    s->child_op = (struct op){.done = on_child};
+    timer_init(&s->sample, sample);
+    loop_timer_set(n->loop, &s->sample, 0);
+    s->started = true;
+    child_ready(s->child, loop_name(n->loop));
+}
+
+/* ---- what the supervisor says later ---- */
+
+static void on_listener(void *ctx, enum child_listener kind, uint32_t owner, str address, int fd)
+{
+    struct shard *s = ctx;
+    edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, address, fd);
+}
+
+static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
+{
+    struct shard *s = ctx;
+    struct node *n = &s->node;
+    const struct conf *old = n->conf;
+    err e = conf_map(conf_fd, &n->conf);
+    must(!e);
+    close(conf_fd);
+    struct tls_config c = tls_config_of(n);
+    tls_configure(n->tls, &c);
+    if (certs_fd >= 0) {
+        e = tls_take_certs(n->tls, certs_fd);
+        must(!e);
+        close(certs_fd);
+    }
+    struct log_config log = log_config_of(s);
+    log_reconfigure(n->log, &log);
+    store_client_configure(s->store, n->conf);
+    home_reload(s->home);
+    edge_reload(s->edge);
+    conf_unmap(old);
+    child_reloaded(s->child, generation);
+}
+
+struct command {
+    struct shard *shard;
+    uint64_t id;
+};
+
+static void answer(void *ctx, int exit_code, str text)
+{
+    struct command *c = ctx;
+    child_reply(c->shard->child, c->id, (unsigned)exit_code, text);
+    free(c);
+}
+
+static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
+{
+    struct shard *s = ctx;
+    struct command *c = malloc(sizeof *c);
+    must(c);
+    *c = (struct command){s, id};
+    home_command(s->home, argv, argc, answer, c);
+}
+
+/* ---- stop ---- */
+
+static void ended(void *ctx)
+{
+    struct shard *s = ctx;
+    if (s->ended)
+        return;
+    s->ended = true;
+    child_stopped(s->child, s->sessions, s->flushed);
+}
+
+static void edge_ended(void *ctx)
+{
+    struct shard *s = ctx;
+    home_stop(s->home, ended, s);
+}
+
+static void too_late(struct timer *t) { ended(container_of(t, struct shard, deadline)); }
+
+static void begin_stop(struct shard *s, uint64_t within_ms)
+{
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    if (!s->started) {
+        ended(s);
+        return;
+    }
+    const struct metric_page *m = s->node.metrics;
+    s->sessions = m->value[METRIC_sessions_connected] + m->value[METRIC_sessions_detached];
+    timer_init(&s->deadline, too_late);
+    loop_timer_set(s->node.loop, &s->deadline, within_ms);
+    edge_stop(s->edge, edge_ended, s);
+}
+
+static void on_stop(void *ctx, uint32_t deadline_ms) { begin_stop(ctx, deadline_ms); }
+static void on_lost(void *ctx) { begin_stop(ctx, LOST_MS); }
+
+/* ---- life ---- */
+
+static const struct child_calls calls = {
+    .on_start = on_start, .on_listener = on_listener, .on_peer_up = on_peer_up,
+    .on_peer_down = on_peer_down, .on_reload = on_reload, .on_command = on_command,
+    .on_stop = on_stop, .on_lost = on_lost,
+};
+
+static void run(struct shard *s)
+{
+    struct node *n = &s->node;
+    uint64_t busy_before = 0;
+    while (!s->ended) {
+        poll_child(s);
+        loop_turn(n->loop, 60000);
+        arena_reset(&s->turn);
+        const struct loop_stats *stats = loop_stats(n->loop);
+        metric_set(n->metrics, METRIC_loop_turns, stats->turns);
+        if (stats->busy_us != busy_before)
+            metric_set(n->metrics, METRIC_loop_busy_us, busy_before = stats->busy_us);
+        atomic_fetch_add_explicit(&n->metrics->heartbeat, 1, memory_order_relaxed);
+    }
+}
+
+int shard_main(void)
+{
+    struct shard *s = calloc(1, sizeof *s);
+    must(s);
+    s->child = child_open(CHILD_FD, &calls, s);
+    while (!s->started && !s->ended) { /* no loop yet: it is made by on_start */
+        struct pollfd p = {child_fd(s->child), child_events(s->child), 0};
+        poll(&p, 1, -1);
+        child_turn(s->child);
+    }
+    if (!s->ended)
+        run(s);
+    return 0;
+}
