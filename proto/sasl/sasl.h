@@ -12,8 +12,8 @@
  * counts tries, delays failures, answers <abort/> and a store that is away by itself (and calls
  * sasl_end); base64 and the XML around it are the owner's, with sasl_decode and sasl_encode.
  *
- * What a stranger can learn: nothing about which accounts exist. A user who is unknown, disabled or
- * has no keys gets a salt that is HMAC(cluster's secret, JID, hash), the same after a restart and on
+ * What a stranger can learn: nothing about which accounts exist. A user who is unknown (or has no
+ * keys for this hash) gets a salt that is HMAC(cluster's secret, JID, hash), the same after a restart and on
  * every shard, the usual iteration count, the same steps and computations, and fails where a wrong
  * password does. */
 #ifndef PEMBERLEY_SASL_H
@@ -74,9 +74,10 @@ struct sasl_answer {
 enum sasl_state { SASL_IDLE, SASL_FIRST, SASL_KEYS, SASL_FINAL, SASL_CHECK, SASL_DONE };
 
 /* All zeroes is a good idle one. user and mechanism may be read at any time between begin and end;
- * the rest is the room's. About 300 bytes, and one heap block while an attempt is under way. */
+ * the rest is the room's. About 450 bytes, and one heap block while an attempt is under way. */
 struct sasl {
     enum sasl_mechanism mechanism;
+    enum scram_hash hash;
     str user; /* bare JID, prepared; empty until known, or when the name does not prepare */
     enum sasl_state state;
     const struct sasl_offer *offer;
@@ -89,7 +90,7 @@ struct sasl {
     struct scram_key key;
     uint8_t binding; /* enum channel_binding + 1; 0: none in use */
     bool known;      /* the keys are an account's, not made up */
-    bool hopeless;   /* the name or password does not prepare: fails at the last step */
+    bool hopeless;   /* the password does not prepare: fails at the last step */
     err refused;     /* what a right password is told */
 };
 

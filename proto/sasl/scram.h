@@ -13,7 +13,7 @@
 enum scram_hash { SCRAM_SHA1, SCRAM_SHA256, SCRAM_SHA512, SCRAM_HASHES };
 enum {
     SCRAM_DIGEST_MAX = 64,
-    SCRAM_SALT_BYTES = 16, /* ours; */
+    SCRAM_SALT_BYTES = 16, /* of keys made here */
     SCRAM_SALT_MAX = 64,   /* imported accounts bring their own */
     SCRAM_ITERATIONS_MAX = 1000000,
     SCRAM_PASSWORD_MAX = 1023, /* bytes, prepared */
@@ -51,6 +51,10 @@ void scram_keys_make(str password, uint32_t iterations, struct entropy *e, struc
 size_t scram_keys_encode(const struct scram_keys *keys, unsigned char out[SCRAM_BLOB_MAX]);
 nodiscard err scram_keys_decode(str blob, struct scram_keys *out);
 
+/* What server and client compute with: H(parts…) and HMAC(key, parts…); scram_hash_size(h) bytes. */
+void scram_digest(enum scram_hash h, const str *parts, size_t n, unsigned char *out);
+void scram_hmac(enum scram_hash h, str key, const str *parts, size_t n, unsigned char *out);
+bool scram_equal(const void *a, const void *b, size_t n); /* in constant time */
 void scram_wipe(void *p, size_t n); /* overwrites secrets so that no optimiser leaves it out */
 
 #endif
