@@ -58,7 +58,7 @@ struct xml_child {
 };
 
 /* What the scanner says about one top-level element. Attribute values are raw: `entities` tells
- * whether any of the listed attribute values contains a reference. */
+ * whether any of them holds a reference (or a tab or line end, which XML reads as a space). */
 struct xml_index {
     uint32_t len;              /* bytes of the element */
     uint32_t name_off;         /* local name of the root */
@@ -84,7 +84,7 @@ size_t xml_index_size(const struct xml_index *x);
 enum xml_item {
     XML_NONE,        /* no bytes left */
     XML_DECLARATION, /* <?xml …?>: only as the very first item of a stream */
-    XML_HEADER,      /* a stream's start tag, left open: only after xml_scan_expect_header */
+    XML_HEADER,      /* a stream's start tag, left open: only where one is expected */
     XML_ELEMENT,     /* a complete element at stream level */
     XML_WHITESPACE,  /* between items */
     XML_CLOSE,       /* the end tag of the stream header */
@@ -100,13 +100,10 @@ struct xml_header {
         char prefix[32];
         uint8_t prefix_len;
         uint16_t ns;              /* enum xml_ns, NS_OTHER: see uri */
-        char uri[128];
+        char uri[128];            /* as written, references and all */
         uint8_t uri_len;
     } prefix[XML_HEADER_PREFIXES];
 };
-/* As small as a conn can afford: the header of nearly every client is one of two, so conns share
- * constant headers where they can; see xml_header_intern. */
-
 /* The state of a scan that is in the middle of an item: about as large as the open elements need.
  * One scratch scanner serves a whole shard; what a conn keeps between two receives of a partial
  * item is a saved state (xml_scan_save), freed when the item is complete. */
@@ -125,10 +122,23 @@ void xml_scan_restore(struct xml_scan *s, const void *saved, const struct xml_li
  * again). ERR_OK: *what is complete, *used its bytes, *index filled for XML_ELEMENT and XML_HEADER
  * (valid until the next begin). ERR_PARTIAL: more bytes are needed. Else the stream error
  * (ERR_STREAM_…) that this deserves. XML_WHITESPACE is reported as far as it reaches, never
- * partial. first: whether a declaration may stand here and the item is to be a header. */
-nodiscard err xml_scan(struct xml_scan *s, str item, bool first, enum xml_item *what, size_t *used,
-                       const struct xml_index **index);
-/* The declarations of a header that xml_scan has just returned. ERR_STREAM_POLICY_VIOLATION when a
+ * partial.
+ *
+ * expect: true and false do where it does not matter that a declaration comes but once. With a NULL
+ * header and XML_EXPECT_ELEMENT an element stands alone, as in WebSocket frames (RFC 7395 3.3.3).
+ *
+ * Rejected though expat accepts it: DTD, comment, PI; an entity but the five; a second declaration,
+ * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items; a byte
+ * order mark at the start; an empty header (<stream/>); what is beyond a limit, and these: 256
+ * declarations in force at once, 32 bytes of one reference, 256 of the declaration. */
+enum xml_expect {
+    XML_EXPECT_ELEMENT = false, /* an item of an open stream, or an element alone */
+    XML_EXPECT_START = true,    /* the first bytes of a stream: a declaration or a header */
+    XML_EXPECT_HEADER,          /* a header; a declaration (or white space) has been here */
+};
+nodiscard err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item *what,
+                       size_t *used, const struct xml_index **index);
+/* The declarations of a header that xml_scan has just returned, whose bytes are item. ERR_STREAM_POLICY_VIOLATION when a
  * prefix, a URI or their number does not fit. */
 nodiscard err xml_header_read(const struct xml_scan *s, str item, struct xml_header *out);
 

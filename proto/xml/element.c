@@ -1,0 +1,306 @@
+/* element: what a start tag means, once the scanner has its parts: duplicate attributes, namespaces
+ * (Namespaces in XML 1.0), and the index of the root and its children.
+ *
+ * A reference to a declaration is a number: 0 none, 1 + i the item's binding i, FROM_HEADER + i the
+ * stream header's prefix i, or XML_ITSELF for the prefix "xml". */
+#include "pemberley/must.h"
+#include "proto/xml/chars.h"
+#include "proto/xml/scan.h"
+
+enum { FROM_HEADER = 1 + SCAN_BINDINGS, XML_ITSELF = FROM_HEADER + XML_HEADER_PREFIXES };
+
+static str text_at(const uchar *bytes, uint32_t off, uint32_t len)
+{
+    return str_from(bytes + off, len);
+}
+
+/* ---- attributes ---- */
+
+static bool is_declaration(const uchar *bytes, const struct scan_attr *a)
+{
+    return (a->name_len == 5 || a->prefix_len == 5) && memcmp(bytes + a->name, "xmlns", 5) == 0;
+}
+
+static bool is_duplicate(const struct xml_scan *s, const uchar *bytes, const struct scan_attr *new)
+{
+#ifndef SCAN_CANARY
+    for (const struct scan_attr *a = s->attr; a < new; a++)
+        if (a->name_len == new->name_len &&
+            memcmp(bytes + a->name, bytes + new->name, new->name_len) == 0)
+            return true;
+#endif
+    return false;
+}
+
+err scan_attr_named(struct xml_scan *s, const uchar *bytes, uint32_t end)
+{
+    if (s->nattr == SCAN_ATTRS)
+        return ERR_STREAM_TOO_MANY_ATTRIBUTES;
+    struct scan_attr *a = &s->attr[s->nattr];
+    *a = (struct scan_attr){
+        .name = s->token,
+        .name_len = (uint16_t)(end - s->token),
+        .prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0,
+    };
+    if (is_declaration(bytes, a)) {
+        if (++s->declared > s->namespaces_max)
+            return ERR_STREAM_TOO_MANY_NAMESPACES;
+    } else if (s->nattr - s->declared >= s->attributes_max) {
+        return ERR_STREAM_TOO_MANY_ATTRIBUTES;
+    }
+    s->nattr++;
+    return is_duplicate(s, bytes, a) ? ERR_STREAM_NOT_WELL_FORMED : ERR_OK;
+}
+
+/* The attributes of a root that the index tells about. `end`: of the value, without its quote. */
+static void note_root_attr(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a,
+                           uint32_t end)
+{
+    struct xml_index *x = &s->index;
+    const struct xml_span value = {a->value, a->value_len};
+    const struct xml_span whole = {s->gap, end + 1 - s->gap};
+    str name = text_at(bytes, a->name, a->name_len);
+    if (str_is(name, "to"))
+        x->to = value, x->to_attr = whole;
+    else if (str_is(name, "from"))
+        x->from = value, x->from_attr = whole;
+    else if (str_is(name, "id"))
+        x->id = value;
+    else if (str_is(name, "type"))
+        x->type = value;
+    else if (str_is(name, "xml:lang"))
+        x->lang = value;
+    else
+        return;
+    x->entities |= s->special;
+}
+
+/* Namespaces in XML 3: the two reserved names bind each other and nothing else; a prefix cannot be
+ * undeclared. */
+static bool may_bind(str prefix, str uri, bool special)
+{
+    if (prefix.n > 0 && uri.n == 0)
+        return false;
+    if (str_is(prefix, "xmlns"))
+        return false;
+    bool to_xml, to_xmlns;
+    if (special) {
+        to_xml = value_eq(uri, xml_ns_uri(NS_XML));
+        to_xmlns = value_eq(uri, xml_ns_uri(NS_XMLNS));
+    } else {
+        to_xml = str_eq(uri, xml_ns_uri(NS_XML));
+        to_xmlns = str_eq(uri, xml_ns_uri(NS_XMLNS));
+    }
+    return !to_xmlns && to_xml == str_is(prefix, "xml");
+}
+
+static err declare(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a)
+{
+    struct scan_binding b = {.uri = a->value, .uri_len = a->value_len, .special = s->special};
+    if (a->prefix_len)
+        b.prefix = a->name + 6, b.prefix_len = (uint16_t)(a->name_len - 6);
+    if (!may_bind(text_at(bytes, b.prefix, b.prefix_len), text_at(bytes, b.uri, b.uri_len),
+                  b.special))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    if (s->nbinding == SCAN_BINDINGS)
+        return ERR_STREAM_TOO_MANY_NAMESPACES;
+    s->binding[s->nbinding++] = b;
+    if (b.prefix_len == 0)
+        s->default_ns = s->nbinding;
+    return ERR_OK;
+}
+
+err scan_attr_done(struct xml_scan *s, const uchar *bytes, uint32_t end)
+{
+    struct scan_attr *a = &s->attr[s->nattr - 1];
+    a->value = s->token, a->value_len = end - s->token;
+    if (is_declaration(bytes, a))
+        return declare(s, bytes, a);
+    if (a->prefix_len)
+        s->prefixed = true;
+    if (s->depth == 0)
+        note_root_attr(s, bytes, a, end);
+    return ERR_OK;
+}
+
+/* ---- namespaces ---- */
+
+/* The declaration that a prefix refers to; 0: there is none. */
+static unsigned find_prefix(struct xml_scan *s, const uchar *bytes, str prefix)
+{
+    for (unsigned i = s->nbinding; i > 0; i--) {
+        const struct scan_binding *b = &s->binding[i - 1];
+        if (b->prefix_len == prefix.n && memcmp(bytes + b->prefix, prefix.p, prefix.n) == 0)
+            return i;
+    }
+    if (str_is(prefix, "xml"))
+        return XML_ITSELF;
+    for (unsigned i = 0; s->header && i < s->header->prefixes; i++)
+        if (str_eq(prefix, str_from(s->header->prefix[i].prefix, s->header->prefix[i].prefix_len))) {
+            s->index.header_prefixes |= (uint16_t)(1u << i);
+            return FROM_HEADER + i;
+        }
+    return 0;
+}
+
+/* special: it has to be read by value_eq. */
+static str uri_of(const struct xml_scan *s, const uchar *bytes, unsigned ref, bool *special)
+{
+    *special = ref >= FROM_HEADER;
+    if (ref == XML_ITSELF)
+        return xml_ns_uri(NS_XML);
+    if (ref >= FROM_HEADER)
+        return xml_header_uri(s->header, ref - FROM_HEADER);
+    const struct scan_binding *b = &s->binding[ref - 1];
+    *special = b->special;
+    return text_at(bytes, b->uri, b->uri_len);
+}
+
+static bool same_uri(const struct xml_scan *s, const uchar *bytes, unsigned ref, unsigned other)
+{
+    bool special, other_special;
+    str uri = uri_of(s, bytes, ref, &special), other_uri = uri_of(s, bytes, other, &other_special);
+    return special || other_special ? value_eq(uri, other_uri) : str_eq(uri, other_uri);
+}
+
+static str local_name(const uchar *bytes, const struct scan_attr *a)
+{
+    uint32_t skip = a->prefix_len + 1u;
+    return text_at(bytes, a->name + skip, a->name_len - skip);
+}
+
+/* Namespaces in XML 5.3 and 6.3: prefixes are declared, and no two attributes have one local name
+ * and prefixes for one namespace. */
+static err bind_attributes(struct xml_scan *s, const uchar *bytes)
+{
+    uint16_t ref[SCAN_ATTRS];
+    for (unsigned i = 0; i < s->nattr; i++) {
+        const struct scan_attr *a = &s->attr[i];
+        ref[i] = 0;
+        if (!a->prefix_len || is_declaration(bytes, a))
+            continue;
+        ref[i] = (uint16_t)find_prefix(s, bytes, text_at(bytes, a->name, a->prefix_len));
+        if (!ref[i])
+            return ERR_STREAM_NOT_WELL_FORMED;
+        for (unsigned k = 0; k < i; k++)
+            if (ref[k] && str_eq(local_name(bytes, a), local_name(bytes, &s->attr[k])) &&
+                same_uri(s, bytes, ref[i], ref[k]))
+                return ERR_STREAM_NOT_WELL_FORMED;
+    }
+    return ERR_OK;
+}
+
+static void describe_ns(const struct xml_scan *s, const uchar *bytes, unsigned ref, uint16_t *ns,
+                        struct xml_span *uri)
+{
+    *uri = (struct xml_span){0};
+    if (ref == 0) {
+        *ns = s->header ? s->header->default_ns : NS_OTHER;
+    } else if (ref == XML_ITSELF) {
+        *ns = NS_XML;
+    } else if (ref >= FROM_HEADER) {
+        *ns = s->header->prefix[ref - FROM_HEADER].ns;
+    } else {
+        const struct scan_binding *b = &s->binding[ref - 1];
+        *uri = (struct xml_span){b->uri, b->uri_len};
+        *ns = scan_uri_number(text_at(bytes, b->uri, b->uri_len), b->special);
+    }
+}
+
+/* ---- elements ---- */
+
+static void note_root(struct xml_scan *s, const uchar *bytes, unsigned ref, uint32_t end)
+{
+    struct xml_index *x = &s->index;
+    uint32_t skip = s->el.prefix_len ? s->el.prefix_len + 1u : 0;
+    x->name_off = s->el.name + skip;
+    x->name_len = (uint16_t)(s->el.name_len - skip);
+    x->root_prefixed = s->el.prefix_len > 0;
+    x->splice = s->el.name + s->el.name_len;
+    x->open_len = end;
+    describe_ns(s, bytes, ref, &x->ns, &x->ns_uri);
+}
+
+static void note_child(struct xml_scan *s, const uchar *bytes, unsigned ref)
+{
+    struct xml_index *x = &s->index;
+    if (x->children < UINT16_MAX)
+        x->children++;
+    if (x->nchild == XML_CHILDREN)
+        return;
+    struct xml_child *c = &x->child[x->nchild++];
+    uint32_t skip = s->el.prefix_len ? s->el.prefix_len + 1u : 0;
+    c->off = s->el.name - 1;
+    c->len = 0;
+    c->name_off = s->el.name + skip;
+    c->name_len = (uint16_t)(s->el.name_len - skip);
+    describe_ns(s, bytes, ref, &c->ns, &c->ns_uri);
+}
+
+/* An element has ended at `end`, and s->depth are still open around it. */
+static void ended(struct xml_scan *s, uint32_t end)
+{
+    struct xml_index *x = &s->index;
+    s->state = SCAN_TEXT;
+    if (s->depth == 0) {
+        x->len = end;
+        s->what = XML_ELEMENT;
+        s->state = SCAN_DONE;
+    } else if (s->depth == 1 && x->children == x->nchild) {
+        struct xml_child *c = &x->child[x->nchild - 1];
+        c->len = end - c->off;
+    }
+}
+
+static void leave_scope(struct xml_scan *s, const struct scan_open *el)
+{
+    s->nbinding = el->bindings;
+    s->default_ns = el->default_ns;
+}
+
+void scan_element_done(struct xml_scan *s, uint32_t end)
+{
+    leave_scope(s, &s->open[--s->depth]);
+    ended(s, end);
+}
+
+static err header_done(struct xml_scan *s, uint32_t end, bool empty)
+{
+    if (empty) /* a stream that is over before it has begun */
+        return ERR_STREAM_BAD_FORMAT;
+    s->index.len = end;
+    s->what = XML_HEADER;
+    s->state = SCAN_DONE;
+    return ERR_OK;
+}
+
+err scan_tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool empty)
+{
+    unsigned ref = s->default_ns;
+    if (s->el.prefix_len) {
+        ref = find_prefix(s, bytes, text_at(bytes, s->el.name, s->el.prefix_len));
+        if (!ref)
+            return ERR_STREAM_NOT_WELL_FORMED;
+    }
+    if (s->prefixed) {
+        err e = bind_attributes(s, bytes);
+        if (e != ERR_OK)
+            return e;
+    }
+    if (s->depth == 0) {
+        note_root(s, bytes, ref, end);
+        s->index.empty = empty;
+        if (s->expect != XML_EXPECT_ELEMENT)
+            return header_done(s, end, empty);
+    } else if (s->depth == 1) {
+        note_child(s, bytes, ref);
+    }
+    if (empty) {
+        leave_scope(s, &s->el);
+        ended(s, end);
+    } else {
+        s->open[s->depth++] = s->el;
+        s->state = SCAN_TEXT;
+    }
+    return ERR_OK;
+}

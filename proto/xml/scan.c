@@ -1,0 +1,553 @@
+/* scan: one pass over the bytes of an item finds its end, judges it and fills its index.
+ *
+ * A state machine with one function per state. All of what it knows is in struct xml_scan, as
+ * offsets, so that it can stop behind any byte and go on when the bytes have grown or moved: a byte
+ * that was passed is never read again, but for the token of a bounded length in which it stopped (a
+ * reference, a character, the declaration). So a giant that trickles in costs what it costs at once.
+ *
+ *   item_start ─► after_lt ─► element_name ─► in_tag ─► … attribute_value ─┐
+ *                    ▲  │                      │  ▲─────────────────────────┘
+ *                    │  ├─► end_tag            ▼
+ *                    │  ├─► cdata           tag_done (prefixes bound, index filled)
+ *                    └──┴──── text ◄───────────┘
+ *
+ * Rejected: a table-driven automaton (one dependent load per byte: 1.5 GB/s at best), and two passes
+ * (structure, then names): short stanzas are all structure. Text and values go by SSE2, which every
+ * amd64 has; AVX2 won nothing but on long base64. */
+#include <stdlib.h>
+
+#include "pemberley/must.h"
+#include "proto/xml/chars.h"
+#include "proto/xml/scan.h"
+
+/* What the states share; kept in registers by inlining. */
+struct at {
+    const uchar *bytes;
+    uint32_t pos, end;
+};
+#define inlined static inline __attribute__((always_inline))
+
+inlined uchar byte(const struct at *a) { return a->bytes[a->pos]; }
+inlined bool is_byte(const struct at *a, uchar c) { return a->bytes[a->pos] == c; }
+
+inlined void skip_space(struct at *a)
+{
+    while (a->pos < a->end && is_space(byte(a)))
+        a->pos++;
+}
+
+/* ---- names ---- */
+
+/* A character outside ASCII in a name. */
+static err wide_name_char(struct xml_scan *s, struct at *a)
+{
+    uint32_t cp;
+    int len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
+    if (len == 0)
+        return ERR_PARTIAL;
+    bool first = a->pos == s->token || (s->colon && a->pos == s->colon + 1);
+    if (len < 0 || !xml_name_char(cp, first))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos += (uint32_t)len;
+    return ERR_OK;
+}
+
+/* The part behind a colon begins like a name too, and is there. */
+static err check_local_part(const struct xml_scan *s, const struct at *a)
+{
+    uint32_t local = s->colon + 1;
+    uchar c = a->bytes[local];
+    return local < a->pos && (c >= 0x80 || is_start(c)) ? ERR_OK : ERR_STREAM_NOT_WELL_FORMED;
+}
+
+/* Reads on in the qualified name that begins at s->token, whose first byte the caller has looked at.
+ * ERR_OK: pos is behind it, and there is a byte at pos. */
+inlined err read_name(struct xml_scan *s, struct at *a)
+{
+    uint32_t too_far = s->token + s->limits->name_max + 1;
+    uint32_t stop = a->end < too_far ? a->end : too_far;
+    while (a->pos < stop) {
+        uchar c = byte(a);
+        if (__builtin_expect(xml_class[c] & CHAR_NAME, 1)) {
+            a->pos++;
+        } else if (c == ':') {
+            if (s->colon)
+                return ERR_STREAM_NOT_WELL_FORMED;
+            s->colon = a->pos++;
+        } else if (c >= 0x80) {
+            err e = wide_name_char(s, a);
+            if (e != ERR_OK)
+                return e;
+        } else {
+            return s->colon ? check_local_part(s, a) : ERR_OK;
+        }
+    }
+    return a->pos >= too_far ? ERR_STREAM_NAME_TOO_LONG : ERR_PARTIAL;
+}
+
+inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
+{
+    uchar c = byte(a);
+    if (!is_start(c) && c < 0x80)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    s->token = a->pos;
+    s->colon = 0;
+    s->state = state;
+    return ERR_OK;
+}
+
+/* ---- character data ---- */
+
+/* What find_stop stopped at, in text, CDATA or a value: passes over it. A run of the same kind is
+ * passed at once, because whoever writes Cyrillic or pretty-prints does so all along. *white: there
+ * was a tab or an end of line. */
+static err odd_char(struct at *a, bool *white)
+{
+    const uchar *p = a->bytes + a->pos, *end = a->bytes + a->end;
+    uint32_t cp;
+    if (*p < 0x80 && !is_space(*p))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    while (p < end && (*p >= 0x80 || is_space(*p))) {
+        int len = *p < 0x80 ? 1 : utf8_decode(p, end, &cp);
+        *white |= *p < 0x20;
+        if (len <= 0) {
+            a->pos = (uint32_t)(p - a->bytes);
+            return len == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
+        }
+        p += len;
+    }
+    a->pos = (uint32_t)(p - a->bytes);
+    return ERR_OK;
+}
+
+static err pass_reference(struct at *a)
+{
+    uint32_t len, cp;
+    err e = xml_reference(a->bytes + a->pos, a->bytes + a->end, &len, &cp);
+    if (e == ERR_OK)
+        a->pos += len;
+    return e;
+}
+
+/* Whether the '>' at pos ends "]]>". What stands before text is '>' or ';', before CDATA '[': so
+ * looking back two bytes never looks beyond its beginning. */
+inlined bool ends_cdata(const struct at *a)
+{
+    return a->bytes[a->pos - 1] == ']' && a->bytes[a->pos - 2] == ']';
+}
+
+inlined err read_text(struct xml_scan *s, struct at *a)
+{
+    for (;;) {
+        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
+        if (a->pos == a->end)
+            return ERR_PARTIAL;
+        err e = ERR_OK;
+        switch (byte(a)) {
+        case '<':
+            a->pos++;
+            s->state = SCAN_LT;
+            return ERR_OK;
+        case '&':
+            e = pass_reference(a);
+            break;
+        case '>': /* 2.4: "]]>" must not appear in text */
+            if (ends_cdata(a))
+                return ERR_STREAM_NOT_WELL_FORMED;
+            a->pos++;
+            break;
+        default:
+            e = odd_char(a, &s->special);
+        }
+        if (e != ERR_OK)
+            return e;
+    }
+}
+
+static err read_cdata(struct xml_scan *s, struct at *a)
+{
+    for (;;) {
+        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
+        if (a->pos == a->end)
+            return ERR_PARTIAL;
+        uchar c = byte(a);
+        if (c == '>' && ends_cdata(a)) {
+            a->pos++;
+            s->state = SCAN_TEXT;
+            return ERR_OK;
+        }
+        err e = ERR_OK;
+        if (c == '<' || c == '&' || c == '>')
+            a->pos++;
+        else
+            e = odd_char(a, &s->special);
+        if (e != ERR_OK)
+            return e;
+    }
+}
+
+/* "<!" is CDATA inside an element; else a comment or a DTD, which RFC 6120 11.1 forbids. */
+static err after_bang(struct xml_scan *s, struct at *a)
+{
+    static const char open[] = "<![CDATA[";
+    const uchar *p = a->bytes + s->token;
+    uint32_t have = a->end - s->token, want = sizeof open - 1;
+    if (have > 2 && p[2] != '[')
+        return p[2] == '-' || is_start(p[2]) ? ERR_STREAM_RESTRICTED_XML
+                                             : ERR_STREAM_NOT_WELL_FORMED;
+    if (have > 2 && s->depth == 0)
+        return s->header ? ERR_STREAM_BAD_FORMAT : ERR_STREAM_NOT_WELL_FORMED;
+    if (memcmp(p, open, have < want ? have : want) != 0)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    if (have < want)
+        return ERR_PARTIAL;
+    a->pos = s->token + want;
+    s->state = SCAN_CDATA;
+    return ERR_OK;
+}
+
+/* ---- tags ---- */
+
+inlined err begin_element(struct xml_scan *s, struct at *a)
+{
+    if (s->depth >= s->depth_max)
+        return ERR_STREAM_TOO_DEEP;
+    if (s->elements >= s->limits->elements_max)
+        return ERR_STREAM_TOO_MANY_ELEMENTS;
+    s->elements++;
+    s->el = (struct scan_open){.bindings = s->nbinding, .default_ns = s->default_ns};
+    s->nattr = s->declared = 0;
+    s->prefixed = false;
+    return start_name(s, a, SCAN_NAME);
+}
+
+inlined err after_lt(struct xml_scan *s, struct at *a)
+{
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    switch (byte(a)) {
+    case '/':
+        if (s->depth == 0 && (!s->header || s->expect != XML_EXPECT_ELEMENT))
+            return ERR_STREAM_NOT_WELL_FORMED;
+        s->token = ++a->pos;
+        s->state = SCAN_END_NAME;
+        return ERR_OK;
+    case '!':
+        s->token = a->pos - 1;
+        s->state = SCAN_BANG;
+        return ERR_OK;
+    case '?':
+        s->state = SCAN_DECLARATION;
+        return s->depth == 0 && s->expect == XML_EXPECT_START ? ERR_OK : ERR_STREAM_RESTRICTED_XML;
+    default:
+        return begin_element(s, a);
+    }
+}
+
+inlined err element_name(struct xml_scan *s, struct at *a)
+{
+    err e = read_name(s, a);
+    if (e != ERR_OK)
+        return e;
+    s->el.name = s->token;
+    s->el.name_len = (uint16_t)(a->pos - s->token);
+    s->el.prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0;
+    s->gap = a->pos;
+    s->state = SCAN_TAG;
+    return ERR_OK;
+}
+
+/* Inside a start tag, behind its name or an attribute. */
+inlined err in_tag(struct xml_scan *s, struct at *a)
+{
+    skip_space(a);
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    uchar c = byte(a);
+    if (c == '>') {
+        a->pos++;
+        return scan_tag_done(s, a->bytes, a->pos, false);
+    }
+    if (c == '/') {
+        a->pos++;
+        s->state = SCAN_EMPTY;
+        return ERR_OK;
+    }
+    return a->pos > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
+}
+
+static err empty_tag(struct xml_scan *s, struct at *a)
+{
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    if (!is_byte(a, '>'))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos++;
+    return scan_tag_done(s, a->bytes, a->pos, true);
+}
+
+inlined err attribute_name(struct xml_scan *s, struct at *a)
+{
+    err e = read_name(s, a);
+    if (e == ERR_OK)
+        e = scan_attr_named(s, a->bytes, a->pos);
+    s->state = e == ERR_OK ? SCAN_EQUALS : s->state;
+    return e;
+}
+
+inlined err equals_sign(struct xml_scan *s, struct at *a)
+{
+    skip_space(a);
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    if (!is_byte(a, '='))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos++;
+    s->state = SCAN_QUOTE;
+    return ERR_OK;
+}
+
+inlined err opening_quote(struct xml_scan *s, struct at *a)
+{
+    skip_space(a);
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    uchar c = byte(a);
+    if (c != '\'' && c != '"')
+        return ERR_STREAM_NOT_WELL_FORMED;
+    s->quote = c;
+    s->special = false;
+    s->token = ++a->pos;
+    s->state = SCAN_VALUE;
+    return ERR_OK;
+}
+
+inlined err attribute_value(struct xml_scan *s, struct at *a)
+{
+    for (;;) {
+        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, s->quote) - a->bytes);
+        if (a->pos == a->end)
+            return ERR_PARTIAL;
+        uchar c = byte(a);
+        if (c == s->quote)
+            break;
+        if (c == '<')
+            return ERR_STREAM_NOT_WELL_FORMED;
+        s->special |= c == '&';
+        err e = c == '&' ? pass_reference(a) : odd_char(a, &s->special);
+        if (e != ERR_OK)
+            return e;
+    }
+    uint32_t end = a->pos++;
+    s->state = SCAN_TAG;
+    err e = scan_attr_done(s, a->bytes, end);
+    s->gap = a->pos;
+    return e;
+}
+
+/* ---- end tags ---- */
+
+inlined err end_name(struct xml_scan *s, struct at *a)
+{
+    const struct scan_open *top = &s->open[s->depth - 1];
+    bool stream = s->depth == 0;
+    uint32_t want = stream ? s->header->name_len : top->name_len;
+    const char *name = stream ? s->header->name : (const char *)a->bytes + top->name;
+    uint32_t have = a->end - s->token;
+    if (memcmp(a->bytes + s->token, name, have < want ? have : want) != 0)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    if (have <= want)
+        return ERR_PARTIAL;
+    a->pos = s->token + want;
+    s->state = SCAN_END_SPACE;
+    return ERR_OK;
+}
+
+inlined err end_space(struct xml_scan *s, struct at *a)
+{
+    skip_space(a);
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    if (!is_byte(a, '>'))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos++;
+    if (s->depth == 0) {
+        s->what = XML_CLOSE;
+        s->state = SCAN_DONE;
+        return ERR_OK;
+    }
+    scan_element_done(s, a->pos);
+    return ERR_OK;
+}
+
+/* ---- items ---- */
+
+/* The first byte of an item that is neither white space nor '<'. A byte order mark, too, is no
+ * character of a stream (RFC 6120 11.6); before a header nothing but XML is talked about at all. */
+static err no_markup(const struct xml_scan *s, const struct at *a)
+{
+    uint32_t cp = byte(a);
+    int len = 1;
+    if (cp >= 0x80)
+        len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
+    if (len == 0)
+        return ERR_PARTIAL;
+    bool text = len > 0 && xml_is_char(cp) && cp != 0xfeff;
+    return text && s->header ? ERR_STREAM_BAD_FORMAT : ERR_STREAM_NOT_WELL_FORMED;
+}
+
+static err item_start(struct xml_scan *s, struct at *a)
+{
+    if (is_byte(a, '<')) {
+        a->pos++;
+        s->state = SCAN_LT;
+        return ERR_OK;
+    }
+    if (!is_space(byte(a)))
+        return no_markup(s, a);
+    skip_space(a);
+    s->what = XML_WHITESPACE;
+    s->state = SCAN_DONE;
+    return a->pos > s->limits->whitespace_max ? ERR_STREAM_WHITESPACE_FLOOD : ERR_OK;
+}
+
+static err declaration(struct xml_scan *s, struct at *a)
+{
+    uint32_t used;
+    err e = scan_declaration(str_from(a->bytes, a->end), &used);
+    if (e != ERR_OK)
+        return e;
+    a->pos = used;
+    s->what = XML_DECLARATION;
+    s->state = SCAN_DONE;
+    return ERR_OK;
+}
+
+/* In the order in which the states of a start tag follow each other, so that a tag whose bytes are
+ * all there falls through. */
+static err walk(struct xml_scan *s, struct at *a)
+{
+    err e = ERR_OK;
+#define TRY(step) \
+    if (__builtin_expect((e = step(s, a)) != ERR_OK, 0)) \
+        return e
+    for (;;) {
+        switch (s->state) {
+        case SCAN_ITEM: TRY(item_start); break;
+        case SCAN_DECLARATION: TRY(declaration); break;
+        case SCAN_TEXT: TRY(read_text); __attribute__((fallthrough));
+        case SCAN_LT: TRY(after_lt); break;
+        case SCAN_NAME: TRY(element_name); __attribute__((fallthrough));
+        case SCAN_TAG: TRY(in_tag); break;
+        case SCAN_ATTR_NAME: TRY(attribute_name); __attribute__((fallthrough));
+        case SCAN_EQUALS: TRY(equals_sign); __attribute__((fallthrough));
+        case SCAN_QUOTE: TRY(opening_quote); __attribute__((fallthrough));
+        case SCAN_VALUE: TRY(attribute_value); break;
+        case SCAN_EMPTY: TRY(empty_tag); break;
+        case SCAN_BANG: TRY(after_bang); break;
+        case SCAN_CDATA: TRY(read_cdata); break;
+        case SCAN_END_NAME: TRY(end_name); __attribute__((fallthrough));
+        case SCAN_END_SPACE: TRY(end_space); break;
+        case SCAN_DONE: return ERR_OK;
+        }
+    }
+#undef TRY
+}
+
+err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item *what,
+             size_t *used, const struct xml_index **index)
+{
+    *what = XML_NONE, *used = 0, *index = &s->index;
+    if (item.n == 0)
+        return ERR_OK;
+    bool clipped = item.n >= s->limits->bytes_max;
+    struct at a = {(const uchar *)item.p, s->pos, clipped ? s->limits->bytes_max : (uint32_t)item.n};
+    must(s->state != SCAN_DONE && s->pos <= item.n);
+    if (a.end == 0)
+        return ERR_STREAM_STANZA_TOO_BIG;
+    s->expect = expect;
+    err e = walk(s, &a);
+    s->pos = a.pos;
+    if (e == ERR_PARTIAL && clipped)
+        return ERR_STREAM_STANZA_TOO_BIG;
+    if (e == ERR_OK)
+        *what = s->what, *used = a.pos;
+    return e;
+}
+
+/* ---- its life ---- */
+
+struct xml_scan *xml_scan_new(void)
+{
+    struct xml_scan *s = calloc(1, sizeof *s);
+    must(s);
+    return s;
+}
+
+void xml_scan_free(struct xml_scan *s) { free(s); }
+
+static uint16_t at_most(uint16_t limit, uint16_t room) { return limit < room ? limit : room; }
+
+static void set_limits(struct xml_scan *s, const struct xml_limits *limits,
+                       const struct xml_header *header)
+{
+    s->limits = limits, s->header = header;
+    s->depth_max = at_most(limits->depth_max, XML_DEPTH_MAX);
+    s->attributes_max = at_most(limits->attributes_max, XML_ATTRIBUTES_MAX);
+    s->namespaces_max = at_most(limits->namespaces_max, XML_NAMESPACES_MAX);
+}
+
+void xml_scan_begin(struct xml_scan *s, const struct xml_limits *limits,
+                    const struct xml_header *header)
+{
+    memset(s, 0, offsetof(struct xml_scan, index.child));
+    set_limits(s, limits, header);
+}
+
+/* A saved state, piece by piece. */
+enum { PIECES = 4 };
+static void saved_pieces(const struct xml_scan *s, str pieces[PIECES])
+{
+    pieces[0] = str_from(s, offsetof(struct xml_scan, index) + xml_index_size(&s->index));
+    pieces[1] = str_from(s->open, s->depth * sizeof s->open[0]);
+    pieces[2] = str_from(s->binding, s->nbinding * sizeof s->binding[0]);
+    bool in_tag = s->state >= SCAN_NAME && s->state <= SCAN_EMPTY;
+    pieces[3] = str_from(s->attr, in_tag ? s->nattr * sizeof s->attr[0] : 0);
+}
+
+size_t xml_scan_save_size(const struct xml_scan *s)
+{
+    str pieces[PIECES];
+    size_t size = 0;
+    saved_pieces(s, pieces);
+    for (size_t i = 0; i < PIECES; i++)
+        size += pieces[i].n;
+    return size;
+}
+
+void xml_scan_save(const struct xml_scan *s, void *out)
+{
+    str pieces[PIECES];
+    char *at = out;
+    saved_pieces(s, pieces);
+    for (size_t i = 0; i < PIECES; i++) {
+        memcpy(at, pieces[i].p, pieces[i].n);
+        at += pieces[i].n;
+    }
+}
+
+void xml_scan_restore(struct xml_scan *s, const void *saved, const struct xml_limits *limits,
+                      const struct xml_header *header)
+{
+    /* The head comes first, because it says how long the other pieces are. */
+    size_t fixed = offsetof(struct xml_scan, index.child);
+    const char *at = saved;
+    str pieces[PIECES];
+    memcpy(s, at, fixed);
+    saved_pieces(s, pieces);
+    for (size_t i = 0; i < PIECES; i++) {
+        memcpy((char *)pieces[i].p, at, pieces[i].n);
+        at += pieces[i].n;
+    }
+    set_limits(s, limits, header);
+}

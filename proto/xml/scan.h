@@ -1,0 +1,93 @@
+/* scan.h: the scanner's state, shared by scan.c (which walks) and element.c (which knows what a tag
+ * means: attributes, namespaces, index). For these two files only.
+ *
+ * A saved state is the head of struct xml_scan up to `index`, then the used parts of the index and of
+ * the three stacks, one after another. */
+#ifndef PEMBERLEY_PROTO_XML_SCAN_H
+#define PEMBERLEY_PROTO_XML_SCAN_H
+
+#include "proto/xml/xml.h"
+
+enum scan_state {
+    SCAN_ITEM,
+    SCAN_DECLARATION,
+    SCAN_TEXT,
+    SCAN_LT, /* behind '<' */
+    SCAN_NAME,
+    SCAN_TAG,
+    SCAN_ATTR_NAME,
+    SCAN_EQUALS,
+    SCAN_QUOTE,
+    SCAN_VALUE,
+    SCAN_EMPTY, /* behind the '/' of <a/> */
+    SCAN_BANG,  /* behind "<!" */
+    SCAN_CDATA,
+    SCAN_END_NAME,
+    SCAN_END_SPACE,
+    SCAN_DONE,
+};
+
+enum {
+    SCAN_ATTRS = XML_ATTRIBUTES_MAX + XML_NAMESPACES_MAX,
+    SCAN_BINDINGS = 256, /* declarations in force at one place: bounds the search for a prefix */
+    SCAN_DECLARATION_MAX = 256,
+};
+
+/* An open element. */
+struct scan_open {
+    uint32_t name;
+    uint16_t name_len, prefix_len;
+    uint16_t bindings;   /* how many were in force outside of it */
+    uint16_t default_ns; /* and which was the default one */
+};
+struct scan_attr {
+    uint32_t name, value, value_len;
+    uint16_t name_len, prefix_len;
+};
+/* xmlns or xmlns:prefix. */
+struct scan_binding {
+    uint32_t prefix, uri, uri_len;
+    uint16_t prefix_len; /* 0: the default namespace */
+    bool special;        /* the URI as written is not what it means */
+};
+
+struct xml_scan {
+    uint32_t pos;
+    uint32_t token; /* where the name, value or markup that pos is in began */
+    uint32_t colon; /* in that name, or 0 */
+    uint32_t gap;   /* in a tag: the end of the name or attribute before */
+    uint32_t elements;
+    enum scan_state state : 8;
+    enum xml_expect expect : 8;
+    enum xml_item what : 8;
+    unsigned char quote;
+    bool special;  /* the value has references or white space to normalise */
+    bool prefixed; /* the tag has an attribute with a prefix that needs looking up */
+    uint16_t depth, nbinding, nattr;
+    uint16_t declared;   /* declarations of this tag */
+    uint16_t default_ns; /* 1 + the default one's binding; 0: from outside of the item */
+    struct scan_open el; /* the element whose start tag this is */
+
+    struct xml_index index;
+    const struct xml_limits *limits;
+    const struct xml_header *header;
+    uint16_t depth_max, attributes_max, namespaces_max; /* the limits, no higher than the stacks */
+    struct scan_open open[XML_DEPTH_MAX];
+    struct scan_binding binding[SCAN_BINDINGS];
+    struct scan_attr attr[SCAN_ATTRS];
+};
+
+/* element.c. Each is called once per thing, when all of its bytes up to `end` are there. */
+nodiscard err scan_attr_named(struct xml_scan *s, const unsigned char *bytes, uint32_t end);
+nodiscard err scan_attr_done(struct xml_scan *s, const unsigned char *bytes, uint32_t end);
+nodiscard err scan_tag_done(struct xml_scan *s, const unsigned char *bytes, uint32_t end, bool empty);
+void scan_element_done(struct xml_scan *s, uint32_t end); /* its end tag ends there */
+
+/* header.c. What a URI as written is by number (enum xml_ns); what the header's prefix i means. */
+uint16_t scan_uri_number(str raw, bool special);
+str xml_header_uri(const struct xml_header *h, unsigned i);
+
+/* declaration.c: <?xml version='1.0' …?> at the beginning of bytes. */
+nodiscard err scan_declaration(str bytes, uint32_t *used);
+
+#endif
