@@ -28,7 +28,9 @@ struct op {
     int res;
     enum op_state state : 8;
     enum op_kind kind : 8;
-    uint32_t turn_bytes; /* the loop's: bytes of this turn, for fairness between connections */
+    bool yielding;       /* the loop's: it stops a receive that had its share of the turn */
+    uint32_t turn_bytes; /* the loop's: bytes in turn `turn`, for fairness between connections */
+    uint32_t turn;
 };
 
 /* One-shot accept, so that each has the peer's address. done(res = new fd, CLOEXEC). After EMFILE,
@@ -39,6 +41,7 @@ struct accept_op {
     socklen_t address_len;
 };
 void loop_accept(struct loop *l, struct accept_op *a, int listen_fd);
+void loop_accept_stop(struct loop *l, struct accept_op *a); /* done(-ECANCELED, or a last fd) */
 
 /* Receives until stopped. data() gets views that are valid until it returns; at most 64 KiB per fd
  * and turn (the rest comes next turn). done(0): the peer closed; done(-ECANCELED): stopped;
@@ -75,7 +78,7 @@ struct timer {
     timer_f *fn;
 };
 void timer_init(struct timer *t, timer_f *fn);
-void loop_timer_set(struct loop *l, struct timer *t, uint64_t in_ms);
+void loop_timer_set(struct loop *l, struct timer *t, uint64_t in_ms); /* never early */
 void loop_timer_stop(struct loop *l, struct timer *t);
 static inline bool timer_is_set(const struct timer *t) { return !list_empty(&t->link); }
 uint64_t loop_now_ms(const struct loop *l); /* CLOCK_MONOTONIC */

@@ -1,0 +1,245 @@
+/* sock: the plain transport: a connected stream socket on a loop.
+ *
+ *     open --close(true)--> draining --peer's FIN--> shut --all ops back--> closed
+ *       \\--------- close(false), the socket failed ------/
+ *
+ * Closing (systems.md 3): an fd with an armed receive sends no FIN when it is closed, so shutdown(2)
+ * first, then all ops come back, then close(2). Graceful: the write in flight ends, shutdown(WR), and
+ * reading goes on (dropped) until the peer closes. The owner frees it after closed(). */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "node/os/os.h"
+
+enum { IOV_INLINE = 4 };
+
+enum sock_state { SOCK_OPEN, SOCK_DRAINING, SOCK_SHUT, SOCK_CLOSED };
+struct sock {
+    struct transport transport;
+    struct loop *loop;
+    int fd;
+    enum sock_state state : 8;
+    bool paused, ended; /* ended: the peer's FIN came */
+    err reason;
+    struct recv_op recv;
+    struct send_op send;
+    size_t send_bytes;
+    struct iovec *iov, iov_inline[IOV_INLINE];
+    struct turn_hook hook; /* calls closed() when no op is left to do so */
+    struct sockaddr_storage peer;
+};
+
+static struct sock *sock_of(const struct transport *t)
+{
+    return container_of(t, struct sock, transport);
+}
+
+static bool sending(const struct sock *s) { return s->send.op.state != OP_IDLE; }
+static bool receiving(const struct sock *s) { return s->recv.op.state != OP_IDLE; }
+
+/* The last step, when every op rests. From the end of a turn, so never inside the owner's call. */
+static void on_rest(struct turn_hook *h)
+{
+    struct sock *s = container_of(h, struct sock, hook);
+    if (s->state != SOCK_SHUT || sending(s) || receiving(s))
+        return;
+    s->state = SOCK_CLOSED;
+    close(s->fd);
+    s->transport.sink->closed(&s->transport, s->reason);
+}
+
+static void shut(struct sock *s, err reason)
+{
+    if (s->state >= SOCK_SHUT)
+        return;
+    s->state = SOCK_SHUT;
+    s->reason = reason;
+    shutdown(s->fd, SHUT_RDWR);
+    if (receiving(s))
+        loop_recv_stop(s->loop, &s->recv);
+    loop_at_turn_end(s->loop, &s->hook);
+}
+
+static err reason_of(int res)
+{
+    switch (-res) {
+    case ECONNRESET:
+    case EPIPE:
+        return ERR_CLOSED;
+    case ETIMEDOUT:
+        return ERR_TIMEOUT;
+    default:
+        return ERR_IO;
+    }
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void on_data(struct recv_op *r, const char *p, size_t n)
+{
+    struct sock *s = container_of(r, struct sock, recv);
+    if (s->state == SOCK_OPEN)
+        s->transport.sink->bytes(&s->transport, p, n);
+}
+
+static void on_fin(struct sock *s)
+{
+    s->ended = true;
+    if (s->state == SOCK_OPEN)
+        s->transport.sink->ended(&s->transport);
+    else if (s->state == SOCK_DRAINING && !sending(s))
+        shut(s, ERR_OK);
+}
+
+static void on_recv_done(struct op *op, int res)
+{
+    struct sock *s = container_of(op, struct sock, recv.op);
+    if (s->state == SOCK_SHUT)
+        loop_at_turn_end(s->loop, &s->hook);
+    else if (res == 0)
+        on_fin(s);
+    else if (res != -ECANCELED)
+        shut(s, reason_of(res));
+    else if (!s->paused) /* resumed while it was being stopped */
+        loop_recv(s->loop, &s->recv, s->fd);
+}
+
+static void sock_pause(struct transport *t)
+{
+    struct sock *s = sock_of(t);
+    if (s->state != SOCK_OPEN || s->paused)
+        return;
+    s->paused = true;
+    if (receiving(s))
+        loop_recv_stop(s->loop, &s->recv);
+}
+
+static void read_on(struct sock *s)
+{
+    s->paused = false;
+    if (!receiving(s) && !s->ended)
+        loop_recv(s->loop, &s->recv, s->fd);
+}
+
+static void sock_resume(struct transport *t)
+{
+    struct sock *s = sock_of(t);
+    if (s->state == SOCK_OPEN && s->paused)
+        read_on(s);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void iov_free(struct sock *s)
+{
+    if (s->iov != s->iov_inline)
+        free(s->iov);
+    s->iov = s->iov_inline;
+}
+
+static void finish_output(struct sock *s)
+{
+    shutdown(s->fd, SHUT_WR);
+    if (s->ended)
+        shut(s, ERR_OK);
+}
+
+static void on_send_done(struct op *op, int res)
+{
+    struct sock *s = container_of(op, struct sock, send.op);
+    bool all = res >= 0 && (size_t)res == s->send_bytes;
+    iov_free(s);
+    if (s->state == SOCK_SHUT)
+        loop_at_turn_end(s->loop, &s->hook);
+    else if (!all)
+        shut(s, res < 0 ? reason_of(res) : ERR_CLOSED);
+    else if (s->state == SOCK_DRAINING)
+        finish_output(s);
+    else
+        s->transport.sink->written(&s->transport);
+}
+
+/* The iov is copied (the caller's is on its stack); the bytes are not. */
+static size_t sock_write(struct transport *t, const struct iovec *iov, size_t n)
+{
+    struct sock *s = sock_of(t);
+    size_t bytes = 0, count = n < SEND_IOV_MAX ? n : SEND_IOV_MAX;
+    for (size_t i = 0; i < count; i++)
+        bytes += iov[i].iov_len;
+    if (s->state != SOCK_OPEN)
+        return bytes;
+    must(!sending(s) && count > 0);
+    if (count > IOV_INLINE) {
+        s->iov = malloc(count * sizeof *iov);
+        must(s->iov);
+    }
+    memcpy(s->iov, iov, count * sizeof *iov);
+    s->send_bytes = bytes;
+    loop_send(s->loop, &s->send, s->fd, s->iov, count);
+    return bytes;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void sock_close(struct transport *t, bool graceful)
+{
+    struct sock *s = sock_of(t);
+    if (!graceful) {
+        shut(s, ERR_OK);
+    } else if (s->state == SOCK_OPEN) {
+        s->state = SOCK_DRAINING;
+        if (!sending(s))
+            finish_output(s);
+        if (s->state == SOCK_DRAINING)
+            read_on(s);
+    }
+}
+
+static void sock_free(struct transport *t)
+{
+    struct sock *s = sock_of(t);
+    must(s->state == SOCK_CLOSED);
+    list_remove(&s->hook.link);
+    free(s);
+}
+
+static void sock_info(const struct transport *t, struct transport_info *out)
+{
+    *out = (struct transport_info){.address = sock_of(t)->peer};
+}
+
+static err sock_channel_binding(const struct transport *t, enum channel_binding kind,
+                                unsigned char out[64], size_t *n)
+{
+    return ERR_NOT_FOUND;
+}
+
+static const struct transport_impl sock_impl = {
+    .write = sock_write,
+    .pause = sock_pause,
+    .resume = sock_resume,
+    .close = sock_close,
+    .free = sock_free,
+    .info = sock_info,
+    .channel_binding = sock_channel_binding,
+};
+
+struct transport *sock_transport_open(struct loop *l, int fd, const struct sockaddr_storage *peer,
+                                      const struct transport_sink *sink, void *owner)
+{
+    struct sock *s = calloc(1, sizeof *s);
+    must(s);
+    s->transport = (struct transport){.impl = &sock_impl, .sink = sink, .owner = owner};
+    s->loop = l;
+    s->fd = fd;
+    s->recv = (struct recv_op){.op = {.done = on_recv_done}, .data = on_data};
+    s->send = (struct send_op){.op = {.done = on_send_done}};
+    s->iov = s->iov_inline;
+    list_init(&s->hook.link);
+    s->hook.fn = on_rest;
+    if (peer)
+        s->peer = *peer;
+    loop_recv(l, &s->recv, fd);
+    return &s->transport;
+}
