@@ -134,11 +134,25 @@ static const char *near_in(const cfg_t *section, str name)
     return found;
 }
 
+static bool has_option(const cfg_t *section, str name)
+{
+    for (const cfg_opt_t *o = section->opts; o->name; o++)
+        if (str_eq(str_of(o->name), name))
+            return true;
+    return false;
+}
+
 static void no_such_option(cfg_t *section, const char *where, str name, struct conf_origin at)
 {
     if (str_is(name, LAST_OPTION)) {
         conf_draft_problem(reading->draft, (struct conf_origin){at.file, at.line - 1},
                            "the file ends, but section %s is still open: a } is missing", where);
+        return;
+    }
+    if (section != reading->root && has_option(reading->root, name)) {
+        conf_draft_problem(reading->draft, at,
+                           "%s: no option \"%.*s\". Is a } missing before it?", where,
+                           STR_ARG(name));
         return;
     }
     const char *near = near_in(section, name);
@@ -230,7 +244,10 @@ static void parse(struct conf_draft *d, const char *name, const char *content)
     must(now.root);
     reading = &now;
     cfg_set_error_function(now.root, on_syntax_error);
-    if (cfg_parse_buf(now.root, content) == CFG_SUCCESS) {
+    int result = cfg_parse_buf(now.root, content);
+    if (result == CFG_SUCCESS && !cfg_getstr(now.root, LAST_OPTION)) {
+        conf_draft_problem(d, (struct conf_origin){name, 0}, "the file ends inside a comment");
+    } else if (result == CFG_SUCCESS) {
         char path[PATH_BYTES_MAX] = "";
         take_section(now.root, path, 0);
         take_hosts(now.root);
