@@ -1,0 +1,161 @@
+/* inside: what the files of this room share with each other and with nobody else. */
+#ifndef PEMBERLEY_NODE_TLS_INSIDE_H
+#define PEMBERLEY_NODE_TLS_INSIDE_H
+
+#include <openssl/ssl.h>
+
+#include "node/tls/tls.h"
+#include "pemberley/buf.h"
+
+/* --- certificates (certs.c) --- */
+
+/* What a connection remembers of the certificate it has shown: small, so that a connection of months
+ * does not keep a generation with its private keys alive. Shared by the connections of a host. */
+struct tls_identity {
+    uint32_t refs;
+    uint8_t binding_n;             /* 0: the signature algorithm has no single hash */
+    unsigned char binding[64];     /* tls-server-end-point, RFC 5929 4.1 */
+    unsigned char session[32];     /* session id context */
+    uint16_t name_n;
+    char name[];                   /* of the host */
+};
+void identity_unref(struct tls_identity *id);
+
+struct tls_host {
+    struct tls_identity *identity;
+    EVP_PKEY *key;
+    CRYPTO_BUFFER **chain; /* views of the generation's pages */
+    size_t chain_n;
+    str ocsp; /* empty: none */
+    int64_t ocsp_until_s;
+};
+
+struct tls_certs;
+err tls_certs_map(int fd, struct tls_certs **out) nodiscard;
+struct tls_certs *tls_certs_ref(struct tls_certs *g);
+void tls_certs_unref(struct tls_certs *g);
+/* The row for a domain as a client wrote it (any case, one dot at the end); -1: none. */
+long tls_certs_find(const struct tls_certs *g, str domain);
+long tls_certs_default(const struct tls_certs *g);
+/* Parsed at the first call for this row, kept by the generation. NULL: the library refuses it. */
+const struct tls_host *tls_certs_host(struct tls_certs *g, long row);
+
+/* --- the format of a generation (build.c writes it, certs.c reads it) --- */
+
+enum { GENERATION_MAGIC = 0x314c5450 }; /* "PTL1" */
+struct generation_head {
+    uint32_t magic, count, default_row, size; /* rows follow, sorted by name; then the bytes */
+};
+struct generation_row { /* offsets from the head */
+    uint32_t name, name_n;
+    uint32_t chain, chain_n; /* each certificate as a 24-bit length and DER */
+    uint32_t key, key_n;     /* PKCS #8, DER */
+    uint32_t ocsp, ocsp_n;
+    int64_t ocsp_until_s;
+};
+static inline int generation_order(str a, str b)
+{
+    int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    return c ? c : (a.n > b.n) - (a.n < b.n);
+}
+
+/* --- channel binding (binding.c) --- */
+
+/* The hash of a certificate (DER) by its own signature algorithm, MD5 and SHA-1 raised to SHA-256
+ * (RFC 5929 4.1). Returns its length, 0 where the standard defines none (Ed25519). */
+size_t binding_end_point(str der, unsigned char out[64]);
+
+/* --- ticket keys (ticket.c) --- */
+
+struct ticket_key {
+    int64_t period;
+    unsigned char name[16], aes[32], hmac[32];
+};
+struct ticket_keys {
+    unsigned char secret[TLS_SECRET_SIZE];
+    uint32_t lifetime_s;
+    struct ticket_key key[3]; /* previous, current, next */
+};
+void ticket_keys_init(struct ticket_keys *k, const unsigned char *secret, uint32_t lifetime_s);
+void ticket_keys_close(struct ticket_keys *k);
+/* The body of SSL_CTX_set_tlsext_ticket_key_cb's callback: 1, 2 (open, but seal anew), 0 or -1. */
+int ticket_crypt(struct ticket_keys *k, int64_t now_s, uint8_t *name, uint8_t *iv,
+                 EVP_CIPHER_CTX *cipher, HMAC_CTX *hmac, int encrypt);
+
+/* --- a shard's TLS (tls.c) --- */
+
+enum {
+    TLS_RECORD_PLAIN_MAX = 16384,
+    TLS_SCRATCH = 64 << 10,
+    TLS_POOL_CLASSES = 3,
+    TLS_POOL_KEPT = 64,
+};
+struct tls_conn;
+struct tls {
+    SSL_CTX *server;
+    SSL_CTX *client; /* made at its first use */
+    struct clock *clock;
+    struct ticket_keys tickets;
+    struct tls_certs *certs; /* NULL before the first tls_take_certs */
+    /* The input being fed, read by the BIO of `feeding` alone. */
+    struct tls_conn *feeding;
+    const unsigned char *in;
+    size_t in_n;
+    /* Freed ciphertext buffers, by size. */
+    struct buf *pool[TLS_POOL_CLASSES][TLS_POOL_KEPT];
+    unsigned pool_n[TLS_POOL_CLASSES];
+    char plain[TLS_SCRATCH];                /* what SSL_read gives */
+    char linear[TLS_RECORD_PLAIN_MAX];      /* what goes to SSL_write, when it lies in pieces */
+};
+int64_t tls_now_s(const struct tls *t);
+struct buf *tls_buf_get(struct tls *t, size_t need);
+void tls_buf_put(struct tls *t, struct buf *b);
+
+/* --- a connection (conn.c; the hello's answers in hello.c) --- */
+
+enum conn_state {
+    CONN_HANDSHAKE,
+    CONN_OPEN,
+    CONN_FAILED, /* nothing is read; an alert may be on its way */
+    CONN_GONE,   /* the lower transport was told to end */
+};
+struct tls_conn {
+    struct transport t;
+    struct tls *tls;
+    struct transport *low;
+    SSL *ssl;           /* NULL until the first whole record */
+    struct buf *carry;  /* the beginning of a record */
+    struct buf *out;    /* ciphertext to be written */
+    struct buf *flying; /* ciphertext that low is writing */
+    const char *why;    /* of a failure; static */
+    struct tls_certs *certs; /* during the handshake */
+    union {
+        struct tls_identity *identity; /* server: from the hello on */
+        SSL_SESSION *session;          /* client: the newest ticket, from the start the one to use */
+    };
+    uint32_t fallback_row; /* of certs, for hellos that name no host of ours */
+    uint32_t handshake_in; /* bytes fed during the handshake */
+    enum conn_state state : 8;
+    enum tls_use use : 8;
+    uint8_t reason;      /* err, told in closed() in place of low's */
+    uint8_t low_reason;  /* err */
+    uint8_t busy;        /* depth of our calls into the owner or low: closed() waits for 0 */
+    bool client : 1;
+    bool hello_seen : 1;     /* the gate's stage */
+    bool named : 1;          /* the hello had SNI */
+    bool user_queued : 1;    /* out holds a write of the owner */
+    bool user_flying : 1;    /* flying holds one */
+    bool closing : 1;        /* close(graceful) */
+    bool notified : 1;       /* close_notify was sealed */
+    bool low_closing : 1;
+    bool low_closed : 1;
+    bool told : 1;           /* closed() was called */
+    bool peer_ended : 1;
+};
+struct tls_conn *tls_conn_of(const SSL *ssl);
+/* The server's answers to a ClientHello. */
+enum ssl_select_cert_result_t hello_select(const SSL_CLIENT_HELLO *hello);
+int hello_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_n, const uint8_t *in, unsigned in_n,
+               void *ctx);
+
+#endif
