@@ -194,6 +194,7 @@ void xml_put_attr_u64(struct xml_writer *w, const char *name, uint64_t value);
 void xml_put_text(struct xml_writer *w, str text);                       /* escaped */
 void xml_put_raw(struct xml_writer *w, str xml);                         /* accepted XML, as it is */
 void xml_close(struct xml_writer *w, const char *name);                  /* /> or </name> */
+/* An element with nothing but text; ns NULL: inherited. */
 void xml_put_leaf(struct xml_writer *w, const char *name, const char *ns, str text);
 str xml_written(const struct xml_writer *w);
 /* Text for an attribute or element: & < > ' " escaped; bytes XML cannot hold are left out. */
