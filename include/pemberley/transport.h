@@ -47,7 +47,7 @@ struct transport_impl {
     void (*close)(struct transport *t, bool graceful);
     void (*free)(struct transport *t); /* only after sink->closed */
     void (*info)(const struct transport *t, struct transport_info *out);
-    /* RFC 9266 (TLS 1.3 only) and RFC 5929 4; at most 64 bytes. ERR_NOT_FOUND where there is none. */
+    /* RFC 9266 (TLS 1.3, or 1.2 with RFC 7627) and RFC 5929 4; at most 64 bytes. ERR_NOT_FOUND where there is none. */
     err (*channel_binding)(const struct transport *t, enum channel_binding kind,
                            unsigned char out[64], size_t *n);
 };

@@ -2,7 +2,6 @@
  * memory and the pool of ciphertext buffers. One SSL_CTX for all hosts (hello.c picks the
  * certificate): a context each would cost 3.4 KB and 50 us per host. */
 #include <openssl/ssl.h>
-#include <sys/time.h>
 
 #include "node/tls/inside.h"
 
@@ -16,12 +15,6 @@ static const uint32_t pool_sizes[TLS_POOL_CLASSES] = {1024, 4096, 17 << 10};
 static const unsigned pool_kept[TLS_POOL_CLASSES] = {64, 32, 16};
 
 int64_t tls_now_s(const struct tls *t) { return clock_wall_us(t->clock) / 1000000; }
-
-/* The library's idea of time is ours, so that tickets age by the clock door. */
-static void on_time(const SSL *ssl, struct timeval *out)
-{
-    *out = (struct timeval){.tv_sec = tls_now_s(tls_conn_of(ssl)->tls)};
-}
 
 static int on_ticket(SSL *ssl, uint8_t *name, uint8_t *iv, EVP_CIPHER_CTX *cipher, HMAC_CTX *hmac,
                      int encrypt)
@@ -60,7 +53,6 @@ static SSL_CTX *server_context(void)
     must(SSL_CTX_set_tlsext_ticket_key_cb(x, on_ticket));
     SSL_CTX_set_select_certificate_cb(x, hello_select);
     SSL_CTX_set_alpn_select_cb(x, hello_alpn, NULL);
-    SSL_CTX_set_current_time_cb(x, on_time);
     return x;
 }
 

@@ -23,7 +23,7 @@ struct tls_config {
     uint32_t ticket_lifetime_s;   /* tls.ticket_lifetime; 0: no tickets */
     const unsigned char *secret;  /* 32 bytes, the same in all shards that shall resume each other's
                                    * sessions; ticket keys are derived from it and the time */
-    struct clock *clock;          /* kept: ticket keys and their life follow it */
+    struct clock *clock;          /* kept: ticket keys follow it */
 };
 
 /* Never fails (must: the library could not be set up). Everything but clock is copied. */
