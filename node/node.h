@@ -18,6 +18,7 @@ struct tls;
 struct helper;
 
 struct node {
+    str name; /* of the node */
     unsigned shard, shards;
     struct loop *loop;
     struct clock *clock;
@@ -34,6 +35,7 @@ struct node {
     const struct conf *conf;   /* replaced between two turns at a reload */
     struct tls *tls;
     struct helper *helper;     /* the thread for PBKDF2 */
+    uint64_t start_ms;         /* loop time of the shard's start */
 };
 
 #endif

@@ -189,6 +189,7 @@ static void start_log(struct shard *s, const struct child_start *start)
     snprintf(s->process_name, sizeof s->process_name, "%u", start->index);
     struct log_config c = log_config_of(s);
     s->node.log = log_open(&c);
+    s->node.name = str_of(s->node_name);
 }
 
 static void start_loop(struct shard *s, int wake_fd)
@@ -293,6 +294,7 @@ static void on_start(void *ctx, const struct child_start *start)
     close(start->metrics_fd);
     start_log(s, start);
     start_loop(s, start->wake_fd);
+    n->start_ms = loop_now_ms(n->loop);
     n->ring = ring_single(n->secret, n->shards);
     start_hub(s, start);
     s->store = store_client_new(n->loop, n->conf, n->metrics, n->log, send_to_store, s);

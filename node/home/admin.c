@@ -1,0 +1,343 @@
+/* Commands of the control socket that name an account, executed at its home: the account is loaded
+ * like for anybody, and the same calls end sessions and cancel subscriptions that stanzas use. The
+ * password never comes here: the CLI derives the keys. Answers are operator.md 3: exit 0 and JSON, or
+ * an exit code and a sentence. */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "node/home/inside.h"
+#include "proto/base/hex.h"
+#include "proto/sasl/scram.h"
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_SUCH = 4, EXIT_THERE_ALREADY = 5, ARGS_MAX = 6 };
+
+struct command {
+    struct work work; /* waits for the user */
+    struct home *home;
+    home_answer_f *answer;
+    void *ctx;
+    void (*run)(struct command *c, struct user *u);
+    str jid, arg[ARGS_MAX];
+    size_t argc;
+    char text[];
+};
+
+/* ---- answers ---- */
+
+static void answer(struct command *c, int code, str text)
+{
+    c->answer(c->ctx, code, text);
+    free(c);
+}
+
+static void answer_json(struct command *c, json_t *items)
+{
+    json_t *root = json_pack("{s:i, s:o}", "v", 1, "items", items);
+    char *text = json_dumps(root, JSON_COMPACT);
+    must(text);
+    json_decref(root);
+    str s = arena_dup(home_arena(c->home), str_of(text));
+    free(text);
+    answer(c, 0, s);
+}
+
+static void answer_account(struct command *c, const char *what)
+{
+    LOG(c->home->node->log, account_changed, F_JID("jid", c->jid), F_STR("what", str_of(what)),
+        F_STR("by", STR("admin")));
+    answer_json(c, json_pack("[{s:s%}]", "jid", c->jid.p, c->jid.n));
+}
+
+static void no_such_user(struct command *c)
+{
+    answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no user %.*s", STR_ARG(c->jid)));
+}
+
+static void store_failed(struct command *c, err e)
+{
+    if (e == ERR_NOT_FOUND)
+        no_such_user(c);
+    else if (e == ERR_EXISTS)
+        answer(c, EXIT_THERE_ALREADY,
+               arena_printf(home_arena(c->home), "%.*s exists already", STR_ARG(c->jid)));
+    else
+        answer(c, EXIT_FAILED,
+               arena_printf(home_arena(c->home), "the store could not do it: %s", err_row(e)->text));
+}
+
+/* ---- accounts ---- */
+
+static void store(struct command *c, Store__Request *r, home_store_f *done)
+{
+    home_store(c->home, c->jid, r, done, c);
+}
+
+static bool keys_of(struct command *c, struct scram_keys *keys, unsigned char *blob, size_t *n)
+{
+    str hex = c->arg[0];
+    *n = hex.n / 2;
+    return c->argc == 1 && hex.n % 2 == 0 && *n <= SCRAM_BLOB_MAX && !hex_decode(hex, blob, *n) &&
+           !scram_keys_decode((str){(char *)blob, *n}, keys);
+}
+
+static void account_is_there(struct command *c, const char *what)
+{
+    struct user *u = user_find(c->home, c->jid);
+    if (u)
+        user_account_changed(u, true, false);
+    answer_account(c, what);
+}
+
+static void added(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct command *c = ctx;
+    if (e)
+        store_failed(c, e);
+    else
+        account_is_there(c, "added");
+}
+
+static void passwd_done(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct command *c = ctx;
+    if (e) {
+        store_failed(c, e);
+        return;
+    }
+    struct user *u = user_find(h, c->jid);
+    if (u && u->state == USER_READY)
+        user_end_sessions(u, ERR_STREAM_RESET, NULL);
+    answer_account(c, "password");
+}
+
+static void add(struct command *c, struct user *u)
+{
+    struct scram_keys keys;
+    unsigned char blob[SCRAM_BLOB_MAX];
+    Store__AccountAdd op = STORE__ACCOUNT_ADD__INIT;
+    if (!keys_of(c, &keys, blob, &op.keys.len)) {
+        answer(c, EXIT_USAGE, STR("user-add: keys expected"));
+        return;
+    }
+    op.keys.data = blob;
+    op.created_us = home_wall_us(c->home);
+    Store__Request r = STORE__REQUEST__INIT;
+    r.op_case = STORE__REQUEST__OP_ACCOUNT_ADD, r.account_add = &op;
+    store(c, &r, added);
+}
+
+static void passwd(struct command *c, struct user *u)
+{
+    struct scram_keys keys;
+    unsigned char blob[SCRAM_BLOB_MAX];
+    Store__AccountSetKeys op = STORE__ACCOUNT_SET_KEYS__INIT;
+    if (!keys_of(c, &keys, blob, &op.keys.len)) {
+        answer(c, EXIT_USAGE, STR("user-passwd: keys expected"));
+        return;
+    }
+    op.keys.data = blob;
+    Store__Request r = STORE__REQUEST__INIT;
+    r.op_case = STORE__REQUEST__OP_ACCOUNT_SET_KEYS, r.account_set_keys = &op;
+    store(c, &r, passwd_done);
+}
+
+static void removed(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct command *c = ctx;
+    if (e) {
+        store_failed(c, e);
+        return;
+    }
+    struct user *u = user_find(h, c->jid);
+    if (u && u->state == USER_READY) {
+        user_cancel_subscriptions(u);
+        user_account_changed(u, false, false);
+    }
+    answer_account(c, "removed");
+}
+
+/* Loaded before, so that its contacts can be told (their items are gone from the store after). */
+static void remove_user(struct command *c, struct user *u)
+{
+    Store__AccountRemove op = STORE__ACCOUNT_REMOVE__INIT;
+    Store__Request r = STORE__REQUEST__INIT;
+    if (!u->exists) {
+        no_such_user(c);
+        return;
+    }
+    r.op_case = STORE__REQUEST__OP_ACCOUNT_REMOVE, r.account_remove = &op;
+    store(c, &r, removed);
+}
+
+/* ---- list, show ---- */
+
+static void listed(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct command *c = ctx;
+    if (e) {
+        store_failed(c, e);
+        return;
+    }
+    json_t *items = json_array();
+    const Store__AccountPage *page = reply->accounts;
+    for (size_t i = 0; i < page->n_jids; i++)
+        json_array_append_new(items, json_pack("{s:s%}", "jid", page->jids[i].data,
+                                               page->jids[i].len));
+    json_t *root = json_pack("{s:i, s:I, s:o}", "v", 1, "total", (json_int_t)page->total, "items",
+                             items);
+    char *text = json_dumps(root, JSON_COMPACT);
+    must(text);
+    json_decref(root);
+    str s = arena_dup(home_arena(h), str_of(text));
+    free(text);
+    answer(c, 0, s);
+}
+
+static void list_users(struct command *c)
+{
+    Store__AccountList op = STORE__ACCOUNT_LIST__INIT;
+    op.host = home_bytes(c->jid);
+    op.like = home_bytes(c->argc > 0 ? c->arg[0] : STR_NONE);
+    op.after = home_bytes(c->argc > 1 ? c->arg[1] : STR_NONE);
+    op.limit = c->argc > 2 && c->arg[2].n ? (uint32_t)strtoul(c->arg[2].p, NULL, 10) : 0;
+    Store__Request r = STORE__REQUEST__INIT;
+    r.op_case = STORE__REQUEST__OP_ACCOUNT_LIST, r.account_list = &op;
+    home_store(c->home, STR_NONE, &r, listed, c);
+}
+
+static unsigned count_sessions(struct user *u)
+{
+    unsigned n = 0;
+    user_each_session(s, u)
+        n++;
+    return n;
+}
+
+static const char *stamp(struct home *h, int64_t us)
+{
+    return us ? stanza_stamp(us, home_arena(h)).p : "";
+}
+
+static void show(struct command *c, struct user *u)
+{
+    if (!u->exists) {
+        no_such_user(c);
+        return;
+    }
+    answer_json(c, json_pack("[{s:s%, s:s, s:b, s:i, s:i, s:s}]", "jid", c->jid.p, c->jid.n,
+                             "created", stamp(c->home, u->created_us), "disabled", u->disabled,
+                             "sessions", (int)count_sessions(u), "offline_messages",
+                             (int)u->offline_count, "last_seen", stamp(c->home, u->last_us)));
+}
+
+/* ---- sessions ---- */
+
+static json_t *session_json(struct home *h, struct session *s)
+{
+    struct node *n = h->node;
+    str full = session_full(s, home_arena(h));
+    str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), s->edge);
+    str home_at = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), n->shard);
+    int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
+    return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p, full.n,
+                     "state", s->detached ? "detached" : "connected", "edge", edge.p, "home",
+                     home_at.p, "since", stamp(h, since), "priority", (int)s->priority,
+                     "resumable", s->resumable, "unacked", (int)s->queued, "queue_bytes",
+                     (int)s->queued_bytes);
+}
+
+static void sessions(struct command *c, struct user *u)
+{
+    if (!u->exists && !u->anonymous) {
+        no_such_user(c);
+        return;
+    }
+    json_t *items = json_array();
+    user_each_session(s, u)
+        json_array_append_new(items, session_json(c->home, s));
+    answer_json(c, items);
+}
+
+static void kick(struct command *c, struct user *u)
+{
+    if (!u->exists && !u->anonymous) {
+        no_such_user(c);
+        return;
+    }
+    json_t *items = json_array();
+    user_each_session(s, u)
+        if (c->argc == 0 || str_eq(c->arg[0], session_resource(s))) {
+            json_array_append_new(items, session_json(c->home, s));
+            session_doom(s, ERR_STREAM_KICKED);
+        }
+    if (c->argc && json_array_size(items) == 0) {
+        json_decref(items);
+        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "%.*s has no session \"%.*s\"",
+                                             STR_ARG(c->jid), STR_ARG(c->arg[0])));
+        return;
+    }
+    answer_json(c, items);
+}
+
+/* ---- dispatch ---- */
+
+static const struct row {
+    const char *name;
+    size_t argc_min, argc_max; /* behind the JID */
+    void (*run)(struct command *c, struct user *u);
+} rows[] = {
+    {"user-add", 1, 1, add},       {"user-passwd", 1, 1, passwd}, {"user-remove", 0, 0, remove_user},
+    {"user-show", 0, 0, show},     {"user-sessions", 0, 0, sessions}, {"user-kick", 0, 1, kick},
+    {"user-list", 0, 3, NULL},
+};
+
+static struct command *command_new(struct home *h, const str *argv, size_t argc,
+                                   home_answer_f *done, void *ctx)
+{
+    size_t n = 0;
+    for (size_t i = 1; i < argc; i++)
+        n += argv[i].n + 1;
+    struct command *c = calloc(1, sizeof *c + n);
+    must(c);
+    c->home = h, c->answer = done, c->ctx = ctx, c->argc = argc - 2;
+    char *at = c->text;
+    for (size_t i = 1; i < argc; i++) {
+        str copy = {memcpy(at, argv[i].p ? argv[i].p : "", argv[i].n), argv[i].n};
+        at += argv[i].n + 1;
+        if (i == 1)
+            c->jid = copy;
+        else
+            c->arg[i - 2] = copy;
+    }
+    return c;
+}
+
+static void with_user(struct work *w, struct user *u)
+{
+    struct command *c = container_of(w, struct command, work);
+    if (u)
+        c->run(c, u);
+    else
+        store_failed(c, ERR_AWAY);
+}
+
+void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *done, void *ctx)
+{
+    const struct row *row = NULL;
+    for (size_t i = 0; argc && i < array_len(rows); i++)
+        if (str_eq(argv[0], str_of(rows[i].name)))
+            row = &rows[i];
+    if (!row || argc < 2 + row->argc_min || argc > 2 + row->argc_max) {
+        done(ctx, EXIT_USAGE, STR("this shard does not know such a command"));
+        return;
+    }
+    struct command *c = command_new(h, argv, argc, done, ctx);
+    if (!row->run) {
+        list_users(c);
+        return;
+    }
+    list_init(&c->work.link);
+    c->work.run = with_user;
+    c->run = row->run;
+    user_with(h, c->jid, &c->work);
+}
