@@ -147,17 +147,30 @@ static err named(str name, uint32_t *cp)
     return ERR_STREAM_RESTRICTED_XML;
 }
 
+/* The length of the name character at p; 0: more bytes are needed; -1: it is none. */
+static int name_char(const uchar *p, const uchar *end, bool start)
+{
+    uint32_t cp;
+    if (*p < 0x80)
+        return xml_class[*p] & (start ? CHAR_START : CHAR_NAME) ? 1 : -1;
+    int len = utf8_decode(p, end, &cp);
+    return len > 0 && !xml_name_char(cp, start) ? -1 : len;
+}
+
 /* &name; from p, which points behind the '&'. What is no name at all is not well-formed. */
 static err entity(const uchar *p, const uchar *end, uint32_t *cp)
 {
-    const uchar *from = p;
-    if (p < end && !is_start(*p) && *p < 0x80)
-        return ERR_STREAM_NOT_WELL_FORMED;
-    while (p < end && (*p >= 0x80 || (xml_class[*p] & CHAR_NAME)))
-        p++;
-    if (p == end)
-        return ERR_PARTIAL;
-    return *p == ';' ? named(str_from(from, (size_t)(p - from)), cp) : ERR_STREAM_NOT_WELL_FORMED;
+    int len = 0;
+    for (const uchar *from = p; p < end; p += len) {
+        if (p > from && *p == ';')
+            return named(str_from(from, (size_t)(p - from)), cp);
+        len = name_char(p, end, p == from);
+        if (len < 0)
+            return ERR_STREAM_NOT_WELL_FORMED;
+        if (len == 0)
+            break;
+    }
+    return ERR_PARTIAL;
 }
 
 err xml_reference(const uchar *p, const uchar *end, uint32_t *len, uint32_t *cp)

@@ -349,10 +349,14 @@ inlined err attribute_value(struct xml_scan *s, struct at *a)
 
 inlined err end_name(struct xml_scan *s, struct at *a)
 {
-    const struct scan_open *top = &s->open[s->depth - 1];
-    bool stream = s->depth == 0;
-    uint32_t want = stream ? s->header->name_len : top->name_len;
-    const char *name = stream ? s->header->name : (const char *)a->bytes + top->name;
+    const char *name;
+    uint32_t want;
+    if (s->depth > 0) {
+        const struct scan_open *top = &s->open[s->depth - 1];
+        name = (const char *)a->bytes + top->name, want = top->name_len;
+    } else {
+        name = s->header->name, want = s->header->name_len;
+    }
     uint32_t have = a->end - s->token;
     if (memcmp(a->bytes + s->token, name, have < want ? have : want) != 0)
         return ERR_STREAM_NOT_WELL_FORMED;

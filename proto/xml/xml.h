@@ -128,8 +128,8 @@ void xml_scan_restore(struct xml_scan *s, const void *saved, const struct xml_li
  * header and XML_EXPECT_ELEMENT an element stands alone, as in WebSocket frames (RFC 7395 3.3.3).
  *
  * Rejected though expat accepts it: DTD, comment, PI; an entity but the five; a second declaration,
- * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items; a byte
- * order mark at the start; an empty header (<stream/>); what is beyond a limit, and these: 256
+ * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items, a byte
+ * order mark too; an empty header (<stream/>); what is beyond a limit, and these: 256
  * declarations in force at once, 32 bytes of one reference, 256 of the declaration. */
 enum xml_expect {
     XML_EXPECT_ELEMENT = false, /* an item of an open stream, or an element alone */
