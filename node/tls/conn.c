@@ -205,18 +205,19 @@ static void handshake_done(struct tls_conn *c)
     c->t.sink->opened(&c->t);
 }
 
-static void handshake(struct tls_conn *c, size_t n)
+static void handshake(struct tls_conn *c)
 {
-    c->handshake_in += (uint32_t)n;
-    if (c->handshake_in > (c->client ? HANDSHAKE_IN_CLIENT : HANDSHAKE_IN_SERVER)) {
-        fail(c, ERR_TLS, "handshake_too_long");
-        return;
-    }
+    struct tls *t = c->tls;
+    size_t before = t->in_n;
     int r = c->client ? SSL_connect(c->ssl) : SSL_accept(c->ssl);
+
+    c->handshake_in += (uint32_t)(before - t->in_n); /* data may lie behind the last record */
     if (r == 1)
         handshake_done(c);
     else if (SSL_get_error(c->ssl, r) != SSL_ERROR_WANT_READ)
         fail_library(c);
+    else if (c->handshake_in > (c->client ? HANDSHAKE_IN_CLIENT : HANDSHAKE_IN_SERVER))
+        fail(c, ERR_TLS, "handshake_too_long");
 }
 
 /* Whole records only. Nothing of them is left when it returns, unless nothing more is read. */
@@ -229,7 +230,7 @@ static void feed(struct tls_conn *c, const unsigned char *p, size_t n)
     must(!t->feeding);
     t->feeding = c, t->in = p, t->in_n = n;
     if (c->state == CONN_HANDSHAKE)
-        handshake(c, n);
+        handshake(c);
     if (c->state == CONN_OPEN)
         drain(c);
     t->feeding = NULL;

@@ -141,7 +141,7 @@ static inline bool pipe_pump(struct pipe_end *e)
 /* Until nothing moves. */
 static inline void pipe_run(struct pipe_end *a, struct pipe_end *b)
 {
-    for (int i = 0; pipe_pump(a) | pipe_pump(b); i++)
+    for (int i = 0; (int)pipe_pump(a) | (int)pipe_pump(b); i++)
         must(i < 10000000);
 }
 
