@@ -26,16 +26,18 @@ enum {
     VALUE_MAX = 16 << 20, /* bytes of a row; the ops' bounds are below it */
 };
 
-/* ENOSPC comes as SQLITE_FULL from writes, but as an IOERR from the shared index and with quotas. */
+/* ENOSPC comes as SQLITE_FULL from writes, but as an IOERR from the shared index, and so do quotas and
+ * file size limits. sqlite3_system_errno knows why, but not when it was a COMMIT: then it is errno,
+ * which is cleared before each step. */
 err db_error(const struct db *db, int code)
 {
-    if ((code & 0xff) == SQLITE_FULL)
-        return ERR_DISK_FULL;
     int system = sqlite3_system_errno(db->sqlite);
-    if ((code & 0xff) == SQLITE_IOERR &&
-        (code == SQLITE_IOERR_SHMSIZE || system == ENOSPC || system == EDQUOT || system == EFBIG))
+    if (system == 0)
+        system = errno;
+    if ((code & 0xff) == SQLITE_FULL || code == SQLITE_IOERR_SHMSIZE)
         return ERR_DISK_FULL;
-    return ERR_IO;
+    bool full = system == ENOSPC || system == EDQUOT || system == EFBIG;
+    return (code & 0xff) == SQLITE_IOERR && full ? ERR_DISK_FULL : ERR_IO;
 }
 
 const char *db_why(const struct db *db) { return sqlite3_errmsg(db->sqlite); }
@@ -44,6 +46,7 @@ bool db_in_transaction(const struct db *db) { return !sqlite3_get_autocommit(db-
 
 err db_exec(struct db *db, const char *sql)
 {
+    errno = 0;
     int code = sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? ERR_OK : db_error(db, code);
 }
@@ -65,10 +68,12 @@ err db_do_args(struct db *db, enum statement s, const struct sql_arg *a, size_t 
     sqlite3_stmt *st = db->statements[s];
     for (size_t i = 0; i < n; i++)
         bind(st, (int)i + 1, &a[i], SQLITE_STATIC);
+    errno = 0;
     int code = sqlite3_step(st);
+    err e = code == SQLITE_DONE ? ERR_OK : db_error(db, code); /* before reset forgets errno */
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);
-    return code == SQLITE_DONE ? ERR_OK : db_error(db, code);
+    return e;
 }
 
 sqlite3_stmt *db_start_args(struct db *db, enum statement s, const struct sql_arg *a, size_t n)
@@ -87,6 +92,7 @@ void db_stop(sqlite3_stmt *st)
 
 err db_next(struct db *db, sqlite3_stmt *st)
 {
+    errno = 0;
     int code = sqlite3_step(st);
     if (code == SQLITE_ROW)
         return ERR_OK;
