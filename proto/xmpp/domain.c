@@ -100,6 +100,23 @@ static err bidi_check(str name)
     return ERR_OK;
 }
 
+/* Full stops of other scripts are dots (RFC 5895 2); U+FF0E and U+FF61 are widths of these two. */
+static err map(str raw, struct arena *a, str *out)
+{
+    struct precis_text t;
+    err e = precis_decode(raw, &t);
+    if (e)
+        return e;
+    precis_width_and_case(&t, true);
+    for (size_t i = 0; i < t.n; i++)
+        if (t.code[i] == 0x3002)
+            t.code[i] = '.';
+    e = precis_nfc(&t);
+    if (!e)
+        *out = precis_encode(&t, a);
+    return e;
+}
+
 /* Of a name in lower case and NFC that has at least one label beyond NR-LDH. */
 static err idn_name(str name, struct arena *a, str *out)
 {
@@ -123,7 +140,11 @@ static err idn_name(str name, struct arena *a, str *out)
         joined[n++] = '.';
     }
     *out = arena_dup(a, (str){joined, n - 1});
-    return bidi_check(*out);
+    str again; /* an A-label may hide what mapping would change: then it is no canonical form */
+    err e = map(*out, a, &again);
+    if (!e && !str_eq(again, *out))
+        e = ERR_BAD;
+    return e ? e : bidi_check(*out);
 }
 
 /* The canonical text of RFC 5952; no zone, which means nothing to anybody else. */
@@ -143,23 +164,6 @@ static err ipv6_literal(str raw, struct arena *a, str *out)
     else
         *out = arena_printf(a, "[%s]", canonical);
     return ERR_OK;
-}
-
-/* Full stops of other scripts are dots (RFC 5895 2); U+FF0E and U+FF61 are widths of these two. */
-static err map(str raw, struct arena *a, str *out)
-{
-    struct precis_text t;
-    err e = precis_decode(raw, &t);
-    if (e)
-        return e;
-    precis_width_and_case(&t);
-    for (size_t i = 0; i < t.n; i++)
-        if (t.code[i] == 0x3002)
-            t.code[i] = '.';
-    e = precis_nfc(&t);
-    if (!e)
-        *out = precis_encode(&t, a);
-    return e;
 }
 
 static bool has_idn(str name)

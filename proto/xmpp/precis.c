@@ -258,9 +258,16 @@ static uint32_t width_of(uint32_t c)
     return tag == UC_DECOMP_WIDE || tag == UC_DECOMP_NARROW ? parts[0] : c;
 }
 
+static uint32_t lower_of(uint32_t c, bool domain)
+{
+    if (c < 0x80)
+        return c >= 'A' && c <= 'Z' ? c + 32 : c;
+    return domain && !uc_is_property_changes_when_casefolded(c) ? c : uc_tolower(c);
+}
+
 /* Unicode's toLowerCase without its one rule that depends on neighbours (final sigma): a name does
  * not change its letters by what stands behind them. U+0130 is the only one that becomes two. */
-void precis_width_and_case(struct precis_text *t)
+void precis_width_and_case(struct precis_text *t, bool domain)
 {
     size_t extra = 0;
     for (size_t i = 0; i < t->n; i++) {
@@ -276,8 +283,7 @@ void precis_width_and_case(struct precis_text *t)
             t->n++;
             continue;
         }
-        t->code[i + extra] =
-            c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : uc_tolower(c);
+        t->code[i + extra] = lower_of(c, domain);
     }
 }
 
@@ -329,7 +335,7 @@ static err map(struct precis_text *t, bool freeform)
     if (freeform)
         map_spaces(t);
     else
-        precis_width_and_case(t);
+        precis_width_and_case(t, false);
     return precis_nfc(t);
 }
 
