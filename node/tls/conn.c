@@ -169,30 +169,37 @@ static void end_of_peer(struct tls_conn *c)
     c->t.sink->ended(&c->t);
 }
 
+/* What the library said last is asked before the owner, in bytes(), makes it say something else. */
+static void drained(struct tls_conn *c, size_t have, int e)
+{
+    const char *why = e == SSL_ERROR_SSL ? ERR_reason_error_string(ERR_peek_error()) : NULL;
+
+    deliver(c, have);
+    if (e == SSL_ERROR_ZERO_RETURN)
+        end_of_peer(c);
+    else if (e != SSL_ERROR_WANT_READ)
+        fail(c, ERR_TLS, why ? why : "unknown");
+}
+
 /* One SSL_read gives at most one record; several are brought together, so that the owner parses a
  * burst as one piece. */
 static void drain(struct tls_conn *c)
 {
     struct tls *t = c->tls;
     size_t have = 0;
-    int n;
 
-    while (reads(c) && (n = SSL_read(c->ssl, t->plain + have, (int)(TLS_SCRATCH - have))) > 0) {
+    while (reads(c)) {
+        int n = SSL_read(c->ssl, t->plain + have, (int)(TLS_SCRATCH - have));
+        if (n <= 0) {
+            drained(c, have, SSL_get_error(c->ssl, n));
+            return;
+        }
         have += (size_t)n;
         if (TLS_SCRATCH - have < TLS_RECORD_PLAIN_MAX) {
             deliver(c, have);
             have = 0;
         }
     }
-    if (!reads(c))
-        return;
-    int e = SSL_get_error(c->ssl, n);
-    const char *why = e == SSL_ERROR_SSL ? ERR_reason_error_string(ERR_peek_error()) : NULL;
-    deliver(c, have);
-    if (e == SSL_ERROR_ZERO_RETURN)
-        end_of_peer(c);
-    else if (e != SSL_ERROR_WANT_READ)
-        fail(c, ERR_TLS, why ? why : "unknown");
 }
 
 /* A session that was opened holds no certificates any more: the old generation may go. */

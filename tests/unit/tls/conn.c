@@ -348,6 +348,31 @@ static void a_close_from_inside_bytes_delivers_nothing_more(void **state)
     tls_free(t);
 }
 
+static void free_now(struct transport *t, err reason)
+{
+    struct owner *o = t->owner;
+    o->closed++;
+    transport_free(t);
+}
+static void a_transport_freed_while_it_delivers_is_not_touched_again(void **state)
+{
+    static const struct transport_sink sink = {on_opened, on_bytes, on_written, on_ended, free_now};
+    struct tls *t = server();
+    struct dialogue *d = connect_(t, (struct tls_client_options){0});
+    d->server.t->sink = &sink;
+    d->server.on_bytes = close_now;
+    d->server_low.abrupt = true;
+    say(&d->client, STR("boo"));
+    run(d);
+    assert_int_equal(d->server.closed, 1);
+    assert_true(d->server_low.freed);
+    transport_close(d->client.t, false);
+    run(d);
+    transport_free(d->client.t);
+    free(d);
+    tls_free(t);
+}
+
 static void say_again(struct owner *o)
 {
     if (o->written < 3)
@@ -375,6 +400,7 @@ static void a_graceful_close_waits_for_the_write_and_says_close_notify(void **st
         struct dialogue *d = connect_(t, (struct tls_client_options){.version_max = v});
         say(&d->server, STR("</stream:stream>"));
         transport_close(d->server.t, true);
+        d->client_low.told_ended = true; /* the FIN alone shall not be what ends it */
         run(d);
         assert_heard(&d->client, STR("</stream:stream>"));
         assert_int_equal(d->server.written, 1);
@@ -856,6 +882,7 @@ int main(void)
         cmocka_unit_test(records_that_come_together_are_delivered_together),
         cmocka_unit_test(a_write_from_inside_bytes_is_sent),
         cmocka_unit_test(a_close_from_inside_bytes_delivers_nothing_more),
+        cmocka_unit_test(a_transport_freed_while_it_delivers_is_not_touched_again),
         cmocka_unit_test(written_may_write_and_close),
         cmocka_unit_test(a_graceful_close_waits_for_the_write_and_says_close_notify),
         cmocka_unit_test(close_notify_without_fin_ends_and_what_follows_is_ignored),

@@ -110,8 +110,8 @@ static void sixty_four_are_taken_and_one_more_is_not(void **state)
         assert_int_equal(b[i].order, i + 1);
     sem_post(&gate);
     assert_int_equal(helper_submit(h, &b[HELPER_JOBS_MAX].j), ERR_OK);
-    turn(&l);
-    assert_int_equal(count, HELPER_JOBS_MAX + 1);
+    while (count < HELPER_JOBS_MAX + 1) /* a wake-up may be for what was done already */
+        turn(&l);
     helper_free(h);
     sem_destroy(&gate);
     close(l.wake_fd);

@@ -19,6 +19,7 @@ struct pipe_end {
     size_t in_n;
     size_t sent;                  /* bytes written here */
     bool paused, fin_sent, ended, told_ended, gone, told_closed, freed;
+    bool abrupt; /* close(false) calls closed() before it returns, as a transport at rest may */
 };
 
 static inline size_t pipe_write(struct transport *t, const struct iovec *iov, size_t n)
@@ -44,6 +45,10 @@ static inline void pipe_close(struct transport *t, bool graceful)
     if (!e->fin_sent && e->peer)
         e->peer->ended = true;
     e->fin_sent = true;
+    if (!graceful && e->abrupt && !e->flying_n) {
+        e->told_closed = true;
+        t->sink->closed(t, ERR_OK);
+    }
 }
 static inline void pipe_free(struct transport *t)
 {
