@@ -1,7 +1,7 @@
 /* log: lines on stderr, logfmt or JSON (operator.md 4). One line is built on the stack and written by
  * one write(2), so that lines of several processes on one pipe do not mix (up to PIPE_BUF) and
- * nothing is buffered when a process dies. A line that would block is lost: the log must never stop
- * the loop. Values come from peers: they are bounded, and control bytes, quotes and bytes that are
+ * nothing is buffered when a process dies. A line that would block is lost, and counted as suppressed:
+ * the log must never stop the loop. (Asked by poll: O_NONBLOCK would be set for all who share stderr.) Values come from peers: they are bounded, and control bytes, quotes and bytes that are
  * not UTF-8 are escaped, so that nobody writes lines of their own.
  *
  * Rate: more than event_rate lines of one event in a second are counted instead, and summed up when
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -245,6 +246,11 @@ static void write_line(struct log_real *l, enum log_event e, const struct log_fi
     if (o.json)
         o.p[o.n++] = '}';
     o.p[o.n++] = '\n';
+    struct pollfd room = {.fd = l->c.fd, .events = POLLOUT};
+    if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
+        l->rate[e].suppressed++;
+        return;
+    }
     ssize_t r;
     do
         r = write(l->c.fd, o.p, o.n);

@@ -268,8 +268,7 @@ void loop_turn(struct loop *l, uint64_t wait_ms_max)
     run_due(l);
     l->put_off = l->impl->run(l);
     wheel_run(&l->wheel, loop_now_ms(l));
-    if (poll_sources(l))
-        l->put_off = true; /* there may be more: look again before sleeping */
+    poll_sources(l);
     run_hooks(l);
     l->impl->turn_end(l);
     l->last_completions = n;
