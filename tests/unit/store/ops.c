@@ -151,6 +151,7 @@ static void a_version_is_applied_once(void **state)
     assert_int_equal(change_item(*state, 2, &item), OK);
     item.name = bytes_of("stale");
     assert_int_equal(change_item(*state, 1, &item), OK);
+    assert_int_equal(change_item(*state, 2, &item), OK);
     Store__User *user = load_user(*state, ROMEO);
     assert_int_equal(user->roster_version, 2);
     assert_bytes(user->items[0]->name, "newer");

@@ -203,13 +203,12 @@ static void garbage_is_answered_bad(void **state)
 
 /* ---- on a disk --------------------------------------------------------------------------------- */
 
-static int64_t rows_on_disk(const char *path)
+static int64_t number_on_disk(const char *path, const char *sql)
 {
     sqlite3 *other;
     sqlite3_stmt *st;
     assert_int_equal(sqlite3_open_v2(path, &other, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    assert_int_equal(
-        sqlite3_prepare_v2(other, "SELECT count(*) FROM offline", -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(other, sql, -1, &st, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
     int64_t n = sqlite3_column_int64(st, 0);
     sqlite3_finalize(st);
@@ -217,10 +216,32 @@ static int64_t rows_on_disk(const char *path)
     return n;
 }
 
-static int64_t seen_at_reply;
+static int64_t rows_on_disk(const char *path)
+{
+    return number_on_disk(path, "SELECT count(*) FROM offline");
+}
+
+static void a_removed_account_has_no_rows_left(void **state)
+{
+    struct bench *b = *state;
+    assert_int_equal(put_offline(b, ROMEO, "u1", "<m/>"), OK);
+    Store__VcardPut vcard = STORE__VCARD_PUT__INIT;
+    vcard.xml = bytes_of("<vCard/>");
+    REQUEST(v, ROMEO, VCARD_PUT, vcard_put, &vcard);
+    assert_int_equal(bench_ask(b, &v)->result, OK);
+    const char *count = "SELECT (SELECT count(*) FROM offline) + (SELECT count(*) FROM vcard)";
+    assert_int_equal(number_on_disk(b->path, count), 2);
+    Store__AccountRemove remove = STORE__ACCOUNT_REMOVE__INIT;
+    REQUEST(q, ROMEO, ACCOUNT_REMOVE, account_remove, &remove);
+    assert_int_equal(bench_ask(b, &q)->result, OK);
+    assert_int_equal(number_on_disk(b->path, count), 0);
+}
+
+static int64_t seen_at_reply; /* by the first */
 static void look_at_disk(struct store_port *port, unsigned peer, const char *p, size_t n)
 {
-    seen_at_reply = rows_on_disk(container_of(port, struct bench, port)->path);
+    if (seen_at_reply < 0)
+        seen_at_reply = rows_on_disk(container_of(port, struct bench, port)->path);
 }
 
 static void replies_leave_after_the_commit(void **state)
@@ -321,6 +342,7 @@ int main(void)
         T(great_replies_end_a_batch_early),
         T(requests_of_a_dead_peer_are_dropped),
         T(garbage_is_answered_bad),
+        T_FILE(a_removed_account_has_no_rows_left),
         T_FILE(replies_leave_after_the_commit),
         T_FILE(a_full_disk_fails_writes_keeps_reads_and_heals),
         T_FILE(a_broken_database_is_an_error_and_a_log_line),

@@ -278,6 +278,9 @@ static void a_stuck_worker_gets_one_window_only(void **state)
     assert_int_equal(n_sent, 1025);
     store_client_worker_up(client);
     assert_int_equal(n_sent, 1025 + 1024);
+    assert_int_equal(sent_ids[1025], sent_ids[1024]);
+    for (size_t i = 1026; i < n_sent; i++)
+        assert_int_equal(sent_ids[i], sent_ids[i - 1] + 1); /* old before new */
     assert_int_equal(store_client_waiting(client), 2000);
 }
 
