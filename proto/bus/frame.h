@@ -28,7 +28,7 @@ enum frame_kind {
     FRAME_RESUMED, /* conn, sid gen, payload = snap; OUTs of the queue follow             */
     FRAME_FAILED,  /* conn; h if has_h                                                    */
     FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
-    FRAME_OUT,     /* sid gen seq uid stanza, flags: FRAME_TO_BARE, FRAME_TO_FULL, us = time it came */
+    FRAME_OUT,     /* sid gen seq, uid (its sid in conn) stanza, flags: FRAME_TO_BARE, FRAME_TO_FULL, us = time it came */
     FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
     FRAME_KINDS
 };

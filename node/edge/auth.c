@@ -1,0 +1,322 @@
+/* auth: see auth.h. The state machine is proto/sasl; here are its surroundings: base64 in XML, the
+ * store, the helper thread, and what failures cost.
+ *
+ * Orders to the store and the thread outlive a connection that breaks meanwhile: they carry the
+ * conn's number, never a pointer. */
+#include "node/edge/auth.h"
+
+#include "node/tls/helper.h"
+#include "proto/bus/store.pb-c.h"
+
+enum { DELAY_MAX_MS = 10000 };
+
+/* ---- the offer ---- */
+
+static uint32_t configured(struct conn *c, const struct conf_host *host)
+{
+    const struct conf *conf = c->edge->node->conf;
+    uint32_t set = 0;
+    if (host->auth & CONF_AUTH_INTERNAL)
+        for (uint32_t i = 0; i < conf->auth_mechanisms.count; i++) {
+            enum sasl_mechanism m =
+                sasl_mechanism_find(conf_list_at(conf, conf->auth_mechanisms, i));
+            if (m != SASL_MECHANISMS)
+                set |= SASL_BIT(m);
+        }
+    return host->auth & CONF_AUTH_ANONYMOUS ? set | SASL_BIT(SASL_ANONYMOUS) : set;
+}
+
+void auth_offer(struct conn *c)
+{
+    struct node *node = c->edge->node;
+    struct sasl_offer *o = &c->negotiation->offer;
+    const struct conf_host *host = conf_host_find(node->conf, stream_host(c));
+    *o = (struct sasl_offer){
+        .tls = c->secured,
+        .host = stream_host(c),
+        .iterations = (uint32_t)node->conf->auth_scram_iterations,
+        .secret = str_from(node->secret, sizeof node->secret),
+        .entropy = node->entropy,
+    };
+    for (int b = 0; c->secured && b < SASL_BINDINGS; b++) {
+        size_t n = 0;
+        if (transport_channel_binding(c->transport, (enum channel_binding)b, o->binding[b].data,
+                                      &n) == ERR_OK)
+            o->binding[b].n = (uint8_t)n;
+    }
+    o->mechanisms = host ? sasl_offered(o, configured(c, host)) : 0;
+}
+
+void auth_put_features(struct conn *c, struct xml_writer *w)
+{
+    const struct sasl_offer *o = &c->negotiation->offer;
+    bool bound = false;
+    xml_open_ns(w, "mechanisms", xml_ns_uri(NS_SASL).p);
+    for (int m = 0; m < SASL_MECHANISMS; m++)
+        if (o->mechanisms & SASL_BIT(m))
+            xml_put_leaf(w, "mechanism", NULL, sasl_mechanism_name((enum sasl_mechanism)m));
+    xml_close(w, "mechanisms");
+    for (int b = 0; b < SASL_BINDINGS; b++)
+        bound |= o->binding[b].n > 0;
+    if (!bound)
+        return;
+    xml_open_ns(w, "sasl-channel-binding", xml_ns_uri(NS_SASL_CB).p); /* XEP-0440 */
+    for (int b = 0; b < SASL_BINDINGS; b++)
+        if (o->binding[b].n) {
+            xml_open(w, "channel-binding");
+            xml_put_attr(w, "type", sasl_binding_name((enum channel_binding)b));
+            xml_close(w, "channel-binding");
+        }
+    xml_close(w, "sasl-channel-binding");
+}
+
+/* ---- failures ---- */
+
+static struct throttle_entry *by_address(struct conn *c)
+{
+    struct sockaddr_storage address;
+    conn_address(c, &address);
+    return throttle_get(&c->edge->failures,
+                        throttle_address_hash(&c->edge->node->key, &address));
+}
+
+static struct throttle_entry *by_account(struct conn *c, str user)
+{
+    return throttle_get(&c->edge->failures, hash_str(&c->edge->node->key, user) ^ 1);
+}
+
+/* Charges both rates; whether the failing account or address is beyond its own. */
+static bool charge(struct conn *c, str user)
+{
+    const struct conf *conf = c->edge->node->conf;
+    uint64_t now = loop_now_ms(c->edge->node->loop);
+    struct conf_rate address = conf->auth_address_failure_rate;
+    struct conf_rate account = conf->auth_account_failure_rate;
+    bool beyond = bucket_charge(&by_address(c)->bucket, address, address.count, 1, now) > 0;
+    if (user.n)
+        beyond |= bucket_charge(&by_account(c, user)->bucket, account, account.count, 1, now) > 0;
+    return beyond;
+}
+
+static bool is_address_beyond(struct conn *c)
+{
+    struct conf_rate r = c->edge->node->conf->auth_address_failure_rate;
+    return bucket_charge(&by_address(c)->bucket, r, r.count, 0,
+                         loop_now_ms(c->edge->node->loop)) > 0;
+}
+
+static void log_failed(struct conn *c, str user, err reason)
+{
+    struct node *n = c->edge->node;
+    struct sasl *s = &c->negotiation->sasl;
+    struct sockaddr_storage address;
+    conn_address(c, &address);
+    str mechanism = s->state == SASL_IDLE ? STR("") : sasl_mechanism_name(s->mechanism);
+    metric_add(n->metrics, METRIC_login_failures, 1);
+    LOG(n->log, login_failed, F_STR("host", stream_host(c)), F_JID("user", user),
+        F_STR("reason", str_of(err_row(reason)->name)), F_STR("mechanism", mechanism),
+        F_ADDR("address", &address));
+}
+
+void auth_fail(struct conn *c, err reason)
+{
+    struct negotiation *n = c->negotiation;
+    struct loop *loop = c->edge->node->loop;
+    uint64_t delay = (uint64_t)c->edge->node->conf->auth_failure_delay;
+    str user = n->sasl.user;
+    log_failed(c, user, reason);
+    if (charge(c, user)) {
+        struct sockaddr_storage address;
+        conn_address(c, &address);
+        delay *= 2u << (n->tries < 4 ? n->tries : 4);
+        LOG(c->edge->node->log, login_throttled, F_ADDR("address", &address),
+            F_STR("reason", str_of(err_row(reason)->name)), F_INT("count", n->tries + 1));
+    }
+    sasl_end(&n->sasl);
+    n->sasl.user = STR_NONE;
+    n->tries++;
+    n->failure = reason;
+    conn_pause(c, PAUSE_LOGIN);
+    loop_timer_set(loop, &n->delay, delay < DELAY_MAX_MS ? delay : DELAY_MAX_MS);
+}
+
+/* ---- the exchange ---- */
+
+static void answer(struct conn *c, struct sasl_answer a);
+
+static void put(struct conn *c, const char *name, str bytes)
+{
+    struct arena *a = c->edge->node->turn;
+    str text = bytes.n ? sasl_encode(bytes, a) : STR("");
+    conn_put(c, arena_printf(a, "<%s xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%.*s</%s>", name,
+                             STR_ARG(text), name));
+}
+
+static void succeed(struct conn *c, str additional)
+{
+    struct node *node = c->edge->node;
+    struct negotiation *n = c->negotiation;
+    struct sockaddr_storage address;
+    conn_address(c, &address);
+    negotiation_keep(&n->bare, n->sasl.user);
+    n->anonymous = n->sasl.mechanism == SASL_ANONYMOUS;
+    LOG(node->log, login_ok, F_JID("jid", n->bare),
+        F_STR("mechanism", sasl_mechanism_name(n->sasl.mechanism)),
+        F_STR("tls", c->secured ? STR("yes") : STR("no")), F_ADDR("address", &address),
+        F_INT("ms", loop_now_ms(node->loop) - c->opened_ms));
+    metric_add(node->metrics, METRIC_logins, 1);
+    put(c, "success", additional);
+    sasl_end(&n->sasl);
+    conn_authenticated(c);
+    stream_restart(c);
+}
+
+struct keys_wanted {
+    struct edge *edge;
+    uint64_t conn;
+};
+
+static void got_keys(struct conn *c, err e, const struct Store__Reply *reply)
+{
+    struct negotiation *n = c->negotiation;
+    const Store__Account *account =
+        reply && reply->body_case == STORE__REPLY__BODY_ACCOUNT ? reply->account : NULL;
+    if (e != ERR_OK && e != ERR_NOT_FOUND)
+        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    struct scram_keys keys;
+    bool usable = e == ERR_OK && account && account->exists &&
+                  scram_keys_decode(str_from(account->keys.data, account->keys.len), &keys) ==
+                      ERR_OK;
+    err refused = account && account->disabled ? ERR_SASL_ACCOUNT_DISABLED : ERR_OK;
+    answer(c, sasl_keys(&n->sasl, usable ? &keys : NULL, refused, c->edge->node->turn));
+    scram_wipe(&keys, sizeof keys);
+}
+
+static void on_keys(void *ctx, err e, const struct Store__Reply *reply)
+{
+    struct keys_wanted w = *(struct keys_wanted *)ctx;
+    free(ctx);
+    w.edge->pending--;
+    struct conn *c = conn_find(w.edge, w.conn);
+    if (c && !c->ending) {
+        conn_resume(c, PAUSE_LOGIN);
+        got_keys(c, e, reply);
+    }
+    edge_check_stopped(w.edge);
+}
+
+static void fetch_keys(struct conn *c)
+{
+    struct keys_wanted *w = malloc(sizeof *w);
+    must(w);
+    *w = (struct keys_wanted){c->edge, c->number};
+    Store__Request request = STORE__REQUEST__INIT;
+    Store__AccountGet get = STORE__ACCOUNT_GET__INIT;
+    str user = c->negotiation->sasl.user;
+    request.owner = (ProtobufCBinaryData){user.n, (uint8_t *)user.p};
+    request.op_case = STORE__REQUEST__OP_ACCOUNT_GET;
+    request.account_get = &get;
+    c->edge->pending++;
+    conn_pause(c, PAUSE_LOGIN);
+    store_submit(c->edge->node->store, &request, on_keys, w);
+}
+
+struct check_job {
+    struct helper_job job;
+    struct edge *edge;
+    uint64_t conn;
+    struct sasl_check check;
+    bool right;
+};
+
+static void check_run(struct helper_job *j)
+{
+    struct check_job *job = container_of(j, struct check_job, job);
+    job->right = sasl_check_run(&job->check);
+}
+
+static void check_free(struct check_job *job)
+{
+    scram_wipe(&job->check, sizeof job->check);
+    free(job);
+}
+
+static void check_done(struct helper_job *j)
+{
+    struct check_job *job = container_of(j, struct check_job, job);
+    struct edge *e = job->edge;
+    struct conn *c = conn_find(e, job->conn);
+    e->pending--;
+    if (c && !c->ending) {
+        conn_resume(c, PAUSE_LOGIN);
+        answer(c, sasl_checked(&c->negotiation->sasl, job->right));
+    }
+    check_free(job);
+    edge_check_stopped(e);
+}
+
+static void start_check(struct conn *c)
+{
+    struct check_job *job = calloc(1, sizeof *job);
+    must(job);
+    job->edge = c->edge, job->conn = c->number;
+    job->job.run = check_run, job->job.done = check_done;
+    list_init(&job->job.link);
+    sasl_check_take(&c->negotiation->sasl, &job->check);
+    if (helper_submit(c->edge->node->helper, &job->job) != ERR_OK) {
+        check_free(job);
+        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    }
+    c->edge->pending++;
+    conn_pause(c, PAUSE_LOGIN);
+}
+
+static void answer(struct conn *c, struct sasl_answer a)
+{
+    switch (a.verdict) {
+    case SASL_CONTINUE: return put(c, "challenge", a.bytes);
+    case SASL_NEED_KEYS: return fetch_keys(c);
+    case SASL_NEED_CHECK: return start_check(c);
+    case SASL_SUCCESS: return succeed(c, a.bytes);
+    case SASL_FAILURE: return auth_fail(c, a.reason);
+    }
+}
+
+void auth_begin(struct conn *c, str item, const struct xml_index *x)
+{
+    struct arena *a = c->edge->node->turn;
+    struct negotiation *n = c->negotiation;
+    struct xml_el el = xml_root(item, STR("jabber:client"), a);
+    str mechanism = xml_attr(&el, "mechanism", a), text = xml_text(&el, a), initial = STR_NONE;
+    if (n->sasl.state != SASL_IDLE && n->sasl.state != SASL_DONE)
+        return auth_fail(c, ERR_SASL_MALFORMED_REQUEST); /* one exchange at a time */
+    if (is_address_beyond(c))
+        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    if (mechanism.n == 0)
+        return auth_fail(c, ERR_SASL_INVALID_MECHANISM);
+    if (text.n) {
+        err e = sasl_decode(text, a, &initial);
+        if (e != ERR_OK)
+            return auth_fail(c, e);
+    }
+    answer(c, sasl_begin(&n->sasl, mechanism, &n->offer, text.n ? &initial : NULL, a));
+}
+
+void auth_response(struct conn *c, str item, const struct xml_index *x)
+{
+    struct arena *a = c->edge->node->turn;
+    struct negotiation *n = c->negotiation;
+    struct xml_el el = xml_root(item, STR("jabber:client"), a);
+    str response = STR_NONE;
+    if (n->sasl.state != SASL_FIRST && n->sasl.state != SASL_FINAL)
+        return auth_fail(c, ERR_SASL_MALFORMED_REQUEST);
+    err e = sasl_decode(xml_text(&el, a), a, &response);
+    if (e != ERR_OK)
+        return auth_fail(c, e);
+    answer(c, sasl_step(&n->sasl, response, a));
+}
+
+void auth_abort(struct conn *c, str item, const struct xml_index *x)
+{
+    auth_fail(c, ERR_SASL_ABORTED);
+}

@@ -1,0 +1,19 @@
+/* auth: the SASL exchange of one stream (RFC 6120 6): keys from the store, PLAIN's derivation on the
+ * helper thread, failures counted per stream, address and account, and told late. Reading pauses
+ * while an answer is under way. */
+#ifndef PEMBERLEY_EDGE_AUTH_H
+#define PEMBERLEY_EDGE_AUTH_H
+
+#include "node/edge/stream.h"
+
+/* Fills the negotiation's offer from TLS, configuration and host. */
+void auth_offer(struct conn *c);
+/* <mechanisms/> and <sasl-channel-binding/> of the offer. */
+void auth_put_features(struct conn *c, struct xml_writer *w);
+void auth_begin(struct conn *c, str item, const struct xml_index *x);
+void auth_response(struct conn *c, str item, const struct xml_index *x);
+void auth_abort(struct conn *c, str item, const struct xml_index *x);
+/* Tells a failure after its delay; the stream ends with the last try. */
+void auth_fail(struct conn *c, err reason);
+
+#endif

@@ -1,0 +1,370 @@
+/* c2s: a session begins, takes its client's stanzas in, and ends (c2s.h). */
+#include "node/edge/c2s.h"
+
+#include "node/edge/stream.h"
+#include "proto/xmpp/jid.h"
+
+enum { HOLD_ORD_BITS = 48 };
+
+/* ---- frames ---- */
+
+unsigned c2s_home(const struct c2s *s)
+{
+    return ring_home_of_slot(s->conn->edge->node->ring, (unsigned)(s->sid >> 50));
+}
+
+void c2s_tell(struct c2s *s, struct frame *f, bool keep)
+{
+    f->sid = s->sid, f->gen = s->gen;
+    channel_send(s->conn->edge->node->channels, c2s_home(s), f, (struct hold){0}, keep);
+}
+
+static void tell_home_of(struct conn *c, str bare, struct frame *f)
+{
+    struct node *n = c->edge->node;
+    f->bare = bare, f->conn = c->number;
+    f->text = conn_address_text(c, n->turn);
+    conn_pause(c, PAUSE_HOME);
+    channel_send(n->channels, ring_home(n->ring, bare), f, (struct hold){0}, true);
+}
+
+/* A settled stanza of a former attachment says nothing about this one (delivery.md 5.2): the hold's
+ * number carries the low bits of the generation. */
+static uint64_t hold_number(uint32_t gen, uint64_t ord)
+{
+    return (uint64_t)(gen & 0xffff) << HOLD_ORD_BITS | (ord & ((1ull << HOLD_ORD_BITS) - 1));
+}
+
+/* ---- begin ---- */
+
+void c2s_bind(struct conn *c, str item)
+{
+    struct arena *a = c->edge->node->turn;
+    struct xml_el iq = xml_root(item, STR("jabber:client"), a), bind, wish;
+    struct frame f = {.kind = FRAME_BIND};
+    str resource = STR_NONE;
+    if (!xml_find(&iq, "urn:ietf:params:xml:ns:xmpp-bind", "bind", &bind, a))
+        return stream_put_iq_error(c, c->negotiation->bind_id, ERR_STANZA_BAD_REQUEST);
+    if (xml_find(&bind, "", "resource", &wish, a))
+        resource = xml_text(&wish, a);
+    if (resource.n && jid_prepare_resource(resource, a, &f.resource) != ERR_OK)
+        return stream_put_iq_error(c, c->negotiation->bind_id, ERR_STANZA_BAD_REQUEST);
+    f.flags = c->negotiation->anonymous ? FRAME_ANONYMOUS : 0;
+    tell_home_of(c, c->negotiation->bare, &f);
+}
+
+static struct buf *names_of(str full, struct c2s *s, struct arena *a)
+{
+    struct jid jid = jid_parse_prepared(full);
+    str to_full = xml_attr_text("to", full, a), to_bare = xml_attr_text("to", jid.bare, a);
+    struct buf *b = buf_new((uint32_t)(full.n + to_full.n + to_bare.n));
+    memcpy(b->data, full.p, full.n);
+    memcpy(b->data + full.n, to_full.p, to_full.n);
+    memcpy(b->data + full.n + to_full.n, to_bare.p, to_bare.n);
+    s->full_n = (uint16_t)full.n, s->bare_n = (uint16_t)jid.bare.n;
+    s->to_full_n = (uint16_t)to_full.n, s->to_bare_n = (uint16_t)to_bare.n;
+    return b;
+}
+
+struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full)
+{
+    struct c2s *s = calloc(1, sizeof *s);
+    must(s);
+    s->conn = c, s->sid = sid, s->gen = gen;
+    s->names = names_of(full, s, c->edge->node->turn);
+    timer_init(&s->ack_timer, c2s_ack_timer);
+    htable_insert(&c->edge->sessions, &s->by_sid, hash_u64(sid));
+    return s;
+}
+
+struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen)
+{
+    struct hnode *n = htable_find(&e->sessions, hash_u64(sid));
+    for (; n; n = htable_find_next(n)) { /* two generations may meet on one edge */
+        struct c2s *s = container_of(n, struct c2s, by_sid);
+        if (s->gen == gen)
+            return s;
+    }
+    return NULL;
+}
+
+/* The conn that waits for this answer; NULL: it has gone. */
+static struct conn *waiting_conn(struct edge *e, const struct frame *f)
+{
+    struct conn *c = conn_find(e, f->conn);
+    return c && !c->ending && c->step == STEP_BIND && (c->pauses & PAUSE_HOME) ? c : NULL;
+}
+
+void c2s_on_bound(struct edge *e, struct origin from, const struct frame *f)
+{
+    struct conn *c = waiting_conn(e, f);
+    if (c)
+        return stream_bound(c, f);
+    if (f->reason != ERR_OK)
+        return;
+    struct frame end = {.kind = FRAME_END, .sid = f->sid, .gen = f->gen, .reason = ERR_CLOSED};
+    channel_send(e->node->channels, from.peer, &end, (struct hold){0}, true);
+}
+
+/* previd: sixteen hexadecimal digits of the sid, "-", and what is nobody's business. */
+static bool parse_previd(str previd, uint64_t *sid)
+{
+    *sid = 0;
+    if (previd.n < 17 || previd.p[16] != '-')
+        return false;
+    for (int i = 0; i < 16; i++) {
+        const char *digits = "0123456789abcdef", *d = strchr(digits, previd.p[i]);
+        if (!d || !*d)
+            return false;
+        *sid = *sid << 4 | (uint64_t)(d - digits);
+    }
+    return *sid != 0;
+}
+
+static void put_failed(struct conn *c, const struct frame *f)
+{
+    conn_put_cstr(c, "<failed xmlns='urn:xmpp:sm:3'");
+    if (f->flags & FRAME_HAS_H)
+        conn_put(c, arena_printf(c->edge->node->turn, " h='%u'", (uint32_t)f->h));
+    conn_put_cstr(c, "><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
+}
+
+static bool parse_u32(str s, uint32_t *out)
+{
+    uint64_t v = 0;
+    if (s.n == 0 || s.n > 10)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        v = v * 10 + (uint64_t)(s.p[i] - '0');
+    }
+    return *out = (uint32_t)v, v <= UINT32_MAX;
+}
+
+void c2s_resume(struct conn *c, str item)
+{
+    struct arena *a = c->edge->node->turn;
+    struct xml_el el = xml_root(item, STR("jabber:client"), a);
+    str previd = xml_attr(&el, "previd", a);
+    struct frame f = {.kind = FRAME_RESUME};
+    uint32_t h = 0;
+    if (!parse_previd(previd, &f.sid) || !parse_u32(xml_attr(&el, "h", a), &h))
+        return put_failed(c, &f);
+    f.h = h;
+    negotiation_keep(&c->negotiation->bind_id, xml_escape(previd, a));
+    tell_home_of(c, c->negotiation->bare, &f);
+}
+
+static void take_snap(struct c2s *s, const struct snap *snap)
+{
+    s->sm = true, s->resumable = snap->resumable;
+    s->in_ord = s->window.safe = snap->in_ord;
+    s->in_base = snap->in_base;
+    s->out_base = snap->out_base;
+    s->acked = s->taken = s->put = s->last = s->asked = snap->out_acked;
+}
+
+void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
+{
+    struct arena *a = e->node->turn;
+    struct conn *c = waiting_conn(e, f);
+    struct snap snap;
+    if (!c || snap_decode(f->payload, a, &snap) != ERR_OK) {
+        struct frame detach = {
+            .kind = FRAME_DETACH, .sid = f->sid, .gen = f->gen, .reason = ERR_CLOSED};
+        channel_send(e->node->channels, from.peer, &detach, (struct hold){0}, true);
+        if (c)
+            conn_end(c, ERR_STREAM_INTERNAL);
+        return;
+    }
+    struct c2s *s = c->session = c2s_new(c, f->sid, f->gen, snap.full);
+    take_snap(s, &snap);
+    conn_put(c, arena_printf(a, "<resumed xmlns='urn:xmpp:sm:3' previd='%.*s' h='%u'/>",
+                             STR_ARG(c->negotiation->bind_id), c2s_h(s)));
+    metric_add(e->node->metrics, METRIC_resumptions, 1);
+    stream_resumed(c);
+}
+
+void c2s_on_failed(struct edge *e, const struct frame *f)
+{
+    struct conn *c = waiting_conn(e, f);
+    metric_add(e->node->metrics, METRIC_resumption_failures, 1);
+    if (!c)
+        return;
+    put_failed(c, f);
+    conn_resume(c, PAUSE_HOME);
+}
+
+/* ---- stanzas in ---- */
+
+/* The answer to an iq ping of ours outside of XEP-0198 (sm.c). */
+static bool is_pong(struct c2s *s, str item, const struct xml_index *x, enum stanza_type type)
+{
+    str id = str_from(item.p + x->id.off, x->id.off ? x->id.len : 0);
+    return !s->sm && !s->enabling && (type == TYPE_RESULT || type == TYPE_ERROR) &&
+           str_starts(id, STR("pemberley-ping-"));
+}
+
+/* RFC 3921's session request, answered here while nothing is counted. */
+static bool is_session_request(struct c2s *s, const struct xml_index *x, enum stanza_type type)
+{
+    return !s->sm && !s->enabling && type == TYPE_SET && x->nchild == 1 && x->children == 1 &&
+           x->child[0].ns == NS_SESSION;
+}
+
+static err check_shape(enum stanza_kind kind, enum stanza_type type, const struct xml_index *x)
+{
+    if (type == TYPE_INVALID)
+        return ERR_STANZA_BAD_REQUEST;
+    if (kind != STANZA_IQ)
+        return ERR_OK;
+    if (x->id.off == 0 || x->id.len == 0)
+        return ERR_STANZA_BAD_REQUEST;
+    if ((type == TYPE_GET || type == TYPE_SET) && x->children != 1)
+        return ERR_STANZA_BAD_REQUEST;
+    if (type == TYPE_SET && x->nchild && x->child[0].ns == NS_BIND)
+        return ERR_STANZA_NOT_ALLOWED; /* one resource per stream (RFC 6120 7.7.3 is MAY) */
+    return ERR_OK;
+}
+
+static bool is_subscription(enum stanza_kind kind, enum stanza_type type)
+{
+    return kind == STANZA_PRESENCE && type >= TYPE_SUBSCRIBE && type <= TYPE_UNSUBSCRIBED;
+}
+
+/* The stanza as everybody else will see it: one splice behind the root's name, the client's own
+ * `from` cut out, `to` replaced where preparing changed it. */
+static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_index *x, bool bare,
+                                  str to, str new_to)
+{
+    struct arena *a = s->conn->edge->node->turn;
+    const struct header *h = s->conn->header;
+    str from = bare ? c2s_to_bare(s) : c2s_to_full(s); /* ` to='…'` */
+    str ins[4] = {STR(" from"), str_skip(from, 3)};
+    if (!x->lang.off && h->lang_n)
+        ins[2] = xml_attr_text("xml:lang", str_from(h->lang, h->lang_n), a);
+    if (x->header_prefixes)
+        ins[3] = xml_header_declarations(&h->xml, x, a);
+    struct xml_edit e[3] = {{x->splice, 0, arena_concat(a, ins, 4)}};
+    size_t n = 1;
+    struct xml_edit cut = {x->from_attr.off, x->from_attr.len, STR_NONE};
+    if (cut.off == x->splice)
+        e[0].del = cut.del, cut.off = 0;
+    if (cut.off && (!new_to.p || cut.off < x->to.off))
+        e[n++] = cut, cut.off = 0;
+    if (new_to.p)
+        e[n++] = (struct xml_edit){x->to.off, x->to.len, xml_escape(new_to, a)};
+    if (cut.off)
+        e[n++] = cut;
+    return stanza_edited(item, x, e, n, to, bare ? c2s_bare(s) : c2s_full(s));
+}
+
+/* The prepared `to` (of nobody: empty); *changed.p: what it is to be in the XML. */
+static err prepare_to(struct c2s *s, str item, const struct xml_index *x, enum stanza_kind kind,
+                      str *to, str *changed)
+{
+    struct arena *a = s->conn->edge->node->turn;
+    struct jid jid;
+    *changed = STR_NONE;
+    *to = kind == STANZA_PRESENCE ? STR("") : c2s_bare(s);
+    if (!x->to.off)
+        return ERR_OK;
+    str raw = str_from(item.p + x->to.off, x->to.len);
+    str text = x->entities ? xml_unescape(raw, true, a) : raw;
+    *to = STR("");
+    err e = jid_prepare(text, a, &jid);
+    if (e != ERR_OK)
+        return e;
+    *to = jid.full;
+    if (!str_eq(jid.full, text))
+        *changed = jid.full;
+    return ERR_OK;
+}
+
+static void send_in(struct c2s *s, struct stanza *stanza, err reason)
+{
+    struct node *n = s->conn->edge->node;
+    struct frame f = {
+        .kind = FRAME_IN, .sid = s->sid, .gen = s->gen, .ord = s->in_ord, .stanza = stanza,
+        .fp = stanza_fp(stanza), .us = loop_now_us(n->loop), .reason = reason,
+    };
+    struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s->gen, s->in_ord)};
+    channel_send(n->channels, c2s_home(s), &f, hold, false);
+}
+
+void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
+{
+    struct conn *c = s->conn;
+    struct node *n = c->edge->node;
+    enum stanza_kind kind;
+    enum stanza_type type;
+    err e = stanza_classify(item, x, &kind, &type);
+    must(e == ERR_OK); /* the step table looked at namespace and name */
+    metric_add(n->metrics, METRIC_stanzas_in, 1);
+    conn_charge_stanza(c);
+    if (kind == STANZA_IQ && is_pong(s, item, x, type))
+        return;
+    if (kind == STANZA_IQ && is_session_request(s, x, type))
+        return conn_put(c, arena_printf(n->turn, "<iq type='result' id='%.*s'/>",
+                                        STR_ARG(stream_id_attr(item, x, n->turn))));
+    str to, changed;
+    err reason = check_shape(kind, type, x);
+    if (reason != ERR_OK)
+        to = STR(""), changed = STR_NONE;
+    else
+        reason = prepare_to(s, item, x, kind, &to, &changed);
+    s->in_ord++;
+    struct stanza *stanza = make_stanza(s, item, x, is_subscription(kind, type), to, changed);
+    send_in(s, stanza, reason);
+    stanza_unref(stanza);
+    if (window_is_full(&s->window, s->in_ord, n->conf->limits_unsafe_max))
+        conn_pause(c, PAUSE_WINDOW);
+}
+
+void c2s_safe(struct edge *e, struct hold h)
+{
+    uint64_t ord = h.b & ((1ull << HOLD_ORD_BITS) - 1);
+    struct hnode *node = htable_find(&e->sessions, hash_u64(h.a));
+    for (; node; node = htable_find_next(node)) {
+        struct c2s *s = container_of(node, struct c2s, by_sid);
+        if ((s->gen & 0xffff) != h.b >> HOLD_ORD_BITS || !window_mark(&s->window, ord))
+            continue;
+        if (!window_is_full(&s->window, s->in_ord, e->node->conf->limits_unsafe_max))
+            conn_resume(s->conn, PAUSE_WINDOW);
+        return c2s_check_ack(s);
+    }
+}
+
+/* ---- end ---- */
+
+void c2s_free(struct c2s *s)
+{
+    struct conn *c = s->conn;
+    loop_timer_stop(c->edge->node->loop, &s->ack_timer);
+    htable_remove(&c->edge->sessions, &s->by_sid);
+    c2s_out_free(s);
+    buf_unref(s->names);
+    c->session = NULL;
+    free(s);
+}
+
+void c2s_lost(struct c2s *s, err reason)
+{
+    const struct err_row *row = err_row(reason);
+    bool ends = reason == ERR_OK || (row->class == ERR_CLASS_STREAM && row->ends_session);
+    struct frame f = {.kind = ends || !s->resumable ? FRAME_END : FRAME_DETACH,
+                      .reason = reason == ERR_OK ? ERR_CLOSED : reason};
+    c2s_tell(s, &f, true);
+    c2s_free(s);
+}
+
+void c2s_on_close(struct edge *e, const struct frame *f)
+{
+    struct c2s *s = c2s_find(e, f->sid, f->gen);
+    if (!s)
+        return;
+    struct conn *c = s->conn;
+    c2s_free(s);
+    conn_end(c, f->reason);
+}

@@ -1,0 +1,135 @@
+/* c2s: the edge's half of a bound full JID on its connection (delivery.md): numbers what the client
+ * sends, knows what of it is safe, queues what the home sends, and speaks XEP-0198.
+ *
+ *   c2s.c   bind and resume, stanzas in
+ *   sm.c    acks: <r/>, <a/>, <enable/>, the idle ping
+ *   out.c   stanzas out: the queue, what the transport and the client took, orphans
+ *
+ * Life: BOUND or RESUMED … c2s_lost or CLOSE, always within its conn's. Whatever of it must
+ * survive the connection lies at the home. */
+#ifndef PEMBERLEY_EDGE_C2S_H
+#define PEMBERLEY_EDGE_C2S_H
+
+#include "cluster/snap.h"
+#include "node/edge/conn.h"
+#include "node/edge/window.h"
+#include "proto/bus/frame.h"
+
+/* A stanza from the home that the client (without XEP-0198: the transport) has not taken. Its seq is
+ * its place. 40 bytes; a session with nothing on the way has none. */
+struct out {
+    struct stanza *stanza;
+    uint64_t sid, ord;     /* uid, for an ORPHAN */
+    uint32_t lane;
+    uint32_t flags : 8;    /* enum frame_flag */
+    uint64_t us : 56;      /* when its home took it, wall time */
+};
+/* A frame whose channel_done waits until a slow reader has read. */
+struct held {
+    struct origin from;
+};
+
+struct c2s {
+    struct conn *conn;
+    struct hnode by_sid;
+    uint64_t sid;
+    struct buf *names;        /* full JID, then ` to='…'` of the full and of the bare JID, escaped */
+    uint16_t full_n, bare_n, to_full_n, to_bare_n;
+    uint32_t gen;
+
+    /* in */
+    uint64_t in_ord;          /* last stanza received */
+    uint64_t in_base;         /* in_ord at <enable/> */
+    struct window window;
+    uint64_t ack_ord;         /* an <a/> is due when this is safe; 0: none asked for */
+    struct timer ack_timer;   /* and at the latest then */
+
+    /* out: [acked | taken by the transport | written to the conn | waiting] in seq order */
+    struct out *outs;         /* a circular array */
+    uint32_t out_head, out_count, out_cap;
+    uint32_t unsent;          /* bytes of those waiting */
+    uint64_t out_bytes;       /* of all */
+    uint64_t acked, taken, put, last; /* seqs: the ends of these parts */
+    uint64_t out_base;        /* seq at <enabled/> */
+    uint64_t asked;           /* last seq put when our <r/> went */
+    uint32_t max_s;           /* for <enabled/> */
+    struct held *held;
+    uint32_t held_count, held_cap;
+
+    bool sm : 1, resumable : 1;
+    bool enabling : 1;        /* <enable/> was sent on */
+    bool enabled_due : 1;     /* <enabled/> is to be written behind seq out_base */
+    bool request_open : 1;    /* our <r/> is not answered yet */
+    bool ack_now : 1;         /* an <a/> goes with the next flush */
+    bool cack_due : 1;
+};
+
+static inline str c2s_full(const struct c2s *s)
+{
+    return str_from(s->names->data, s->full_n);
+}
+static inline str c2s_bare(const struct c2s *s)
+{
+    return str_from(s->names->data, s->bare_n);
+}
+static inline str c2s_to_full(const struct c2s *s) /* ` to='…'` */
+{
+    return str_from(s->names->data + s->full_n, s->to_full_n);
+}
+static inline str c2s_to_bare(const struct c2s *s)
+{
+    return str_from(s->names->data + s->full_n + s->to_full_n, s->to_bare_n);
+}
+
+/* ---- c2s.c ---- */
+
+struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full);
+struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen);
+unsigned c2s_home(const struct c2s *s);
+/* A frame to the home of s, without a hold. */
+void c2s_tell(struct c2s *s, struct frame *f, bool keep);
+/* The bind request (one child, in jabber:client's bind namespace). */
+void c2s_bind(struct conn *c, str item);
+void c2s_resume(struct conn *c, str item);
+void c2s_on_bound(struct edge *e, struct origin from, const struct frame *f);
+void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f);
+void c2s_on_failed(struct edge *e, const struct frame *f);
+void c2s_on_close(struct edge *e, const struct frame *f);
+void c2s_stanza(struct c2s *s, str item, const struct xml_index *x);
+/* A FRAME_IN is safe at the home. */
+void c2s_safe(struct edge *e, struct hold h);
+/* The conn goes: the home is told (DETACH or END, as reason and XEP-0198 say), s is freed. */
+void c2s_lost(struct c2s *s, err reason);
+/* The same without telling: the home knows. */
+void c2s_free(struct c2s *s);
+
+/* ---- sm.c ---- */
+
+void c2s_enable(struct c2s *s, str item);
+void c2s_on_enabled(struct c2s *s, const struct frame *f);
+void c2s_request(struct c2s *s);      /* <r/> */
+void c2s_ack(struct c2s *s, str item); /* <a/> */
+void c2s_check_ack(struct c2s *s);    /* `safe` has moved: is an <a/> due? */
+void c2s_put_ack(struct c2s *s);      /* <a/> now */
+void c2s_put_enabled(struct c2s *s);
+void c2s_put_request(struct c2s *s);  /* <r/>, if the end of a batch needs one */
+void c2s_ack_timer(struct timer *t);
+void c2s_ping(struct c2s *s);
+uint32_t c2s_h(const struct c2s *s);
+
+/* ---- out.c ---- */
+
+void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f);
+/* Moves what waits into the conn's output, as far as that has room. */
+void c2s_pump(struct c2s *s);
+/* Once per turn: CACK, <a/>. */
+void c2s_turn_end(struct c2s *s);
+/* n more stanzas were taken by the transport. */
+void c2s_taken(struct c2s *s, uint32_t n);
+/* All up to seq is with the client. */
+void c2s_out_acked(struct c2s *s, uint64_t seq);
+/* The home is dead: what the client has not acked goes to its successor. */
+void c2s_orphan(struct c2s *s);
+void c2s_out_free(struct c2s *s);
+
+#endif

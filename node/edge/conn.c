@@ -1,0 +1,473 @@
+/* conn: see conn.h. Bytes in, bytes out. */
+#include "node/edge/conn.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+
+#include "node/edge/c2s.h"
+#include "node/edge/stream.h"
+#include "node/tls/tls.h"
+
+enum {
+    CARRY_HELD_MAX = 1 << 20, /* bytes that may come behind a pause: some turns' budgets */
+    WHITESPACE_GRACE_MS = 10000,
+};
+
+static void tick(struct timer *t);
+static void rate_over(struct timer *t);
+static void turn_end(struct turn_hook *h);
+
+struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind kind)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    must(c);
+    c->edge = e, c->transport = t, c->listener = kind;
+    c->number = ++e->last_number;
+    c->opened_ms = c->heard_ms = c->wrote_ms = loop_now_ms(e->node->loop);
+    htable_insert(&e->conn_numbers, &c->by_number, hash_u64(c->number));
+    list_init(&c->link);
+    list_push_back(&e->conns, &c->link);
+    timer_init(&c->timer, tick);
+    timer_init(&c->rate_timer, rate_over);
+    list_init(&c->hook.link);
+    c->hook.fn = turn_end;
+    struct sockaddr_storage address;
+    t->sink = &conn_sink, t->owner = c;
+    conn_address(c, &address);
+    c->exempt = conf_net_contains(e->node->conf, e->node->conf->limits_exempt_from,
+                                  (struct sockaddr *)&address);
+    c->handshaking = kind == LISTENER_C2S_TLS;
+    c->negotiation = negotiation_new(c);
+    e->conn_count++, e->preauth_count++;
+    metric_add(e->node->metrics, METRIC_connections, 1);
+    metric_add(e->node->metrics, METRIC_connections_preauth, 1);
+    metric_add(e->node->metrics, METRIC_connections_opened, 1);
+    loop_timer_set(e->node->loop, &c->timer, stream_deadline_ms(c));
+    return c;
+}
+
+struct conn *conn_find(struct edge *e, uint64_t number)
+{
+    struct hnode *n = htable_find(&e->conn_numbers, hash_u64(number));
+    return n ? container_of(n, struct conn, by_number) : NULL; /* hash_u64 is a bijection */
+}
+
+void conn_authenticated(struct conn *c)
+{
+    must(!c->authenticated);
+    c->authenticated = true;
+    c->edge->preauth_count--;
+    metric_add(c->edge->node->metrics, METRIC_connections_preauth, -1);
+}
+
+void conn_address(const struct conn *c, struct sockaddr_storage *out)
+{
+    struct transport_info info;
+    transport_info(c->transport, &info);
+    *out = info.address;
+}
+
+str conn_address_text(const struct conn *c, struct arena *a)
+{
+    struct sockaddr_storage s;
+    char text[INET6_ADDRSTRLEN] = "";
+    conn_address(c, &s);
+    if (s.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)&s;
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+        return arena_printf(a, "%s:%u", text, ntohs(in->sin_port));
+    }
+    if (s.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)&s;
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
+        return arena_printf(a, "[%s]:%u", text, ntohs(in6->sin6_port));
+    }
+    return STR("local");
+}
+
+/* ---- in ---- */
+
+static void carry_free(struct conn *c)
+{
+    free(c->carry);
+    free(c->scan);
+    c->carry = NULL, c->scan = NULL, c->carry_n = c->carry_cap = 0;
+}
+
+static void carry_append(struct conn *c, str bytes)
+{
+    size_t need = c->carry_n + bytes.n;
+    if (need > c->carry_cap) {
+        size_t cap = c->carry_cap * 2 > need ? c->carry_cap * 2 : need;
+        c->carry = realloc(c->carry, cap);
+        must(c->carry);
+        c->carry_cap = (uint32_t)cap;
+    }
+    memcpy(c->carry + c->carry_n, bytes.p, bytes.n);
+    c->carry_n = (uint32_t)need;
+}
+
+static bool is_reading(const struct conn *c) { return c->pauses == 0 && !c->ending; }
+
+static const struct xml_limits *limits(const struct conn *c)
+{
+    return c->authenticated ? &c->edge->c2s : &c->edge->preauth;
+}
+
+static void scan_save(struct conn *c, const struct xml_scan *scan)
+{
+    size_t n = xml_scan_save_size(scan);
+    c->scan = malloc(n ? n : 1);
+    must(c->scan);
+    xml_scan_save(scan, c->scan);
+}
+
+static void scan_start(struct conn *c, struct xml_scan *scan)
+{
+    const struct xml_header *header = stream_header(c);
+    if (!c->scan)
+        return xml_scan_begin(scan, limits(c), header);
+    xml_scan_restore(scan, c->scan, limits(c), header);
+    free(c->scan);
+    c->scan = NULL;
+}
+
+/* White space between items is life, but not for ever: what comes too thick without an item between
+ * is a flood (RFC 6120 4.6.1, 11.7). */
+static void whitespace(struct conn *c, size_t n)
+{
+    uint64_t now = loop_now_ms(c->edge->node->loop);
+    if (now - c->heard_ms > WHITESPACE_GRACE_MS)
+        c->whitespace = 0;
+    c->whitespace += (uint32_t)n;
+    if (c->whitespace > limits(c)->whitespace_max)
+        stream_bad(c, ERR_STREAM_WHITESPACE_FLOOD);
+}
+
+static bool is_xml(str first) { return first.p[0] == '<' || strchr(" \t\r\n", first.p[0]); }
+
+/* Scans one item of in. The bytes it took; 0: more are needed, or the stream ended. */
+static size_t feed_one(struct conn *c, str in)
+{
+    struct xml_scan *scan = c->edge->node->scan;
+    enum xml_item what = XML_NONE;
+    size_t used = 0;
+    const struct xml_index *index = NULL;
+    scan_start(c, scan);
+    err e = xml_scan(scan, in, c->step == STEP_HEADER, &what, &used, &index);
+    if (e == ERR_PARTIAL || (e == ERR_OK && what == XML_NONE)) {
+        scan_save(c, scan);
+        return 0;
+    }
+    if (e != ERR_OK && c->step == STEP_HEADER && !is_xml(in))
+        return conn_lost(c, ERR_BAD), 0; /* HTTP, TLS on a plain port: no word (xmpp.md 10) */
+    if (e != ERR_OK)
+        return stream_bad(c, e), 0;
+    if (what == XML_WHITESPACE)
+        whitespace(c, used);
+    else
+        c->whitespace = 0, stream_item(c, what, str_from(in.p, used), index);
+    return used;
+}
+
+/* Everything of in that can be had; the bytes taken. */
+static size_t feed(struct conn *c, str in)
+{
+    size_t taken = 0;
+    c->feeding = true;
+    while (taken < in.n && is_reading(c)) {
+        size_t n = feed_one(c, str_skip(in, taken));
+        if (n == 0)
+            break;
+        taken += n;
+    }
+    c->feeding = false;
+    return c->ending || c->upgrading ? in.n : taken; /* behind <starttls/>: RFC 6120 5.4.3.3 */
+}
+
+static void feed_carry(struct conn *c)
+{
+    size_t taken = feed(c, str_from(c->carry, c->carry_n));
+    if (taken == c->carry_n)
+        return carry_free(c);
+    memmove(c->carry, c->carry + taken, c->carry_n - taken);
+    c->carry_n -= (uint32_t)taken;
+}
+
+static void rate_over(struct timer *t)
+{
+    conn_resume(container_of(t, struct conn, rate_timer), PAUSE_RATE);
+}
+
+static void hold_for_rate(struct conn *c, uint64_t wait_ms)
+{
+    if (wait_ms == 0 || c->exempt)
+        return;
+    if (!(c->pauses & PAUSE_RATE))
+        metric_add(c->edge->node->metrics, METRIC_limits_hit, 1);
+    conn_pause(c, PAUSE_RATE);
+    loop_timer_set(c->edge->node->loop, &c->rate_timer, wait_ms);
+}
+
+void conn_charge_stanza(struct conn *c)
+{
+    const struct conf *conf = c->edge->node->conf;
+    hold_for_rate(c, bucket_charge(&c->stanza_rate, conf->limits_c2s_stanza_rate,
+                                   conf->limits_c2s_stanza_burst, 1,
+                                   loop_now_ms(c->edge->node->loop)));
+}
+
+static void on_bytes(struct transport *t, const char *p, size_t n)
+{
+    struct conn *c = t->owner;
+    struct node *node = c->edge->node;
+    const struct conf *conf = node->conf;
+    uint64_t now = loop_now_ms(node->loop);
+    c->bytes_in += n;
+    metric_add(node->metrics, METRIC_bytes_in, (int64_t)n);
+    /* Before <proceed/> has left, nothing that comes can be TLS yet: it was injected in clear. */
+    if (c->ending || (c->upgrading && c->flying == 0))
+        return;
+    str in = str_from(p, n);
+    if (is_reading(c) && !c->carry) {
+        size_t taken = feed(c, in);
+        if (taken < n)
+            carry_append(c, str_skip(in, taken));
+    } else {
+        carry_append(c, in);
+        if (is_reading(c))
+            feed_carry(c);
+        else if (c->carry_n > CARRY_HELD_MAX + limits(c)->bytes_max)
+            conn_end(c, ERR_STREAM_POLICY_VIOLATION);
+    }
+    c->heard_ms = now, c->pinged = false;
+    if (!c->ending)
+        hold_for_rate(c, bucket_charge(&c->byte_rate, conf->limits_c2s_byte_rate,
+                                       conf->limits_c2s_byte_burst, n, now));
+}
+
+void conn_pause(struct conn *c, enum conn_pause why)
+{
+    if (c->pauses == 0 && !c->closing)
+        transport_pause(c->transport);
+    c->pauses |= why;
+}
+
+void conn_resume(struct conn *c, enum conn_pause why)
+{
+    if (!(c->pauses & why))
+        return;
+    c->pauses &= ~(unsigned)why;
+    if (c->pauses != 0 || c->closing)
+        return;
+    transport_resume(c->transport);
+    conn_at_turn_end(c);
+}
+
+/* ---- out ---- */
+
+void conn_put(struct conn *c, str xml)
+{
+    if (c->ending || xml.n == 0)
+        return;
+    output_put(&c->out, xml);
+    conn_at_turn_end(c);
+}
+
+void conn_put_cstr(struct conn *c, const char *xml) { conn_put(c, str_of(xml)); }
+
+void conn_at_turn_end(struct conn *c) { loop_at_turn_end(c->edge->node->loop, &c->hook); }
+
+static void close_gracefully(struct conn *c)
+{
+    c->closing = true;
+    output_close(&c->out);
+    transport_close(c->transport, true);
+}
+
+static void flush(struct conn *c)
+{
+    if (c->flying || c->closing || c->handshaking)
+        return;
+    if (c->session)
+        c2s_pump(c->session);
+    if (c->out.count == 0) {
+        if (c->ending)
+            close_gracefully(c);
+        return;
+    }
+    struct iovec iov[SEND_IOV_MAX];
+    size_t n = output_iov(&c->out, iov, SEND_IOV_MAX);
+    c->wrote_ms = loop_now_ms(c->edge->node->loop);
+    c->flying = (uint32_t)transport_write(c->transport, iov, n);
+    must(c->flying > 0);
+    conn_set_stall_timer(c);
+}
+
+static void turn_end(struct turn_hook *h)
+{
+    struct conn *c = container_of(h, struct conn, hook);
+    if (c->carry && is_reading(c) && !c->feeding)
+        feed_carry(c);
+    if (c->session)
+        c2s_turn_end(c->session);
+    flush(c);
+}
+
+/* <proceed/> has left: from here on the bytes are TLS's, also those that came meanwhile. */
+static void start_tls(struct conn *c)
+{
+    char *early = c->carry;
+    size_t n = c->carry_n;
+    struct transport *low = c->transport;
+    c->carry = NULL;
+    carry_free(c);
+    c->upgrading = false;
+    c->handshaking = true;
+    c->transport = tls_server_open(c->edge->node->tls, low, TLS_STARTTLS, stream_host(c));
+    c->transport->sink = &conn_sink, c->transport->owner = c;
+    stream_restart(c);
+    conn_resume(c, PAUSE_TLS);
+    if (n)
+        low->sink->bytes(low, early, n);
+    free(early);
+}
+
+static void on_written(struct transport *t)
+{
+    struct conn *c = t->owner;
+    uint32_t n = c->flying;
+    c->flying = 0;
+    c->bytes_out += n;
+    c->wrote_ms = loop_now_ms(c->edge->node->loop);
+    metric_add(c->edge->node->metrics, METRIC_bytes_out, n);
+    if (c->closing)
+        return;
+    uint32_t outs = output_taken(&c->out, n);
+    if (c->session && outs)
+        c2s_taken(c->session, outs);
+    if (c->upgrading && c->out.count == 0)
+        return start_tls(c);
+    flush(c);
+}
+
+/* ---- time and end ---- */
+
+static void tick(struct timer *t)
+{
+    struct conn *c = container_of(t, struct conn, timer);
+    if (c->closing || c->ending)
+        return transport_close(c->transport, false);
+    uint64_t next = stream_tick(c);
+    if (next && !c->ending)
+        loop_timer_set(c->edge->node->loop, &c->timer, next);
+}
+
+void conn_set_stall_timer(struct conn *c)
+{
+    uint64_t stall = (uint64_t)c->edge->node->conf->limits_output_stall_timeout;
+    uint64_t due = loop_now_ms(c->edge->node->loop) + stall;
+    if (!timer_is_set(&c->timer) || c->timer.due_ms > due)
+        loop_timer_set(c->edge->node->loop, &c->timer, stall);
+}
+
+void conn_end_extra(struct conn *c, err reason, str extra)
+{
+    if (c->ending)
+        return;
+    if (c->handshaking)
+        return conn_lost(c, reason);
+    c->end_reason = reason;
+    if (c->session)
+        c2s_lost(c->session, reason);
+    stream_put_end(c, reason, extra);
+    c->ending = true;
+    if (!c->feeding)
+        carry_free(c);
+    struct loop *loop = c->edge->node->loop;
+    loop_timer_stop(loop, &c->rate_timer);
+    loop_timer_set(loop, &c->timer, (uint64_t)c->edge->node->conf->limits_close_timeout);
+    conn_at_turn_end(c);
+}
+
+void conn_end(struct conn *c, err reason) { conn_end_extra(c, reason, STR_NONE); }
+
+void conn_lost(struct conn *c, err reason)
+{
+    if (c->session)
+        c2s_lost(c->session, reason);
+    if (!c->ending)
+        c->end_reason = reason;
+    c->ending = true;
+    if (!c->closing)
+        c->closing = true, transport_close(c->transport, false);
+}
+
+static void on_opened(struct transport *t)
+{
+    struct conn *c = t->owner;
+    c->secured = true, c->handshaking = false;
+    conn_at_turn_end(c);
+    c->heard_ms = loop_now_ms(c->edge->node->loop);
+}
+
+static void on_ended(struct transport *t)
+{
+    struct conn *c = t->owner;
+    if (!c->ending)
+        conn_lost(c, ERR_CLOSED);
+}
+
+static void log_closed(struct conn *c, err reason)
+{
+    struct node *n = c->edge->node;
+    struct sockaddr_storage address;
+    conn_address(c, &address);
+    str listener = c->listener == LISTENER_C2S ? STR("c2s") : STR("c2s_tls");
+    str why = str_of(err_row(c->end_reason ? c->end_reason : reason)->name);
+    uint64_t ms = loop_now_ms(n->loop) - c->opened_ms;
+    if (reason == ERR_TLS)
+        LOG(n->log, tls_failed, F_STR("listener", listener), F_ADDR("address", &address),
+            F_STR("reason", str_of(tls_failure(c->transport))), F_INT("version", 0));
+    if (c->authenticated)
+        LOG(n->log, conn_closed, F_STR("listener", listener), F_ADDR("address", &address),
+            F_STR("reason", why), F_INT("bytes_in", c->bytes_in), F_INT("bytes_out", c->bytes_out),
+            F_INT("ms", ms));
+    else
+        LOG(n->log, conn_closed_early, F_STR("listener", listener), F_ADDR("address", &address),
+            F_STR("reason", why), F_INT("bytes_in", c->bytes_in), F_INT("bytes_out", c->bytes_out),
+            F_INT("ms", ms));
+}
+
+static void on_closed(struct transport *t, err reason)
+{
+    struct conn *c = t->owner;
+    struct edge *e = c->edge;
+    struct loop *loop = e->node->loop;
+    if (c->session)
+        c2s_lost(c->session, reason == ERR_OK ? ERR_CLOSED : reason);
+    log_closed(c, reason);
+    loop_timer_stop(loop, &c->timer);
+    loop_timer_stop(loop, &c->rate_timer);
+    list_remove(&c->hook.link);
+    list_remove(&c->link);
+    htable_remove(&e->conn_numbers, &c->by_number);
+    negotiation_free(c->negotiation);
+    stream_header_unref(e, c->header);
+    if (c->address)
+        c->address->live--;
+    carry_free(c);
+    output_close(&c->out);
+    transport_free(t);
+    e->conn_count--;
+    metric_add(e->node->metrics, METRIC_connections, -1);
+    if (!c->authenticated) {
+        e->preauth_count--;
+        metric_add(e->node->metrics, METRIC_connections_preauth, -1);
+    }
+    free(c);
+    edge_check_stopped(e);
+}
+
+const struct transport_sink conn_sink = {on_opened, on_bytes, on_written, on_ended, on_closed};

@@ -1,0 +1,168 @@
+/* edge: the room's door (edge.h): frames from homes, settled stanzas, peers that die, reload, stop. */
+#include "node/edge/inside.h"
+
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "node/edge/c2s.h"
+#include "node/edge/listen.h"
+
+enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
+
+static uint16_t at_most(uint64_t v, uint64_t max) { return (uint16_t)(v < max ? v : max); }
+
+static struct xml_limits limits_of(const struct conf *c, uint64_t bytes, uint64_t elements)
+{
+    return (struct xml_limits){
+        .bytes_max = (uint32_t)bytes,
+        .elements_max = (uint32_t)elements,
+        .depth_max = at_most(c->limits_depth_max, XML_DEPTH_MAX),
+        .attributes_max = at_most(c->limits_attributes_max, XML_ATTRIBUTES_MAX),
+        .namespaces_max = at_most(c->limits_namespaces_max, XML_NAMESPACES_MAX),
+        .name_max = at_most(c->limits_name_max, UINT16_MAX),
+        .whitespace_max = WHITESPACE_MAX,
+    };
+}
+
+static size_t connections_max(const struct conf *c)
+{
+    struct rlimit files;
+    if (c->limits_connections_max)
+        return c->limits_connections_max;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur <= 2 * SPARE_FILES)
+        return SPARE_FILES;
+    return files.rlim_cur - SPARE_FILES;
+}
+
+void edge_reload(struct edge *e)
+{
+    const struct conf *c = e->node->conf;
+    e->preauth = limits_of(c, c->limits_preauth_stanza_max, c->limits_preauth_elements_max);
+    e->c2s = limits_of(c, c->limits_c2s_stanza_max, c->limits_c2s_elements_max);
+    e->connections_max = connections_max(c);
+}
+
+static void stop_check(struct turn_hook *h)
+{
+    struct edge *e = container_of(h, struct edge, stop_hook);
+    if (e->stopped && e->conn_count == 0 && e->pending == 0) {
+        void (*done)(void *) = e->stopped;
+        e->stopped = NULL;
+        done(e->stopped_ctx);
+    }
+}
+
+/* From a hook, so that done() may free the edge. */
+void edge_check_stopped(struct edge *e)
+{
+    if (e->stopping)
+        loop_at_turn_end(e->node->loop, &e->stop_hook);
+}
+
+struct edge *edge_new(struct node *n)
+{
+    struct edge *e = calloc(1, sizeof *e);
+    must(e);
+    e->node = n;
+    list_init(&e->listeners);
+    list_init(&e->conns);
+    htable_init(&e->conn_numbers);
+    htable_init(&e->sessions);
+    htable_init(&e->headers);
+    throttle_init(&e->addresses, EDGE_ADDRESSES_MAX);
+    throttle_init(&e->failures, EDGE_ADDRESSES_MAX);
+    throttle_init(&e->registrations, EDGE_ADDRESSES_MAX);
+    list_init(&e->stop_hook.link);
+    e->stop_hook.fn = stop_check;
+    /* Numbers of a former incarnation must not be taken for ours when a late answer comes. */
+    e->last_number = entropy_u64(n->entropy) >> 8;
+    edge_reload(e);
+    return e;
+}
+
+void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd)
+{
+    listen_start(e, kind, address, fd);
+}
+
+/* A session's frame of another gen is for a former attachment: dropped. */
+static void session_frame(struct edge *e, struct origin from, const struct frame *f)
+{
+    struct c2s *s = c2s_find(e, f->sid, f->gen);
+    if (s && f->kind == FRAME_OUT && f->stanza)
+        return c2s_on_out(s, from, f);
+    if (s && f->kind == FRAME_ENABLED)
+        c2s_on_enabled(s, f);
+    channel_done(e->node->channels, from);
+}
+
+void edge_frame(struct edge *e, struct origin from, const struct frame *f)
+{
+    switch (f->kind) {
+    case FRAME_OUT:
+    case FRAME_ENABLED:
+        return session_frame(e, from, f);
+    case FRAME_BOUND:
+        c2s_on_bound(e, from, f);
+        break;
+    case FRAME_RESUMED:
+        c2s_on_resumed(e, from, f);
+        break;
+    case FRAME_FAILED:
+        c2s_on_failed(e, f);
+        break;
+    case FRAME_CLOSE:
+        c2s_on_close(e, f);
+        break;
+    default:
+        break;
+    }
+    channel_done(e->node->channels, from);
+}
+
+void edge_settled(struct edge *e, struct hold h, bool lost)
+{
+    if (!lost) /* else edge_peer_down ends the session */
+        c2s_safe(e, h);
+}
+
+static void home_died(struct c2s *s)
+{
+    struct conn *c = s->conn;
+    if (s->sm)
+        c2s_put_ack(s);
+    c2s_orphan(s);
+    c2s_free(s);
+    conn_end(c, ERR_STREAM_HOME_LOST);
+}
+
+void edge_peer_down(struct edge *e, unsigned shard)
+{
+    list_each(c, &e->conns, struct conn, link)
+        if (c->session && c2s_home(c->session) == shard)
+            home_died(c->session);
+}
+
+void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
+{
+    e->stopping = true, e->stopped = done, e->stopped_ctx = ctx;
+    list_each(c, &e->conns, struct conn, link)
+        conn_end(c, ERR_STREAM_SYSTEM_SHUTDOWN);
+    edge_check_stopped(e);
+}
+
+void edge_free(struct edge *e)
+{
+    must(e->conn_count == 0 && e->sessions.count == 0 && e->headers.count == 0);
+    listen_free(e);
+    list_remove(&e->stop_hook.link);
+    throttle_close(&e->addresses);
+    throttle_close(&e->failures);
+    throttle_close(&e->registrations);
+    htable_close(&e->conn_numbers);
+    htable_close(&e->sessions);
+    htable_close(&e->headers);
+    free(e);
+}
+
+size_t edge_connections(const struct edge *e) { return e->conn_count; }

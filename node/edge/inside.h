@@ -1,0 +1,44 @@
+/* inside: the struct edge that the files of this room share. Life: edge_new … edge_free; everything
+ * else of the room hangs off it. */
+#ifndef PEMBERLEY_EDGE_INSIDE_H
+#define PEMBERLEY_EDGE_INSIDE_H
+
+#include "node/conf/conf.h"
+#include "node/edge/edge.h"
+#include "node/edge/throttle.h"
+#include "proto/xml/xml.h"
+
+struct listener;
+struct conn;
+
+/* Bounds that are not options: tables of strangers. */
+enum {
+    EDGE_ADDRESSES_MAX = 65536, /* remembered addresses, and accounts with failed logins */
+    EDGE_LANG_MAX = 64,         /* bytes of a stream's xml:lang; a longer one is ignored */
+};
+
+struct edge {
+    struct node *node;
+    struct list listeners;
+    struct list conns;
+    struct htable conn_numbers;    /* struct conn.by_number */
+    struct htable sessions;        /* struct c2s.by_sid */
+    struct htable headers;         /* struct header.node: shared by the conns */
+    uint64_t last_number;
+    size_t conn_count, preauth_count;
+    size_t connections_max;
+    size_t pending;                /* store requests and helper jobs under way */
+    struct xml_limits preauth, c2s;
+    struct throttle addresses;     /* connections */
+    struct throttle failures;      /* failed logins, by address and by account */
+    struct throttle registrations; /* new accounts, by address */
+    bool stopping;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+    struct turn_hook stop_hook;
+};
+
+/* Something ended that edge_stop may be waiting for. */
+void edge_check_stopped(struct edge *e);
+
+#endif

@@ -1,0 +1,139 @@
+/* listen: see listen.h. Sixteen one-shot accepts per listener, each with its own address (systems.md
+ * 2). Who is refused is accepted and closed: left in the queue it would hold up those behind it. */
+#include "node/edge/listen.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "node/os/os.h"
+#include "node/tls/tls.h"
+
+enum { ACCEPTS = 16, ACCEPT_RETRY_MS = 100 };
+
+struct listener;
+struct slot {
+    struct accept_op accept;
+    struct listener *listener;
+    bool waiting; /* for the retry timer */
+};
+struct listener {
+    struct edge *edge;
+    struct list link;
+    enum listener_kind kind;
+    int fd;
+    struct timer retry; /* after EMFILE: asked again at once it would burn the core */
+    struct slot slots[ACCEPTS];
+    char address[64];
+};
+
+static bool is_exempt(struct edge *e, const struct sockaddr_storage *address)
+{
+    const struct conf *conf = e->node->conf;
+    return conf_net_contains(conf, conf->limits_exempt_from, (const struct sockaddr *)address);
+}
+
+err listen_admit(struct edge *e, const struct sockaddr_storage *address,
+                 struct throttle_entry **entry, const char **why)
+{
+    const struct conf *conf = e->node->conf;
+    *entry = NULL;
+    if (e->stopping)
+        return *why = "stopping", ERR_FULL;
+    if (e->conn_count >= e->connections_max)
+        return *why = "connections_max", ERR_FULL;
+    if (e->preauth_count >= conf->limits_preauth_connections_max)
+        return *why = "preauth.connections_max", ERR_FULL;
+    if (is_exempt(e, address))
+        return ERR_OK;
+    struct throttle_entry *t =
+        throttle_get(&e->addresses, throttle_address_hash(&e->node->key, address));
+    if (t->live >= conf->limits_address_connections_max)
+        return *why = "address_connections_max", ERR_FULL;
+    if (!bucket_take(&t->bucket, conf->limits_address_connect_rate,
+                     conf->limits_address_connect_burst, 1, loop_now_ms(e->node->loop)))
+        return *why = "address_connect_rate", ERR_FULL;
+    t->live++;
+    *entry = t;
+    return ERR_OK;
+}
+
+static void refuse(struct listener *l, int fd, const struct sockaddr_storage *address,
+                   const char *why)
+{
+    struct node *n = l->edge->node;
+    close(fd);
+    metric_add(n->metrics, METRIC_connections_refused, 1);
+    LOG(n->log, conn_refused, F_STR("listener", str_of(l->address)), F_ADDR("address", address),
+        F_STR("reason", str_of(why)));
+}
+
+static void welcome(struct listener *l, int fd, const struct sockaddr_storage *address)
+{
+    struct edge *e = l->edge;
+    struct throttle_entry *entry;
+    const char *why;
+    if (listen_admit(e, address, &entry, &why) != ERR_OK)
+        return refuse(l, fd, address, why);
+    struct transport *t = sock_transport_open(e->node->loop, fd, address, &conn_sink, NULL);
+    if (l->kind == LISTENER_C2S_TLS)
+        t = tls_server_open(e->node->tls, t, TLS_DIRECT, STR_NONE);
+    struct conn *c = conn_open(e, t, l->kind);
+    c->address = entry;
+}
+
+static void start(struct slot *s)
+{
+    s->waiting = false;
+    loop_accept(s->listener->edge->node->loop, &s->accept, s->listener->fd);
+}
+
+static void retry(struct timer *t)
+{
+    struct listener *l = container_of(t, struct listener, retry);
+    for (size_t i = 0; i < ACCEPTS; i++)
+        if (l->slots[i].waiting)
+            start(&l->slots[i]);
+}
+
+static void accepted(struct op *op, int res)
+{
+    struct slot *s = container_of(op, struct slot, accept.op);
+    struct listener *l = s->listener;
+    if (res >= 0)
+        welcome(l, res, &s->accept.address);
+    if (res == -ECANCELED || l->edge->stopping)
+        return;
+    if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM) {
+        s->waiting = true;
+        return loop_timer_set(l->edge->node->loop, &l->retry, ACCEPT_RETRY_MS);
+    }
+    start(s);
+}
+
+void listen_start(struct edge *e, enum listener_kind kind, str address, int fd)
+{
+    struct listener *l = calloc(1, sizeof *l);
+    must(l);
+    l->edge = e, l->kind = kind, l->fd = fd;
+    snprintf(l->address, sizeof l->address, "%.*s", STR_ARG(address));
+    list_init(&l->link);
+    list_push_back(&e->listeners, &l->link);
+    timer_init(&l->retry, retry);
+    for (size_t i = 0; i < ACCEPTS; i++) {
+        l->slots[i].listener = l;
+        list_init(&l->slots[i].accept.op.link);
+        l->slots[i].accept.op.done = accepted;
+        start(&l->slots[i]);
+    }
+}
+
+void listen_free(struct edge *e)
+{
+    list_each(l, &e->listeners, struct listener, link) {
+        loop_timer_stop(e->node->loop, &l->retry);
+        list_remove(&l->link);
+        free(l);
+    }
+}

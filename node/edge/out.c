@@ -1,0 +1,229 @@
+/* out: a session's outbound queue (c2s.h). Circular; entry i has seq acked + 1 + i. Nothing is
+ * serialised for a client that does not read: the conn's output is filled from here as the transport
+ * takes it. While more than limits.output_max waits, the frames' channel_done waits too: their
+ * senders' windows fill and *their* reading pauses; the reader itself is closed after
+ * limits.output_stall_timeout, or at once beyond unacked_max. */
+#include "node/edge/c2s.h"
+#include "node/edge/stream.h"
+
+enum { DELAY_AFTER_US = 5000000 };
+
+static struct out *entry(const struct c2s *s, uint64_t seq)
+{
+    return &s->outs[(s->out_head + (seq - s->acked - 1)) & (s->out_cap - 1)];
+}
+
+static void grow(struct c2s *s)
+{
+    uint32_t cap = s->out_cap ? s->out_cap * 2 : 2;
+    struct out *outs = malloc(cap * sizeof *outs);
+    must(outs);
+    for (uint32_t i = 0; i < s->out_count; i++)
+        outs[i] = s->outs[(s->out_head + i) & (s->out_cap - 1)];
+    free(s->outs);
+    s->outs = outs, s->out_cap = cap, s->out_head = 0;
+}
+
+static void push(struct c2s *s, const struct frame *f)
+{
+    if (s->out_count == s->out_cap)
+        grow(s);
+    s->last = f->seq;
+    s->out_count++;
+    *entry(s, f->seq) = (struct out){
+        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .lane = f->lane,
+        .flags = f->flags & 0xff, .us = f->us & ((1ull << 56) - 1),
+    };
+    s->out_bytes += f->stanza->index.len;
+    s->unsent += f->stanza->index.len;
+}
+
+static void pop(struct c2s *s)
+{
+    struct out *o = entry(s, s->acked + 1);
+    s->out_bytes -= o->stanza->index.len;
+    stanza_unref(o->stanza);
+    s->out_head = (s->out_head + 1) & (s->out_cap - 1);
+    s->out_count--;
+    s->acked++;
+}
+
+static void free_if_empty(struct c2s *s)
+{
+    if (s->out_count)
+        return;
+    free(s->outs);
+    s->outs = NULL, s->out_head = s->out_cap = 0;
+}
+
+/* ---- held frames ---- */
+
+static void hold(struct c2s *s, struct origin from)
+{
+    if (s->held_count == s->held_cap) {
+        s->held_cap = s->held_cap ? s->held_cap * 2 : 8;
+        s->held = realloc(s->held, s->held_cap * sizeof *s->held);
+        must(s->held);
+    }
+    s->held[s->held_count++].from = from;
+}
+
+static void release_held(struct c2s *s)
+{
+    for (uint32_t i = 0; i < s->held_count; i++)
+        channel_done(s->conn->edge->node->channels, s->held[i].from);
+    free(s->held);
+    s->held = NULL, s->held_count = s->held_cap = 0;
+}
+
+/* ---- in from the home ---- */
+
+static bool is_overflowing(const struct c2s *s)
+{
+    const struct conf *conf = s->conn->edge->node->conf;
+    return s->out_count > conf->limits_unacked_max || s->out_bytes > conf->limits_unacked_bytes_max;
+}
+
+void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
+{
+    struct node *n = s->conn->edge->node;
+    struct conn *c = s->conn;
+    bool again = f->seq <= s->last;
+    if (!again && s->out_count == 0) /* nothing on the way: the home may begin anywhere */
+        s->acked = s->taken = s->put = s->last = f->seq - 1;
+    if (again || f->seq != s->last + 1) {
+        channel_done(n->channels, from);
+        if (!again)
+            conn_end(c, ERR_STREAM_INTERNAL); /* a gap: the client would count wrong */
+        return;
+    }
+    push(s, f);
+    if (s->unsent > n->conf->limits_output_max)
+        hold(s, from);
+    else
+        channel_done(n->channels, from);
+    if (is_overflowing(s)) {
+        metric_add(n->metrics, METRIC_queue_overflows, 1);
+        return conn_end(c, ERR_STREAM_QUEUE_OVERFLOW);
+    }
+    conn_at_turn_end(c);
+}
+
+/* ---- out to the client ---- */
+
+/* A stanza that its client may have seen on the former connection, late: says so (xmpp.md 6). */
+static struct stanza *delayed(struct c2s *s, const struct out *o)
+{
+    struct node *n = s->conn->edge->node;
+    int64_t age = clock_wall_us(n->clock) - (int64_t)o->us;
+    if (!(o->flags & FRAME_REPLAY) || o->stanza->kind == STANZA_IQ || age < DELAY_AFTER_US ||
+        (o->stanza->flags & STANZA_DELAY))
+        return stanza_ref(o->stanza);
+    str bare = c2s_bare(s);
+    const char *at = memchr(bare.p, '@', bare.n);
+    str domain = at ? str_skip(bare, (size_t)(at + 1 - bare.p)) : bare;
+    return stanza_with_child(n->scan, o->stanza, stanza_delay(domain, (int64_t)o->us, n->turn),
+                             n->turn);
+}
+
+static void put_stanza(struct c2s *s, const struct out *o)
+{
+    struct output *out = &s->conn->out;
+    struct stanza *stanza = delayed(s, o);
+    str xml = stanza_xml(stanza);
+    if (o->flags & (FRAME_TO_BARE | FRAME_TO_FULL)) {
+        output_put(out, str_from(xml.p, stanza->index.splice));
+        output_put(out, o->flags & FRAME_TO_FULL ? c2s_to_full(s) : c2s_to_bare(s));
+        xml = str_skip(xml, stanza->index.splice);
+    }
+    output_put_stanza(out, stanza, xml);
+    output_mark_out(out);
+    stanza_unref(stanza);
+}
+
+void c2s_pump(struct c2s *s)
+{
+    struct conn *c = s->conn;
+    c2s_put_enabled(s);
+    while (s->put < s->last && c->out.bytes < OUTPUT_WRITE_MAX) {
+        struct out *o = entry(s, s->put + 1);
+        put_stanza(s, o);
+        s->put++;
+        s->unsent -= o->stanza->index.len;
+        metric_add(c->edge->node->metrics, METRIC_stanzas_out, 1);
+        c2s_put_enabled(s);
+    }
+    if (s->held_count && s->unsent <= c->edge->node->conf->limits_output_max)
+        release_held(s);
+    if (s->put == s->last)
+        c2s_put_request(s);
+}
+
+/* Is the entry of that seq the client's to ack, not the transport's? */
+static bool waits_for_client(const struct c2s *s, uint64_t seq)
+{
+    return s->sm && seq > s->out_base;
+}
+
+void c2s_taken(struct c2s *s, uint32_t n)
+{
+    struct node *node = s->conn->edge->node;
+    int64_t now = clock_wall_us(node->clock);
+    for (; n > 0; n--) {
+        s->taken++;
+        if (s->taken <= s->acked)
+            continue; /* the client was quicker with its ack than the kernel with its own */
+        int64_t age = now - (int64_t)entry(s, s->taken)->us;
+        metric_delivery(node->metrics, age > 0 ? (uint64_t)age : 0);
+    }
+    while (s->acked < s->taken && !waits_for_client(s, s->acked + 1)) {
+        pop(s);
+        s->cack_due = true;
+    }
+    free_if_empty(s);
+    if (s->cack_due)
+        conn_at_turn_end(s->conn);
+}
+
+void c2s_out_acked(struct c2s *s, uint64_t seq)
+{
+    while (s->acked < seq)
+        pop(s);
+    free_if_empty(s);
+    s->cack_due = true;
+    conn_at_turn_end(s->conn);
+}
+
+void c2s_turn_end(struct c2s *s)
+{
+    if (s->cack_due) {
+        struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
+        s->cack_due = false;
+        c2s_tell(s, &f, false);
+    }
+    if (s->ack_now && s->sm && !s->enabled_due)
+        c2s_put_ack(s);
+}
+
+/* ---- end ---- */
+
+void c2s_orphan(struct c2s *s)
+{
+    struct node *n = s->conn->edge->node;
+    for (uint64_t seq = s->acked + 1; seq <= s->last; seq++) {
+        const struct out *o = entry(s, seq);
+        struct frame f = {
+            .kind = FRAME_ORPHAN, .flags = o->flags, .sid = o->sid, .ord = o->ord,
+            .lane = o->lane, .us = o->us, .bare = c2s_bare(s), .stanza = o->stanza,
+        };
+        channel_send(n->channels, c2s_home(s), &f, (struct hold){0}, true);
+    }
+}
+
+void c2s_out_free(struct c2s *s)
+{
+    while (s->out_count)
+        pop(s);
+    free_if_empty(s);
+    release_held(s);
+}

@@ -1,0 +1,114 @@
+/* output: see output.h. */
+#include "node/edge/output.h"
+
+static struct piece *at(const struct output *o, uint32_t i)
+{
+    return &o->pieces[(o->head + i) & (o->cap - 1)];
+}
+
+static void release(struct piece *p)
+{
+    buf_unref(p->buf);
+    stanza_unref(p->stanza);
+}
+
+void output_close(struct output *o)
+{
+    for (uint32_t i = 0; i < o->count; i++)
+        release(at(o, i));
+    free(o->pieces);
+    *o = (struct output){0};
+}
+
+static void grow(struct output *o)
+{
+    uint32_t cap = o->cap ? o->cap * 2 : 4;
+    struct piece *pieces = malloc(cap * sizeof *pieces);
+    must(pieces);
+    for (uint32_t i = 0; i < o->count; i++)
+        pieces[i] = *at(o, i);
+    free(o->pieces);
+    o->pieces = pieces, o->cap = cap, o->head = 0;
+}
+
+static struct piece *push(struct output *o, const char *p, uint32_t n)
+{
+    if (o->count == o->cap)
+        grow(o);
+    struct piece *new = at(o, o->count++);
+    *new = (struct piece){.p = p, .n = n};
+    o->bytes += n;
+    return new;
+}
+
+/* The last piece, if n more bytes fit behind it in its own buffer. They may be put there while the
+ * piece is being written: what is in flight was counted by bytes. */
+static struct piece *tail_with_room(const struct output *o, size_t n)
+{
+    if (o->count == 0)
+        return NULL;
+    struct piece *p = at(o, o->count - 1);
+    return p->buf && p->buf->cap - p->buf->len >= n ? p : NULL;
+}
+
+void output_put(struct output *o, str bytes)
+{
+    struct piece *p = tail_with_room(o, bytes.n);
+    if (!p) {
+        /* The first of a batch is likely to be the only one: no whole chunk for it. */
+        size_t want = o->count ? OUTPUT_CHUNK : 512;
+        struct buf *b = buf_new((uint32_t)(bytes.n > want ? bytes.n : want));
+        p = push(o, NULL, 0);
+        p->buf = b, p->p = b->data;
+    }
+    memcpy(p->buf->data + p->buf->len, bytes.p, bytes.n);
+    p->buf->len += (uint32_t)bytes.n;
+    p->n += (uint32_t)bytes.n;
+    o->bytes += (uint32_t)bytes.n;
+}
+
+void output_put_stanza(struct output *o, struct stanza *s, str bytes)
+{
+    if (bytes.n <= OUTPUT_COPY_MAX)
+        return output_put(o, bytes);
+    push(o, bytes.p, (uint32_t)bytes.n)->stanza = stanza_ref(s);
+}
+
+void output_mark_out(struct output *o)
+{
+    must(o->count > 0);
+    at(o, o->count - 1)->outs++;
+}
+
+size_t output_iov(const struct output *o, struct iovec *iov, size_t max)
+{
+    size_t n = 0, bytes = 0;
+    for (; n < o->count && n < max && bytes < OUTPUT_WRITE_MAX; n++) {
+        const struct piece *p = at(o, (uint32_t)n);
+        iov[n] = (struct iovec){(void *)p->p, p->n};
+        bytes += p->n;
+    }
+    return n;
+}
+
+uint32_t output_taken(struct output *o, size_t n)
+{
+    uint32_t outs = 0;
+    must(n <= o->bytes);
+    o->bytes -= (uint32_t)n;
+    while (n > 0) {
+        struct piece *p = at(o, 0);
+        if (n < p->n) {
+            p->p += n, p->n -= (uint32_t)n;
+            return outs;
+        }
+        n -= p->n;
+        outs += p->outs;
+        release(p);
+        o->head = (o->head + 1) & (o->cap - 1);
+        o->count--;
+    }
+    if (o->count == 0)
+        output_close(o);
+    return outs;
+}

@@ -1,0 +1,175 @@
+/* register: see register.h. The keys are derived on the helper thread, with salts drawn beforehand
+ * (the entropy door is the loop's); then the store decides whether the name is free. One request at
+ * a time: reading pauses until it is answered. */
+#include "node/edge/register.h"
+
+#include "node/tls/helper.h"
+#include "proto/bus/store.pb-c.h"
+#include "proto/xmpp/jid.h"
+
+/* Salts for scram_keys_make on the thread. */
+struct drawn {
+    struct entropy entropy;
+    unsigned char pool[SCRAM_HASHES * SCRAM_SALT_BYTES];
+    size_t used;
+};
+struct registration {
+    struct helper_job job;
+    struct edge *edge;
+    uint64_t conn;
+    struct drawn drawn;
+    uint32_t iterations;
+    struct scram_keys keys;
+    int64_t wall_us;
+    uint16_t password_n, jid_n, id_n;
+    char password[SCRAM_PASSWORD_MAX];
+    char jid[JID_MAX];
+    char id[256]; /* of the request, escaped */
+};
+
+static void draw(struct entropy *e, void *out, size_t n)
+{
+    struct drawn *d = container_of(e, struct drawn, entropy);
+    must(d->used + n <= sizeof d->pool);
+    memcpy(out, d->pool + d->used, n);
+    d->used += n;
+}
+
+static void derive(struct helper_job *j)
+{
+    struct registration *r = container_of(j, struct registration, job);
+    scram_keys_make(str_from(r->password, r->password_n), r->iterations, &r->drawn.entropy,
+                    &r->keys);
+}
+
+static void finish(struct registration *r, err e)
+{
+    struct edge *edge = r->edge;
+    struct conn *c = conn_find(edge, r->conn);
+    edge->pending--;
+    if (c && !c->ending) {
+        conn_resume(c, PAUSE_LOGIN);
+        str id = str_from(r->id, r->id_n);
+        if (e == ERR_OK)
+            conn_put(c, arena_printf(edge->node->turn, "<iq type='result' id='%.*s'/>",
+                                     STR_ARG(id)));
+        else
+            stream_put_iq_error(c, id, e);
+    }
+    scram_wipe(r, sizeof *r);
+    free(r);
+    edge_check_stopped(edge);
+}
+
+static void on_added(void *ctx, err e, const struct Store__Reply *reply)
+{
+    struct registration *r = ctx;
+    switch (e) {
+    case ERR_OK:
+        LOG(r->edge->node->log, account_changed, F_JID("jid", str_from(r->jid, r->jid_n)),
+            F_STR("what", STR("added")), F_STR("by", STR("registration")));
+        return finish(r, ERR_OK);
+    case ERR_EXISTS: return finish(r, ERR_STANZA_CONFLICT);
+    case ERR_FULL: return finish(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+    default: return finish(r, ERR_STANZA_STORE_AWAY);
+    }
+}
+
+static void derived(struct helper_job *j)
+{
+    struct registration *r = container_of(j, struct registration, job);
+    unsigned char blob[SCRAM_BLOB_MAX];
+    size_t n = scram_keys_encode(&r->keys, blob);
+    Store__Request request = STORE__REQUEST__INIT;
+    Store__AccountAdd add = STORE__ACCOUNT_ADD__INIT;
+    add.keys = (ProtobufCBinaryData){n, blob};
+    add.created_us = r->wall_us;
+    request.owner = (ProtobufCBinaryData){r->jid_n, (uint8_t *)r->jid};
+    request.op_case = STORE__REQUEST__OP_ACCOUNT_ADD;
+    request.account_add = &add;
+    store_submit(r->edge->node->store, &request, on_added, r);
+    scram_wipe(blob, sizeof blob);
+}
+
+static bool is_rate_spent(struct conn *c)
+{
+    struct sockaddr_storage address;
+    struct conf_rate rate = c->edge->node->conf->modules_register_address_rate;
+    conn_address(c, &address);
+    uint64_t hash = throttle_address_hash(&c->edge->node->key, &address);
+    return !bucket_take(&throttle_get(&c->edge->registrations, hash)->bucket, rate, rate.count, 1,
+                        loop_now_ms(c->edge->node->loop));
+}
+
+/* Everything of the request that has to be right before anything is spent on it. */
+static err read_form(struct conn *c, const struct xml_el *query, struct jid *jid, str *password)
+{
+    struct node *n = c->edge->node;
+    struct arena *a = n->turn;
+    struct xml_el el;
+    str local;
+    if (!xml_find(query, "jabber:iq:register", "username", &el, a))
+        return ERR_STANZA_NOT_ACCEPTABLE;
+    err e = jid_prepare_local(xml_text(&el, a), a, &local);
+    if (e != ERR_OK)
+        return ERR_STANZA_NOT_ACCEPTABLE;
+    if (!xml_find(query, "jabber:iq:register", "password", &el, a))
+        return ERR_STANZA_NOT_ACCEPTABLE;
+    *jid = jid_join(a, local, stream_host(c), STR_NONE);
+    return scram_password_prepare(xml_text(&el, a), n->conf->auth_password_min, a, password);
+}
+
+static void submit(struct conn *c, str id, const struct jid *jid, str password)
+{
+    struct node *n = c->edge->node;
+    struct registration *r = calloc(1, sizeof *r);
+    must(r);
+    list_init(&r->job.link);
+    r->job.run = derive, r->job.done = derived;
+    r->edge = c->edge, r->conn = c->number;
+    r->iterations = (uint32_t)n->conf->auth_scram_iterations;
+    r->wall_us = clock_wall_us(n->clock);
+    r->drawn.entropy.fill = draw;
+    entropy_fill(n->entropy, r->drawn.pool, sizeof r->drawn.pool);
+    r->password_n = (uint16_t)password.n, memcpy(r->password, password.p, password.n);
+    r->jid_n = (uint16_t)jid->bare.n, memcpy(r->jid, jid->bare.p, jid->bare.n);
+    r->id_n = (uint16_t)id.n, memcpy(r->id, id.p, id.n);
+    if (helper_submit(n->helper, &r->job) != ERR_OK) {
+        scram_wipe(r, sizeof *r);
+        free(r);
+        return stream_put_iq_error(c, id, ERR_STANZA_RESOURCE_CONSTRAINT);
+    }
+    c->edge->pending++;
+    conn_pause(c, PAUSE_LOGIN);
+}
+
+static void put_form(struct conn *c, str id)
+{
+    conn_put(c, arena_printf(c->edge->node->turn,
+                             "<iq type='result' id='%.*s'><query xmlns='jabber:iq:register'>"
+                             "<instructions>Choose a name and a password.</instructions>"
+                             "<username/><password/></query></iq>", STR_ARG(id)));
+}
+
+void register_iq(struct conn *c, str item, const struct xml_index *x)
+{
+    struct arena *a = c->edge->node->turn;
+    struct registration *r;
+    struct xml_el iq = xml_root(item, STR("jabber:client"), a), query;
+    str id = stream_id_attr(item, x, a), type = xml_attr(&iq, "type", a), password;
+    struct jid jid;
+    if (id.n == 0 || id.n > sizeof r->id || !xml_first(&iq, &query, a))
+        return stream_put_iq_error(c, STR(""), ERR_STANZA_BAD_REQUEST);
+    if (str_is(type, "get"))
+        return put_form(c, id);
+    if (!str_is(type, "set"))
+        return conn_end(c, ERR_STREAM_NOT_AUTHORIZED);
+    err e = read_form(c, &query, &jid, &password);
+    if (e != ERR_OK)
+        return stream_put_iq_error(c, id, e);
+    if (is_rate_spent(c)) {
+        metric_add(c->edge->node->metrics, METRIC_limits_hit, 1);
+        return stream_put_iq_error(c, id, ERR_STANZA_RESOURCE_CONSTRAINT);
+    }
+    submit(c, id, &jid, password);
+}

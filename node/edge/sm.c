@@ -1,0 +1,176 @@
+/* sm: XEP-0198 on a bound session. `h` is what is *safe*, not what was received (delivery.md I3); an
+ * <r/> waits for it, at most limits.ack_delay_max, then it is told what is safe and, unasked, the
+ * rest when that is. Several <r/> in one turn get one <a/>. */
+#include "node/edge/c2s.h"
+
+static str attr(struct c2s *s, str item, const char *name)
+{
+    struct arena *a = s->conn->edge->node->turn;
+    struct xml_el el = xml_root(item, STR("jabber:client"), a);
+    return xml_attr(&el, name, a);
+}
+
+static bool parse_number(str s, uint64_t max, uint64_t *out)
+{
+    uint64_t v = 0;
+    if (s.n == 0 || s.n > 15)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        v = v * 10 + (uint64_t)(s.p[i] - '0');
+    }
+    *out = v;
+    return v <= max;
+}
+
+static void unexpected(struct c2s *s)
+{
+    conn_put_cstr(s->conn, "<failed xmlns='urn:xmpp:sm:3'><unexpected-request "
+                           "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
+}
+
+void c2s_enable(struct c2s *s, str item)
+{
+    uint64_t limit = (uint64_t)s->conn->edge->node->conf->limits_resume_timeout, max_s;
+    if (s->sm || s->enabling)
+        return unexpected(s);
+    str resume = attr(s, item, "resume");
+    struct frame f = {.kind = FRAME_ENABLE, .ord = s->in_ord, .ms = limit};
+    if (str_is(resume, "true") || str_is(resume, "1"))
+        f.flags = FRAME_WANT_RESUME;
+    if (parse_number(attr(s, item, "max"), UINT32_MAX, &max_s) && max_s && max_s * 1000 < limit)
+        f.ms = max_s * 1000;
+    s->enabling = true;
+    s->in_base = s->in_ord;
+    c2s_tell(s, &f, false);
+}
+
+void c2s_on_enabled(struct c2s *s, const struct frame *f)
+{
+    s->enabling = false;
+    s->sm = s->enabled_due = true;
+    s->resumable = f->ms > 0;
+    s->max_s = (uint32_t)(f->ms / 1000);
+    s->out_base = f->seq;
+    conn_at_turn_end(s->conn);
+}
+
+/* At exactly its place among the stanzas: the client counts from here. */
+void c2s_put_enabled(struct c2s *s)
+{
+    if (!s->enabled_due || s->put < s->out_base)
+        return;
+    s->enabled_due = false;
+    s->asked = s->out_base;
+    if (s->resumable)
+        conn_put(s->conn, arena_printf(s->conn->edge->node->turn,
+                                       "<enabled xmlns='urn:xmpp:sm:3' id='%016llx-%x' "
+                                       "resume='true' max='%u'/>",
+                                       (unsigned long long)s->sid, s->gen, s->max_s));
+    else
+        conn_put_cstr(s->conn, "<enabled xmlns='urn:xmpp:sm:3'/>");
+}
+
+/* ---- acks to the client ---- */
+
+uint32_t c2s_h(const struct c2s *s)
+{
+    return s->window.safe < s->in_base ? 0 : (uint32_t)(s->window.safe - s->in_base);
+}
+
+void c2s_put_ack(struct c2s *s)
+{
+    s->ack_now = false;
+    conn_put(s->conn, arena_printf(s->conn->edge->node->turn, "<a xmlns='urn:xmpp:sm:3' h='%u'/>",
+                                   c2s_h(s)));
+}
+
+static void ack_soon(struct c2s *s)
+{
+    s->ack_now = true;
+    conn_at_turn_end(s->conn);
+}
+
+void c2s_request(struct c2s *s)
+{
+    struct node *n = s->conn->edge->node;
+    if (!s->sm && !s->enabling)
+        return unexpected(s);
+    if (s->window.safe >= s->in_ord)
+        return ack_soon(s);
+    s->ack_ord = s->in_ord;
+    if (!timer_is_set(&s->ack_timer))
+        loop_timer_set(n->loop, &s->ack_timer, (uint64_t)n->conf->limits_ack_delay_max);
+}
+
+void c2s_check_ack(struct c2s *s)
+{
+    if (s->ack_ord == 0 || s->window.safe < s->ack_ord)
+        return;
+    s->ack_ord = 0;
+    loop_timer_stop(s->conn->edge->node->loop, &s->ack_timer);
+    ack_soon(s);
+}
+
+/* Not everything is safe yet: what is, now; ack_ord stays, for the unasked one. */
+void c2s_ack_timer(struct timer *t) { ack_soon(container_of(t, struct c2s, ack_timer)); }
+
+/* ---- the client's acks ---- */
+
+void c2s_ack(struct c2s *s, str item)
+{
+    uint64_t h;
+    if (!s->sm || s->enabled_due)
+        return unexpected(s);
+    if (!parse_number(attr(s, item, "h"), UINT32_MAX, &h))
+        return conn_end(s->conn, ERR_STREAM_BAD_FORMAT);
+    s->request_open = false;
+    uint32_t told = (uint32_t)(s->acked < s->out_base ? 0 : s->acked - s->out_base);
+    uint32_t more = (uint32_t)h - told; /* modulo 2^32 (XEP-0198 4) */
+    uint64_t sent = s->put < s->out_base ? 0 : s->put - s->out_base;
+    if (more >= 1u << 31)
+        return; /* an older one than we have seen */
+    if (told + (uint64_t)more > sent) {
+        str extra = arena_printf(s->conn->edge->node->turn,
+                                 "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='%u' "
+                                 "send-count='%u'/>", (uint32_t)h, (uint32_t)sent);
+        return conn_end_extra(s->conn, ERR_STREAM_HANDLED_COUNT_TOO_HIGH, extra);
+    }
+    if (more)
+        c2s_out_acked(s, s->out_base + told + more);
+    conn_at_turn_end(s->conn); /* something may have been put after our <r/> */
+}
+
+void c2s_put_request(struct c2s *s)
+{
+    if (!s->sm || s->enabled_due || s->request_open || s->put <= s->asked || s->put <= s->acked)
+        return;
+    s->request_open = true;
+    s->asked = s->put;
+    conn_put_cstr(s->conn, "<r xmlns='urn:xmpp:sm:3'/>");
+}
+
+/* Is the silent client still there? Whatever it answers is life (conn.c). */
+void c2s_ping(struct c2s *s)
+{
+    struct arena *a = s->conn->edge->node->turn;
+    str full = c2s_full(s), bare = c2s_bare(s);
+    if (s->sm && !s->enabled_due) {
+        s->request_open = true;
+        return conn_put_cstr(s->conn, "<r xmlns='urn:xmpp:sm:3'/>");
+    }
+    const char *at = memchr(bare.p, '@', bare.n);
+    str domain = at ? str_skip(bare, (size_t)(at + 1 - bare.p)) : bare;
+    struct xml_writer w;
+    xml_writer_init(&w, a);
+    xml_open(&w, "iq");
+    xml_put_attr(&w, "type", STR("get"));
+    xml_put_attr(&w, "id", arena_printf(a, "pemberley-ping-%llx",
+                                        (unsigned long long)loop_now_ms(s->conn->edge->node->loop)));
+    xml_put_attr(&w, "from", domain);
+    xml_put_attr(&w, "to", full);
+    xml_put_leaf(&w, "ping", "urn:xmpp:ping", STR_NONE);
+    xml_close(&w, "iq");
+    conn_put(s->conn, xml_written(&w));
+}
