@@ -80,7 +80,10 @@ static bool string(struct reader *r, str *out)
 {
     if (!eat(r, '"'))
         return false;
-    char *to = arena_alloc(r->arena, (size_t)(r->end - r->p) + 4); /* never longer unescaped */
+    const char *close = r->p;
+    while (close < r->end && *close != '"')
+        close += close[0] == '\\' && close + 1 < r->end ? 2 : 1;
+    char *to = arena_alloc(r->arena, (size_t)(close - r->p)); /* never longer unescaped */
     size_t n = 0;
     while (r->p < r->end && *r->p != '"') {
         if (*r->p != '\\') {

@@ -1,0 +1,175 @@
+/* The admin socket: run_dir/control.sock, mode 0600, and only our own user and root are heard (peer
+ * credentials). One command in progress per client; a client that does not read its answer is closed
+ * when too much of it waits. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "node/super/inside.h"
+#include "node/super/super.h"
+
+enum { CHUNK = 60 * 1024, ARGV_MAX = 64 };
+
+struct packet {
+    struct list link;
+    size_t n;
+    char bytes[];
+};
+
+err admin_open(struct super *s, str *problem)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    str directory = conf_text(s->conf, s->conf->node_run_dir);
+    int n = snprintf(s->admin_path, sizeof s->admin_path, "%s/control.sock", directory.p);
+    *problem = STR("node.run_dir is too long a path: 90 bytes at most");
+    if (n < 0 || (size_t)n >= sizeof a.sun_path)
+        return ERR_FULL;
+    memcpy(a.sun_path, s->admin_path, (size_t)n);
+    unlink(s->admin_path); /* of a dead node: we hold the lock */
+    *problem = STR("cannot make the control socket in node.run_dir");
+    s->admin_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t mask = umask(0177);
+    bool good = s->admin_fd >= 0 && bind(s->admin_fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+                listen(s->admin_fd, CLIENTS_MAX) == 0;
+    umask(mask);
+    return good ? ERR_OK : ERR_IO;
+}
+
+static bool may_ask(int fd)
+{
+    struct ucred who;
+    socklen_t n = sizeof who;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 &&
+           (who.uid == 0 || who.uid == geteuid());
+}
+
+void admin_accept(struct super *s)
+{
+    int fd = accept4(s->admin_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    for (unsigned i = 0; i < CLIENTS_MAX && may_ask(fd); i++) {
+        if (s->client[i].fd >= 0)
+            continue;
+        s->client[i] = (struct client){.fd = fd};
+        list_init(&s->client[i].waiting);
+        return;
+    }
+    close(fd);
+}
+
+static void drop_first(struct client *c)
+{
+    struct packet *p = list_first(&c->waiting, struct packet, link);
+    list_remove(&p->link);
+    free(p);
+}
+
+void admin_close(struct client *c)
+{
+    while (!list_empty(&c->waiting))
+        drop_first(c);
+    close(c->fd);
+    c->fd = -1, c->id = c->forwarded = 0;
+}
+
+static void flush(struct client *c)
+{
+    while (!list_empty(&c->waiting)) {
+        struct packet *p = list_first(&c->waiting, struct packet, link);
+        if (control_write(c->fd, p->bytes, p->n, NULL, 0) == ERR_FULL)
+            return;
+        drop_first(c);
+    }
+}
+
+static void send_chunk(struct client *c, unsigned exit, str text, bool more)
+{
+    Control__Reply r = CONTROL__REPLY__INIT;
+    r.id = c->id, r.exit = exit, r.more = more;
+    r.text.data = (uint8_t *)(uintptr_t)text.p, r.text.len = text.n;
+    size_t n = control__reply__get_packed_size(&r);
+    struct packet *p = malloc(sizeof *p + n);
+    must(p);
+    p->n = control__reply__pack(&r, (uint8_t *)p->bytes);
+    list_push_back(&c->waiting, &p->link);
+    flush(c);
+}
+
+static void finish(struct super *s, struct client *c, unsigned exit)
+{
+    LOG(s->log, admin_command, F_STR("command", str_of(c->command)), F_STR("by", STR("socket")),
+        F_INT("exit", exit));
+    c->id = c->forwarded = 0;
+    c->to = NULL;
+}
+
+void admin_reply(struct super *s, struct client *c, unsigned exit, str text)
+{
+    while (text.n > CHUNK) {
+        send_chunk(c, exit, (str){text.p, CHUNK}, true);
+        text = str_skip(text, CHUNK);
+    }
+    send_chunk(c, exit, text, false);
+    finish(s, c, exit);
+}
+
+void admin_forward(struct super *s, const Control__Reply *r)
+{
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        struct client *c = &s->client[i];
+        if (c->fd < 0 || c->forwarded == 0 || c->forwarded != r->id)
+            continue;
+        send_chunk(c, r->exit, str_from(r->text.data, r->text.len), r->more);
+        if (!r->more)
+            finish(s, c, r->exit);
+        return;
+    }
+}
+
+void admin_lost(struct super *s, const struct process *p)
+{
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        if (s->client[i].fd >= 0 && s->client[i].forwarded && s->client[i].to == p)
+            admin_reply(s, &s->client[i], EXIT_TIMEOUT,
+                        STR("the shard that was asked has ended; ask again"));
+}
+
+static void receive(struct super *s, struct client *c, size_t n)
+{
+    Control__Command *m = control__command__unpack(NULL, n, (const uint8_t *)s->buffer);
+    if (!m || m->n_argv == 0 || m->n_argv > ARGV_MAX || m->id == 0 || c->id != 0) {
+        control__command__free_unpacked(m, NULL);
+        admin_close(c);
+        return;
+    }
+    str argv[ARGV_MAX];
+    for (size_t i = 0; i < m->n_argv; i++)
+        argv[i] = str_from(m->argv[i].data, m->argv[i].len);
+    c->id = m->id;
+    snprintf(c->command, sizeof c->command, "%.*s", STR_ARG(argv[0]));
+    command_run(s, c, m->n_argv, argv);
+    control__command__free_unpacked(m, NULL);
+}
+
+void admin_turn(struct client *c, struct super *s, short events)
+{
+    int fds[CONTROL_FDS_MAX];
+    size_t n, n_fds;
+    if (events & POLLOUT)
+        flush(c);
+    if (!(events & (POLLIN | POLLHUP | POLLERR)))
+        return;
+    err e = control_read(c->fd, s->buffer, &n, fds, &n_fds);
+    if (e == ERR_PARTIAL)
+        return;
+    for (size_t i = 0; e == ERR_OK && i < n_fds; i++)
+        close(fds[i]);
+    if (e == ERR_OK)
+        receive(s, c, n);
+    else
+        admin_close(c);
+}

@@ -1,0 +1,556 @@
+/* The supervisor's life, as a table of contents: prepare, open, spawn, turn, stop. */
+#include "node/super/super.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "node/super/inside.h"
+#include "node/super/machine.h"
+
+enum { TICK_MS = 1000, ROTATE_MS = 10000, STORE_STOP_MS = 10000, KILL_WAIT_MS = 2000 };
+
+int64_t super_clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- prepare ---------------------------------------------------------------------------------- */
+
+static int load(struct super *s)
+{
+    s->draft = conf_draft_new();
+    conf_load(s->draft, s->config_file);
+    for (size_t i = 0; i < s->set_count; i++)
+        conf_draft_assign(s->draft, str_of(s->sets[i]));
+    s->conf = conf_draft_build(s->draft);
+    s->conf_fd = s->conf ? conf_seal(s->conf) : -1;
+    if (s->conf_fd >= 0)
+        return EXIT_DONE;
+    size_t n = s->draft->problem_count;
+    for (size_t i = 0; i < n && i < CONF_PROBLEMS_MAX; i++)
+        fprintf(stderr, "%.*s\n", STR_ARG(s->draft->problems[i]));
+    fprintf(stderr, "%zu error%s.\n", n, n == 1 ? "" : "s");
+    return EXIT_CONFIG;
+}
+
+/* node.name, or the first label of the host name as far as it is fit. */
+static void name_node(struct super *s)
+{
+    char host[256] = "";
+    str name = conf_text(s->conf, s->conf->node_name);
+    if (name.n == 0 && gethostname(host, sizeof host - 1) == 0)
+        name = str_from(host, strcspn(host, "."));
+    size_t n = 0;
+    for (size_t i = 0; i < name.n && n < sizeof s->node - 1; i++) {
+        char c = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] | 0x20) : name.p[i];
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-')
+            s->node[n++] = c;
+    }
+    if (n == 0)
+        s->node[n++] = 'a';
+    s->node[n] = 0;
+}
+
+static struct log_config log_config(const struct super *s)
+{
+    static const enum log_privacy jids[] = {LOG_FULL, LOG_HASH, LOG_OFF};
+    static const enum log_privacy addresses[] = {LOG_FULL, LOG_PREFIX, LOG_OFF};
+    return (struct log_config){
+        .fd = STDERR_FILENO,
+        .format = s->conf->log_format == CONF_FORMAT_JSON ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT,
+        .level = (enum log_level)s->conf->log_level,
+        .jids = jids[s->conf->log_jids],
+        .addresses = addresses[s->conf->log_addresses],
+        .event_rate = (uint32_t)(s->conf->log_event_rate.count * 1000 /
+                                 s->conf->log_event_rate.per_ms),
+        .node = s->node,
+        .process = "super",
+        .clock = (struct clock *)(uintptr_t)&s->clock,
+    };
+}
+
+static void raise_limits(void)
+{
+    struct rlimit files, none = {0, 0};
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    (void)setrlimit(RLIMIT_CORE, &none); /* dumps hold keys: ops/coredump.md */
+}
+
+static bool find_directory(struct super *s)
+{
+    ssize_t n = readlink("/proc/self/exe", s->directory, sizeof s->directory - 1);
+    if (n <= 0)
+        return false;
+    s->directory[n] = 0;
+    *strrchr(s->directory, '/') = 0;
+    return true;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    const int signals[] = {SIGCHLD, SIGHUP, SIGTERM, SIGINT};
+    for (size_t i = 0; i < array_len(signals); i++)
+        sigaddset(&set, signals[i]);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* ---- open ------------------------------------------------------------------------------------- */
+
+static err open_listeners(struct super *s, enum child_listener kind, struct conf_list addresses,
+                          uint64_t backlog, str *problem, struct arena *a)
+{
+    for (uint32_t i = 0; i < addresses.count; i++) {
+        if (s->listener_count == LISTENERS_MAX) {
+            *problem = STR("too many addresses to listen on");
+            return ERR_FULL;
+        }
+        struct listener *l = &s->listener[s->listener_count];
+        *l = (struct listener){.kind = kind,
+                               .address = conf_list_at(s->conf, addresses, i),
+                               .backlog = (int)backlog};
+        err e = listener_open(l, s->shards, a, problem);
+        if (e)
+            return e;
+        l->address = (str){strndup(l->address.p, l->address.n), l->address.n}; /* outlives reloads */
+        s->listener_count++;
+    }
+    return ERR_OK;
+}
+
+static err open_all_listeners(struct super *s, str *problem, struct arena *a)
+{
+    const struct conf *c = s->conf;
+    err e = open_listeners(s, CHILD_C2S, c->listen_c2s_address, c->listen_c2s_backlog, problem, a);
+    return e ? e
+             : open_listeners(s, CHILD_C2S_TLS, c->listen_c2s_tls_address,
+                              c->listen_c2s_tls_backlog, problem, a);
+}
+
+static err open_processes(struct super *s)
+{
+    s->process_count = s->shards + 1;
+    for (unsigned i = 0; i < s->process_count; i++) {
+        bool store = i == s->shards;
+        process_init(&s->process[i], s, store ? CHILD_STORE : CHILD_SHARD, store ? 0 : i);
+        err e = process_open(&s->process[i]);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+static err open_node(struct super *s, str *problem, struct arena *a)
+{
+    *problem = STR("cannot set up shared memory");
+    err e = files_directories(s->conf, problem, a);
+    if (!e)
+        e = files_lock(s, problem, a);
+    if (!e)
+        e = files_secret(s->conf, s->secret, problem, a);
+    if (!e && (e = certificates_build(s, s->conf, &s->certs_fd)))
+        *problem = STR("no usable certificate: see certificate_failed above");
+    if (!e)
+        e = open_all_listeners(s, problem, a);
+    if (!e)
+        e = admin_open(s, problem);
+    return e ? e : open_processes(s);
+}
+
+static void log_start(const struct super *s)
+{
+    struct utsname kernel = {0};
+    uname(&kernel);
+    LOG(s->log, node_starting, F_STR("version", STR(PEMBERLEY_VERSION)),
+        F_STR("kernel", str_of(kernel.release)), F_STR("config", str_of(s->config_file)));
+}
+
+/* ---- ready ------------------------------------------------------------------------------------ */
+
+/* systemd's READY=1, by hand: one datagram. */
+static void notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (!path || strlen(path) >= sizeof to.sun_path)
+        return;
+    memcpy(to.sun_path, path, strlen(path));
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    if (to.sun_path[0] == '@')
+        to.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, len);
+    close(fd);
+}
+
+static void begin(struct super *s)
+{
+    for (unsigned i = 0; i < s->listener_count; i++)
+        if (listener_start(&s->listener[i], s->shards) != ERR_OK)
+            LOG(s->log, node_degraded, F_STR("what", s->listener[i].address));
+    for (unsigned i = 0; i < s->shards; i++)
+        process_listeners(&s->process[i], i);
+    s->ready = true;
+    LOG(s->log, node_ready, F_INT("shards", s->shards), F_INT("hosts", s->conf->host_count),
+        F_INT("ready_ms", super_clock_ms() - s->started_ms));
+    notify("READY=1");
+}
+
+static void take_back(struct super *s, struct process *owner)
+{
+    Control__ListenerGone gone = CONTROL__LISTENER_GONE__INIT;
+    Control__ToChild m = CONTROL__TO_CHILD__INIT;
+    gone.owner = owner->index;
+    m.what_case = CONTROL__TO_CHILD__WHAT_LISTENER_GONE, m.listener_gone = &gone;
+    for (unsigned i = 0; i < s->shards; i++)
+        if (i != owner->index && s->process[i].state == PROCESS_UP)
+            process_send(&s->process[i], &m, NULL, 0);
+    owner->lent = false;
+}
+
+void super_ready(struct super *s, struct process *p)
+{
+    if (s->ready) {
+        if (p->lent)
+            take_back(s, p);
+        if (p->kind == CHILD_SHARD)
+            process_listeners(p, p->index);
+        return;
+    }
+    for (unsigned i = 0; i < s->process_count; i++)
+        if (s->process[i].state != PROCESS_UP)
+            return;
+    begin(s);
+}
+
+/* ---- turn ------------------------------------------------------------------------------------- */
+
+static void reap(struct super *s)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (unsigned i = 0; i < s->process_count; i++)
+            if (s->process[i].state != PROCESS_DOWN && s->process[i].pid == pid) {
+                process_turn(&s->process[i], 0); /* its last words */
+                process_died(&s->process[i], status, s->now_ms);
+            }
+}
+
+static void reload_by(struct super *s, const char *by)
+{
+    struct arena a;
+    unsigned exit;
+    arena_init(&a);
+    (void)command_reload(s, by, &exit, &a);
+    arena_close(&a);
+}
+
+static void on_signals(struct super *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD)
+            reap(s);
+        else if (info.ssi_signo == SIGHUP)
+            reload_by(s, "signal");
+        else
+            super_stop(s, s->conf->node_stop_timeout, "signal");
+    }
+}
+
+static void start_due(struct super *s)
+{
+    for (unsigned i = 0; i < s->process_count; i++)
+        if (s->process[i].state == PROCESS_DOWN && s->process[i].restart_at_ms <= s->now_ms)
+            process_start(&s->process[i], s->now_ms);
+}
+
+/* A loop that has not turned for ten seconds is aborted; but not when we were late ourselves: then
+ * the machine stood still, not the shard. */
+static void watch_hearts(struct super *s, bool we_were_late)
+{
+    for (unsigned i = 0; i < s->process_count; i++) {
+        struct process *p = &s->process[i];
+        uint64_t beat = atomic_load_explicit(&p->page->heartbeat, memory_order_relaxed);
+        if (p->state != PROCESS_UP || we_were_late || beat != p->heartbeat || beat == 0) {
+            p->heartbeat = beat, p->heartbeat_at_ms = s->now_ms;
+        } else if (s->now_ms - p->heartbeat_at_ms > HEARTBEAT_LATE_MS) {
+            LOG(s->log, process_stuck, F_STR("process", str_of(process_name(p))),
+                F_INT("index", p->index), F_INT("ms", s->now_ms - p->heartbeat_at_ms));
+            kill(p->pid, SIGABRT);
+            p->heartbeat_at_ms = s->now_ms;
+        }
+    }
+}
+
+/* The queue of a shard that stays down is served by the next one that is up. */
+static void lend_listeners(struct super *s)
+{
+    for (unsigned i = 0; s->ready && i < s->shards; i++) {
+        struct process *p = &s->process[i];
+        if (p->state == PROCESS_UP || p->lent || s->now_ms - p->down_since_ms < HANDOVER_MS)
+            continue;
+        for (unsigned k = 1; k < s->shards && !p->lent; k++) {
+            struct process *neighbour = &s->process[(i + k) % s->shards];
+            if (neighbour->state == PROCESS_UP)
+                process_listeners(neighbour, i), p->lent = true;
+        }
+    }
+}
+
+static void look_at_certificates(struct super *s)
+{
+    struct arena a;
+    arena_init(&a);
+    uint64_t seen = certificates_look(s, &a);
+    arena_close(&a);
+    if (seen == s->certificates_seen)
+        return;
+    s->certificates_seen = seen;
+    reload_by(s, "certificate");
+}
+
+static void tick(struct super *s)
+{
+    bool late = s->now_ms - s->tick_at_ms > 2 * TICK_MS;
+    s->tick_at_ms = s->now_ms + TICK_MS;
+    status_tick(s);
+    if (s->stopping)
+        return;
+    watch_hearts(s, late);
+    lend_listeners(s);
+    if (s->now_ms >= s->rotate_at_ms) {
+        status_rotate(s);
+        s->rotate_at_ms = s->now_ms + ROTATE_MS;
+    }
+    if (s->now_ms >= s->certificates_at_ms) {
+        look_at_certificates(s);
+        s->certificates_at_ms = s->now_ms + CERTIFICATE_LOOK_MS;
+    }
+    log_flush(s->log);
+}
+
+static int wait_ms(const struct super *s)
+{
+    int64_t next = s->tick_at_ms;
+    for (unsigned i = 0; !s->stopping && i < s->process_count; i++)
+        if (s->process[i].state == PROCESS_DOWN && s->process[i].restart_at_ms < next)
+            next = s->process[i].restart_at_ms;
+    if (s->stopping && s->stop_deadline_ms < next)
+        next = s->stop_deadline_ms;
+    return next > s->now_ms ? (int)(next - s->now_ms) : 0;
+}
+
+static void turn(struct super *s)
+{
+    struct pollfd p[2 + PROCESSES_MAX + CLIENTS_MAX];
+    nfds_t n = 0;
+    p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
+    p[n++] = (struct pollfd){.fd = s->admin_fd, .events = POLLIN};
+    for (unsigned i = 0; i < s->process_count; i++)
+        p[n++] = (struct pollfd){
+            .fd = s->process[i].ended ? -1 : s->process[i].fd,
+            .events = list_empty(&s->process[i].waiting) ? POLLIN : POLLIN | POLLOUT};
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        p[n++] = (struct pollfd){
+            .fd = s->client[i].fd,
+            .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLIN | POLLOUT};
+    if (poll(p, n, wait_ms(s)) < 0)
+        must(errno == EINTR);
+    s->now_ms = super_clock_ms();
+    struct pollfd *at = p + 2;
+    for (unsigned i = 0; i < s->process_count; i++, at++)
+        if (at->revents && at->fd >= 0)
+            process_turn(&s->process[i], at->revents);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++, at++)
+        if (at->revents && at->fd >= 0)
+            admin_turn(&s->client[i], s, at->revents);
+    if (p[1].revents)
+        admin_accept(s);
+    if (p[0].revents)
+        on_signals(s);
+    if (s->now_ms >= s->tick_at_ms)
+        tick(s);
+    if (!s->stopping)
+        start_due(s);
+}
+
+/* ---- stop ------------------------------------------------------------------------------------- */
+
+static void tell_stop(struct process *p, int64_t within_ms)
+{
+    Control__Stop stop = CONTROL__STOP__INIT;
+    Control__ToChild m = CONTROL__TO_CHILD__INIT;
+    stop.deadline_ms = (uint32_t)within_ms;
+    m.what_case = CONTROL__TO_CHILD__WHAT_STOP, m.stop = &stop;
+    if (p->state == PROCESS_STARTING)
+        kill(p->pid, SIGTERM); /* it may not listen to us yet */
+    process_send(p, &m, NULL, 0);
+}
+
+void super_stop(struct super *s, int64_t within_ms, const char *reason)
+{
+    if (s->stopping) { /* a second Ctrl-C: now */
+        s->stop_deadline_ms = s->now_ms;
+        return;
+    }
+    s->stopping = true;
+    s->stop_reason = reason;
+    s->stop_started_ms = s->now_ms;
+    s->stop_deadline_ms = s->now_ms + within_ms + KILL_WAIT_MS;
+    notify("STOPPING=1");
+    for (unsigned i = 0; i < s->shards; i++)
+        tell_stop(&s->process[i], within_ms);
+}
+
+static bool shards_down(const struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        if (s->process[i].state != PROCESS_DOWN)
+            return false;
+    return true;
+}
+
+static void kill_late(struct super *s, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++)
+        if (s->process[i].state != PROCESS_DOWN)
+            kill(s->process[i].pid, SIGKILL);
+    s->stop_deadline_ms = s->now_ms + KILL_WAIT_MS;
+}
+
+/* First the shards, which hand to the store what was not delivered; then the store. */
+static bool stop_turn(struct super *s)
+{
+    bool late = s->now_ms >= s->stop_deadline_ms;
+    if (!shards_down(s)) {
+        if (late)
+            kill_late(s, 0, s->shards);
+        return false;
+    }
+    struct process *store = super_store(s);
+    if (!s->store_told) {
+        s->store_told = true;
+        s->stop_deadline_ms = s->now_ms + STORE_STOP_MS + KILL_WAIT_MS;
+        tell_stop(store, STORE_STOP_MS);
+    } else if (late) {
+        kill_late(s, s->shards, s->shards + 1);
+    }
+    return store->state == PROCESS_DOWN;
+}
+
+static void answer_stop(struct super *s, int64_t ms)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text,
+                     "{\"v\":1,\"node\":\"%s\",\"sessions\":%llu,\"flushed\":%llu,"
+                     "\"seconds\":%.3f}",
+                     s->node, (unsigned long long)s->told_sessions, (unsigned long long)s->flushed,
+                     (double)ms / 1e3);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        if (s->client[i].fd >= 0 && s->client[i].waits_for_stop)
+            admin_reply(s, &s->client[i], EXIT_DONE, str_from(text, (size_t)n));
+}
+
+static void close_node(struct super *s)
+{
+    int64_t ms = super_clock_ms() - s->stop_started_ms;
+    LOG(s->log, node_stopped, F_STR("reason", str_of(s->stop_reason)), F_INT("ms", ms));
+    unlink(s->admin_path);
+    close(s->lock_fd); /* before the answer: who waits for it may start the next node at once */
+    answer_stop(s, ms);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        if (s->client[i].fd >= 0)
+            admin_close(&s->client[i]);
+    for (unsigned i = 0; i < s->listener_count; i++) {
+        listener_close(&s->listener[i], s->shards);
+        free((char *)(uintptr_t)s->listener[i].address.p);
+    }
+    explicit_bzero(s->secret, sizeof s->secret);
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+static int live(struct super *s)
+{
+    struct arena a;
+    str problem;
+    arena_init(&a);
+    err e = open_node(s, &problem, &a);
+    if (e)
+        fprintf(stderr, "pemberley: %.*s\n", STR_ARG(problem));
+    else
+        s->certificates_seen = certificates_look(s, &a);
+    arena_close(&a);
+    if (e)
+        return EXIT_FAILED;
+    s->ring = ring_single(s->secret, s->shards);
+    start_due(s);
+    while (!s->stopping || !stop_turn(s))
+        turn(s);
+    ring_free(s->ring);
+    close_node(s);
+    return EXIT_DONE;
+}
+
+static void set_up(struct super *s)
+{
+    clock_real_init(&s->clock);
+    name_node(s);
+    const struct log_config log = log_config(s);
+    s->log = log_open(&log);
+    s->shards = s->conf->node_shards ? (unsigned)s->conf->node_shards : machine_cores();
+    if (s->shards > CHILD_SHARDS_MAX)
+        s->shards = CHILD_SHARDS_MAX;
+    s->now_ms = s->started_ms = super_clock_ms();
+    s->tick_at_ms = s->now_ms + TICK_MS;
+    s->rotate_at_ms = s->now_ms + ROTATE_MS;
+    s->certificates_at_ms = s->now_ms + CERTIFICATE_LOOK_MS;
+    s->next_incarnation = (uint64_t)clock_wall_us(&s->clock);
+    s->next_command = 1;
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        s->client[i].fd = -1;
+        list_init(&s->client[i].waiting);
+    }
+}
+
+int super_run(const char *config_file, const char *const *sets, size_t n)
+{
+    struct super *s = calloc(1, sizeof *s);
+    must(s);
+    s->config_file = config_file, s->sets = sets, s->set_count = n;
+    s->certs_fd = s->lock_fd = s->admin_fd = -1;
+    int result = load(s);
+    if (result == EXIT_DONE) {
+        set_up(s);
+        raise_limits();
+        s->signal_fd = open_signals();
+        log_start(s);
+        result = s->signal_fd >= 0 && find_directory(s) ? live(s) : EXIT_FAILED;
+        log_flush(s->log);
+        log_close(s->log);
+    }
+    free(s->conf);
+    conf_draft_free(s->draft);
+    free(s);
+    return result;
+}
