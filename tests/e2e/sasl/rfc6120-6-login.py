@@ -54,7 +54,6 @@ def test_wrong_password_and_unknown_user_look_the_same(server):
         c = fresh(server)
         answer = c.auth("SCRAM-SHA-256", user=user, password="wrong-password")
         seen.append((failure(c, answer), len(answer)))
-        first = [d for d in c.seen]
         c.sock.close()
     assert seen[0] == seen[1] == seen[2] == ("not-authorized", 1), seen
 
@@ -70,8 +69,7 @@ def salt_of(server, user, hash="256"):
 
 
 def test_the_fake_salt_is_the_same_each_time_on_every_shard_and_unlike_for_others(server):
-    salts = {salt_of(server, "nobody") for _ in range(6) for _ in [0]} if False else \
-        {salt_of(server, "nobody")[:2] for _ in range(6)}
+    salts = {salt_of(server, "nobody")[:2] for _ in range(6)}
     assert len(salts) == 1, salts
     real, fake = salt_of(server, "alice"), salt_of(server, "nobody")
     assert real[1:] == fake[1:] and len(real[0]) == len(fake[0])
@@ -98,7 +96,6 @@ def test_the_failures_by_name(server):
     assert one(auth % (ns, "SCRAM-SHA-256", b64("n,,m=x,n=alice,r=abc"))) == "malformed-request"
     assert one(auth % (ns, "PLAIN", b64("alice"))) == "malformed-request"
     assert one(auth % (ns, "PLAIN", b64("bob@localhost\0alice\0secret-password"))) == "invalid-authzid"
-    assert one(auth % (ns, "SCRAM-SHA-256", b64("y,,n=alice,r=abc"))) == "not-authorized" or True
     assert one(auth % (ns, "PLAIN", b64("\0alice\0wrong-password"))) == "not-authorized"
 
 
@@ -149,7 +146,6 @@ def test_bind_generates_and_takes_resources(server):
 def test_before_bind_only_server_and_own_account(server):
     c = fresh(server)
     c.auth()
-    c.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to="localhost", check=False) if False else None
     c.send("<message to='bob@localhost'><body>x</body></message>")
     c.stream_error("not-authorized")
 

@@ -162,7 +162,6 @@ def test_pipelined_behind_starttls_is_discarded(server):
     c.wrap()
     c.open()
     assert c.mechanisms(), "the stream is fresh: nobody is logged in"
-    c.ping_refused = True
     c.send("<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>")
     c.stream_error("not-authorized")
 
