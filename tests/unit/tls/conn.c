@@ -309,6 +309,27 @@ static void records_that_come_together_are_delivered_together(void **state)
     tls_free(t);
 }
 
+static void data_right_behind_the_handshake_does_not_count_as_handshake(void **state)
+{
+    struct tls *t = server();
+    struct dialogue *d = dial(t, t, TLS_DIRECT, STR_NONE, (struct tls_client_options){0}, 0);
+    static char big[16384];
+    pipe_pump(&d->client_low), pipe_pump(&d->server_low); /* the server has answered */
+    transport_pause(d->server.t);
+    run(d);
+    for (int i = 0; i < 3; i++) {
+        say(&d->client, str_from(big, sizeof big));
+        run(d);
+    }
+    assert_int_equal(d->server.opened, 0);
+    transport_resume(d->server.t);
+    run(d);
+    assert_int_equal(d->server.opened, 1);
+    assert_int_equal(d->server.in_n, 3 * sizeof big);
+    hang_up(d);
+    tls_free(t);
+}
+
 static void answer(struct owner *o, const char *p, size_t n)
 {
     if (o->in_n == n) /* the first time */
@@ -880,6 +901,7 @@ int main(void)
         cmocka_unit_test(pieces_of_any_size_give_the_same_bytes),
         cmocka_unit_test(a_write_takes_at_most_16_kib_and_gathers_slices),
         cmocka_unit_test(records_that_come_together_are_delivered_together),
+        cmocka_unit_test(data_right_behind_the_handshake_does_not_count_as_handshake),
         cmocka_unit_test(a_write_from_inside_bytes_is_sent),
         cmocka_unit_test(a_close_from_inside_bytes_delivers_nothing_more),
         cmocka_unit_test(a_transport_freed_while_it_delivers_is_not_touched_again),
