@@ -56,21 +56,22 @@ void roster_iq_set(struct iq *q);
 
 /* ---- for subscription.c, user.c, presence.c ---- */
 
-/* What a change makes of one contact; the store has it before memory has. */
+/* What a change makes of one contact; the store has it before memory has. The first member of what
+ * embeds it: change_end frees that. */
 struct change {
     struct work work;       /* in user->changes; run: look and submit, or give up */
     struct user *user;
     struct ticket *ticket;  /* an effect is open; may be NULL */
     struct stanza *stanza;  /* the cause; may be NULL */
     uint64_t sid;           /* the session that waits; 0: none */
-    struct iq *iq;          /* roster set: kept */
+    str contact;            /* rests with the change */
     struct item *item;      /* next state of the contact; NULL: unchanged */
     int64_t us;
     bool pending_put, pending_remove;
     void (*committed)(struct change *c, err e); /* memory is up to date; frees c by change_end */
-    uint32_t effects;
 };
-/* Takes an effect of t, a reference of stanza; runs now or behind the others. */
+/* Takes an effect of the ticket and a reference of the stanza; its session waits (sid). Runs now or
+ * behind the others. */
 void change_start(struct user *u, struct change *c);
 /* Asks the store for c->item, c->pending_*; then applies it and calls committed. */
 void change_submit(struct change *c);

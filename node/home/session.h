@@ -39,7 +39,8 @@ struct session {
     struct resume *resume; /* a RESUME that waits for open tickets, or NULL */
     struct htable *directed; /* JIDs that got directed presence; NULL: none */
     struct stanza *presence; /* last broadcast available presence; NULL: not available */
-    int64_t presence_us, since_us;
+    int64_t presence_us;
+    uint64_t since_ms, detached_ms;
     struct timer timer;   /* detached: max_ms */
     struct list doomed;   /* of home->doomed: ends at the end of this turn */
     uint32_t gen, max_ms, edge; /* edge: shard */
@@ -47,7 +48,9 @@ struct session {
     uint16_t holds;       /* handlers that its later stanzas wait for */
     uint16_t resource_len;
     int8_t priority;
-    bool sm : 1, resumable : 1, detached : 1, ended : 1, closing : 1;
+    bool sm : 1, resumable : 1, detached : 1, ended : 1;
+    bool closing : 1;         /* its client has ended it; stanzas before that wait */
+    bool draining : 1;        /* held stanzas are being run */
     bool interested : 1;      /* has asked for the roster (RFC 6121 2.2) */
     bool had_presence : 1;    /* initial presence was sent once */
     bool offline_done : 1;    /* was given the offline messages */
@@ -90,7 +93,7 @@ void session_release(struct home *h, uint64_t sid);
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_frame(struct session *s, struct origin from, const struct frame *f);
-void session_edge_died(struct session *s);
+void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 

@@ -15,6 +15,7 @@ struct conf_host;
 struct giving;
 struct roster;
 struct session;
+struct user;
 
 /* Something to do with a user when it is there. run frees it; user is NULL when the store did not
  * answer in time. Embedded by whoever waits. */
@@ -32,7 +33,7 @@ struct user {
     struct list sessions; /* struct session.link */
     struct list parked;   /* struct work.link */
     struct list changes;  /* struct work.link: changes of the roster, one at a time (roster.h) */
-    struct list rest;     /* home's list of users that nobody needs now */
+    struct list rest;     /* home's list of users that nobody needs now, or of loads that failed */
     struct roster *roster; /* NULL: empty */
     struct giving *giving; /* offline messages on their way; NULL: none */
     int64_t created_us;
@@ -42,7 +43,8 @@ struct user {
     uint32_t offline_count; /* messages in the store that no session was given */
     uint32_t pins;
     enum user_state state : 8;
-    bool exists : 1, disabled : 1, anonymous : 1, changing : 1, load_again : 1;
+    bool exists : 1, disabled : 1, anonymous : 1;
+    bool changing : 1, pumping : 1; /* the first of `changes` is in flight; they are being run */
     uint16_t bare_len;
     char bare[];
 };

@@ -1,0 +1,329 @@
+/* home: frames in, frames out. Each frame becomes a ticket (cluster/ticket.h): its cause is acked
+ * when the last effect is safe. What names a session goes to it by sid, what names a user waits until
+ * that user is in memory. */
+#include "node/home/home.h"
+
+#include "node/home/inside.h"
+
+bool home_serves(struct home *h, str domain)
+{
+    return conf_host_find(h->node->conf, domain) != NULL;
+}
+
+/* FNV-1a: it must be the same on every shard, so no secret of the process; who finds two purposes
+ * that collide has found them for stanzas of its own. */
+uint32_t home_lane(str deriver, const char *purpose)
+{
+    uint32_t x = 2166136261u;
+    for (size_t i = 0; i < deriver.n; i++)
+        x = (x ^ (unsigned char)deriver.p[i]) * 16777619u;
+    x = (x ^ 0xff) * 16777619u;
+    for (; *purpose; purpose++)
+        x = (x ^ (unsigned char)*purpose) * 16777619u;
+    return x ? x : 1; /* 0 is the stanza itself */
+}
+
+void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_t flags, int64_t us,
+               struct ticket *t)
+{
+    str address = to.n ? to : stanza_to(s);
+    struct frame f = {.kind = FRAME_ROUTE, .flags = flags, .sid = uid.sid, .ord = uid.ord,
+                      .lane = uid.lane, .fp = stanza_fp(s), .us = (uint64_t)us, .stanza = s};
+    if (to.n)
+        f.recipients = &to, f.recipient_count = 1;
+    struct jid j = jid_parse_prepared(address);
+    struct hold hold = t ? ticket_hold(t) : (struct hold){HOLD_NONE, 0, 0};
+    channel_send(h->node->channels, ring_home(h->node->ring, j.bare), &f, hold, true);
+}
+
+void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str deriver,
+                       const char *purpose, struct ticket *t)
+{
+    struct uid uid = {cause.sid, cause.ord, home_lane(deriver, purpose)};
+    if (home_serves(h, jid_parse_prepared(stanza_to(s)).domain))
+        home_send(h, s, STR_NONE, uid, 0, home_wall_us(h), t);
+}
+
+/* ---- fan-out ---- */
+
+void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
+                 struct ticket *t)
+{
+    *f = (struct fanout){.home = h, .stanza = s, .uid = uid, .us = us, .ticket = t};
+    f->shard = arena_zalloc(home_arena(h), h->node->shards * sizeof *f->shard);
+}
+
+static void fanout_flush(struct fanout *f, unsigned shard)
+{
+    if (!f->shard[shard].n)
+        return;
+    struct frame frame = {.kind = FRAME_ROUTE, .sid = f->uid.sid, .ord = f->uid.ord,
+                          .lane = f->uid.lane, .fp = stanza_fp(f->stanza), .us = (uint64_t)f->us,
+                          .recipients = f->shard[shard].to, .recipient_count = f->shard[shard].n,
+                          .stanza = f->stanza};
+    struct hold hold = f->ticket ? ticket_hold(f->ticket) : (struct hold){HOLD_NONE, 0, 0};
+    channel_send(f->home->node->channels, shard, &frame, hold, true);
+    f->shard[shard].n = f->shard[shard].bytes = 0;
+}
+
+void fanout_add(struct fanout *f, str to)
+{
+    struct jid j = jid_parse_prepared(to);
+    if (!home_serves(f->home, j.domain))
+        return;
+    unsigned shard = ring_home(f->home->node->ring, j.bare);
+    __typeof__(f->shard) list = &f->shard[shard];
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? 2 * list->cap : 16;
+        str *grown = arena_alloc(home_arena(f->home), cap * sizeof *grown);
+        if (list->n)
+            memcpy(grown, list->to, list->n * sizeof *grown);
+        list->to = grown, list->cap = cap;
+    }
+    list->to[list->n++] = to;
+    list->bytes += to.n;
+    if (list->bytes > FANOUT_BYTES_MAX)
+        fanout_flush(f, shard);
+}
+
+void fanout_send(struct fanout *f)
+{
+    for (unsigned i = 0; i < f->home->node->shards; i++)
+        fanout_flush(f, i);
+}
+
+/* ---- the store ---- */
+
+struct request {
+    struct home *home;
+    home_store_f *done;
+    void *ctx;
+};
+
+static void on_store(void *ctx, err e, const Store__Reply *reply)
+{
+    struct request r = *(struct request *)ctx;
+    free(ctx);
+    r.home->requests--;
+    if (e != ERR_OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_FULL)
+        home_count(r.home, METRIC_store_errors, 1);
+    r.done(r.home, r.ctx, e, reply);
+    if (r.home->stopped && !r.home->requests) {
+        void (*stopped)(void *) = r.home->stopped;
+        r.home->stopped = NULL;
+        stopped(r.home->stopped_ctx);
+    }
+}
+
+void home_store(struct home *h, str owner, Store__Request *req, home_store_f *done, void *ctx)
+{
+    struct request *r = malloc(sizeof *r);
+    must(r);
+    *r = (struct request){h, done, ctx};
+    req->owner = home_bytes(owner);
+    h->requests++;
+    home_count(h, METRIC_store_requests, 1);
+    store_submit(h->node->store, req, on_store, r);
+}
+
+/* ---- frames that name a user ---- */
+
+struct frame_work {
+    struct work work;
+    struct home *home;
+    struct ticket *ticket;
+    struct frame frame;
+    unsigned edge;
+    char text[];
+};
+
+static void orphan(struct user *u, const struct frame *f, struct ticket *t)
+{
+    struct route r = {.home = u->home, .user = u, .ticket = t, .stanza = f->stanza,
+                      .to = jid_parse_prepared(stanza_to(f->stanza)), .uid = frame_uid(f),
+                      .us = (int64_t)f->us, .flags = FRAME_AGAIN};
+    route_undelivered(&r, false, false);
+}
+
+static void bind_failed(struct home *h, unsigned edge, const struct frame *f, err e)
+{
+    struct frame answer = {.kind = f->kind == FRAME_BIND ? FRAME_BOUND : FRAME_FAILED,
+                           .conn = f->conn, .reason = e};
+    channel_send(h->node->channels, edge, &answer, (struct hold){HOLD_NONE, 0, 0}, false);
+}
+
+static void run_frame(struct work *work, struct user *u)
+{
+    struct frame_work *w = container_of(work, struct frame_work, work);
+    struct frame *f = &w->frame;
+    if (f->kind == FRAME_BIND && u)
+        session_bind(u, w->edge, f, w->ticket);
+    else if (f->kind == FRAME_RESUME && u)
+        session_resume(u, w->edge, f, w->ticket);
+    else if (f->kind == FRAME_ORPHAN && u)
+        orphan(u, f, w->ticket);
+    else if (f->kind != FRAME_ORPHAN)
+        bind_failed(w->home, w->edge, f, ERR_STANZA_STORE_AWAY);
+    ticket_close(w->ticket);
+    stanza_unref(f->stanza);
+    free(w);
+}
+
+static char *keep(char *at, str *s)
+{
+    if (s->n)
+        memcpy(at, s->p, s->n);
+    s->p = at;
+    return at + s->n;
+}
+
+/* The copy of a frame that may wait for its user. */
+static struct frame_work *frame_work_new(struct home *h, struct origin from, const struct frame *f)
+{
+    size_t n = f->bare.n + f->resource.n + f->text.n;
+    struct frame_work *w = malloc(sizeof *w + n);
+    must(w);
+    *w = (struct frame_work){.work = {.run = run_frame, .bytes = (uint32_t)(sizeof *w + n)},
+                             .home = h, .frame = *f, .edge = from.peer};
+    list_init(&w->work.link);
+    keep(keep(keep(w->text, &w->frame.bare), &w->frame.resource), &w->frame.text);
+    w->frame.payload = STR_NONE, w->frame.recipients = NULL, w->frame.recipient_count = 0;
+    if (f->stanza) {
+        stanza_ref(f->stanza);
+        w->work.bytes += f->stanza->size;
+    }
+    w->ticket = ticket_new(h->node->channels, from, frame_uid(f), NULL, NULL);
+    return w;
+}
+
+static void on_user_frame(struct home *h, struct origin from, const struct frame *f)
+{
+    struct frame_work *w = frame_work_new(h, from, f);
+    struct user *u = user_find(h, w->frame.bare);
+    if (f->kind == FRAME_BIND && (f->flags & FRAME_ANONYMOUS) && !u)
+        user_anonymous(h, w->frame.bare);
+    else if (f->kind == FRAME_BIND && u && u->anonymous)
+        u->exists = true;
+    else if (f->kind == FRAME_BIND && u && u->state == USER_READY && !u->exists)
+        user_reload(u); /* it may have been made a moment ago, at another shard's edge */
+    user_with(h, w->frame.bare, &w->work);
+}
+
+static void on_route(struct home *h, struct origin from, const struct frame *f)
+{
+    struct uid uid = frame_uid(f);
+    struct ticket *t = ticket_new(h->node->channels, from, uid, NULL, NULL);
+    str own = stanza_to(f->stanza);
+    const str *to = f->recipient_count ? f->recipients : &own;
+    size_t n = f->recipient_count ? f->recipient_count : 1;
+    for (size_t i = 0; i < n; i++)
+        if (to[i].n)
+            route_deliver(h, to[i], f->stanza, uid, f->flags & FRAME_AGAIN, (int64_t)f->us, t);
+    ticket_close(t);
+}
+
+void home_frame(struct home *h, struct origin from, const struct frame *f)
+{
+    struct session *s;
+    switch (f->kind) {
+    case FRAME_BIND:
+    case FRAME_RESUME:
+        on_user_frame(h, from, f);
+        return;
+    case FRAME_ORPHAN:
+        if (f->stanza)
+            on_user_frame(h, from, f);
+        else
+            channel_done(h->node->channels, from);
+        return;
+    case FRAME_ROUTE:
+        if (f->stanza)
+            on_route(h, from, f);
+        else
+            channel_done(h->node->channels, from);
+        return;
+    default:
+        s = session_find(h, f->sid);
+        /* Another generation: the client is on another connection by now, whose edge has the truth. */
+        if (s && s->gen == f->gen)
+            session_frame(s, from, f);
+        else
+            channel_done(h->node->channels, from);
+    }
+}
+
+/* ---- life ---- */
+
+static void on_reap(struct turn_hook *hook)
+{
+    struct home *h = container_of(hook, struct home, reap);
+    while (!list_empty(&h->doomed)) {
+        struct session *s = list_first(&h->doomed, struct session, doomed);
+        session_end(s, s->doom, true);
+    }
+}
+
+static void on_sweep(struct timer *timer)
+{
+    struct home *h = container_of(timer, struct home, sweep);
+    user_sweep(h);
+    loop_timer_set(h->node->loop, &h->sweep, 1000);
+}
+
+struct home *home_new(struct node *n)
+{
+    struct home *h = calloc(1, sizeof *h);
+    must(h);
+    h->node = n;
+    htable_init(&h->users);
+    htable_init(&h->sessions);
+    list_init(&h->resting);
+    list_init(&h->doomed);
+    list_init(&h->again);
+    list_init(&h->givings);
+    list_init(&h->reap.link);
+    h->reap.fn = on_reap;
+    timer_init(&h->sweep, on_sweep);
+    loop_timer_set(n->loop, &h->sweep, 1000);
+    return h;
+}
+
+void home_peer_down(struct home *h, unsigned shard)
+{
+    htable_each(it, &h->sessions)
+        session_edge_died(container_of(it, struct session, node), shard);
+}
+
+/* Nothing is copied from the config, so only hosts that have gone matter. */
+void home_reload(struct home *h)
+{
+    htable_each(it, &h->sessions) {
+        struct session *s = container_of(it, struct session, node);
+        if (!user_host(s->user))
+            session_doom(s, ERR_STREAM_HOST_UNKNOWN);
+    }
+}
+
+void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
+{
+    htable_each(it, &h->sessions)
+        session_doom(container_of(it, struct session, node), ERR_STREAM_SYSTEM_SHUTDOWN);
+    on_reap(&h->reap);
+    loop_timer_stop(h->node->loop, &h->sweep);
+    if (!h->requests) {
+        done(ctx);
+        return;
+    }
+    h->stopped = done, h->stopped_ctx = ctx;
+}
+
+void home_free(struct home *h)
+{
+    htable_each(it, &h->users)
+        user_free(container_of(it, struct user, node));
+    loop_timer_stop(h->node->loop, &h->sweep);
+    list_remove(&h->reap.link);
+    htable_close(&h->users);
+    htable_close(&h->sessions);
+    free(h);
+}

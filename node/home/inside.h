@@ -1,0 +1,175 @@
+/* inside: what the files of this room share and nobody outside sees. */
+#ifndef PEMBERLEY_HOME_INSIDE_H
+#define PEMBERLEY_HOME_INSIDE_H
+
+#include <stdlib.h>
+
+#include "cluster/ticket.h"
+#include "node/conf/conf.h"
+#include "node/home/roster.h"
+#include "node/home/session.h"
+#include "node/home/user.h"
+#include "proto/bus/store.pb-c.h"
+
+enum {
+    USER_WAIT_MS = 20000,    /* for the store, then resource-constraint (delivery.md 5.3) */
+    USER_REST_MS = 60000,    /* in memory after its last use */
+    USERS_RESTING_MAX = 10000,
+    RESUME_WAIT_MS = 30000,  /* for open tickets: longer than the longest of their waits */
+    FANOUT_BYTES_MAX = 65536, /* of recipients in one frame */
+    ROSTER_LOG = 500,        /* versions whose changes are known (xmpp.md 4) */
+};
+
+struct home {
+    struct node *node;
+    struct htable users, sessions;
+    struct list resting; /* struct user.rest, longest first */
+    struct list again;   /* struct user.rest: loads that failed, to be tried again */
+    struct list givings; /* struct giving.link */
+    struct list doomed;  /* struct session.doomed */
+    struct timer sweep;  /* every second */
+    struct turn_hook reap;
+    size_t resting_count, parked_bytes;
+    uint32_t requests;   /* store requests without an answer */
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+/* ---- home.c ---- */
+
+static inline void home_count(struct home *h, enum metric m, int64_t n)
+{
+    metric_add(h->node->metrics, m, n);
+}
+static inline struct arena *home_arena(struct home *h) { return h->node->turn; }
+static inline int64_t home_wall_us(struct home *h) { return clock_wall_us(h->node->clock); }
+bool home_serves(struct home *h, str domain);
+
+/* lane of what `deriver` makes of a stanza for `purpose` (delivery.md 2): no counter, the same
+ * wherever and whenever it is made again. */
+uint32_t home_lane(str deriver, const char *purpose);
+/* Sends a stanza to the home of its addressee: `to` names who (empty: its own `to`); ticket may be
+ * NULL. */
+void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_t flags, int64_t us,
+               struct ticket *t);
+/* An answer, or what a home makes of something else: the cause's uid, with the lane of `deriver` and
+ * purpose. Goes to its own `to`; nowhere when that is not served here. */
+void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str deriver,
+                       const char *purpose, struct ticket *t);
+static inline struct uid home_cause(struct ticket *t)
+{
+    return t ? ticket_uid(t) : (struct uid){0, 0, 0};
+}
+/* A store request whose answer is counted. done gets ctx; reply as in the door. */
+typedef void home_store_f(struct home *h, void *ctx, err e, const Store__Reply *reply);
+void home_store(struct home *h, str owner, Store__Request *req, home_store_f *done, void *ctx);
+static inline ProtobufCBinaryData home_bytes(str s)
+{
+    return (ProtobufCBinaryData){s.n, (uint8_t *)s.p};
+}
+static inline str home_str(ProtobufCBinaryData b) { return str_from(b.data, b.len); }
+
+/* One stanza for many: one frame per home of them (architecture 4). */
+struct fanout {
+    struct home *home;
+    struct stanza *stanza;
+    struct uid uid;
+    int64_t us;
+    struct ticket *ticket;
+    struct {
+        str *to; /* grown in the arena */
+        size_t n, cap, bytes;
+    } *shard;
+};
+void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
+                 struct ticket *t);
+void fanout_add(struct fanout *f, str to); /* `to` rests until fanout_send */
+void fanout_send(struct fanout *f);
+
+/* ---- user.c ---- */
+
+void user_sweep(struct home *h);
+void user_reload(struct user *u); /* READY, without session: asks the store again */
+void user_free(struct user *u);
+
+/* ---- from.c ---- */
+
+/* A stanza of a client. reason: the edge has found it wrong; answer it so. */
+void from_stanza(struct session *s, struct stanza *stanza, err reason, struct ticket *t);
+/* An error to our own client about what it sent. */
+void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t);
+
+/* ---- route.c ---- */
+
+/* One stanza for one recipient, at that recipient's home. */
+struct route {
+    struct work work;
+    struct home *home;
+    struct user *user;
+    struct ticket *ticket; /* may be NULL */
+    struct stanza *stanza;
+    struct jid to;
+    struct uid uid;
+    int64_t us;
+    uint32_t flags; /* FRAME_AGAIN */
+    uint8_t tries;
+    bool offline_only; /* it has waited for offline messages too long: behind them */
+    uint64_t sid;      /* of an ended session's queue: seq is its number there; 0: none */
+    uint64_t seq;
+    char text[];
+};
+void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
+                   int64_t us, struct ticket *t);
+void route_stanza(struct user *u, struct route *r);
+/* A copy that may wait: holds the stanza and an effect of the ticket. */
+struct route *route_keep(const struct route *r);
+void route_done(struct route *kept);
+/* An error answer to the sender; nothing where errors are not answered. */
+void route_error(struct route *r, err e);
+/* What an ended session had not given to its client (xmpp.md 6). */
+void route_undelivered(struct route *r, bool shared, bool taken);
+/* Sessions that messages to the bare JID go to get it; how many. */
+unsigned route_to_eligible(struct user *u, struct route *r);
+
+/* ---- presence.c ---- */
+
+void presence_from(struct session *s, struct stanza *stanza, struct ticket *t);
+void presence_directed(struct session *s, struct stanza *stanza, const struct jid *to);
+void presence_ended(struct session *s); /* unavailable on behalf of a session that ends */
+void presence_probed(struct user *u, struct route *r);
+/* <presence from to type/>; to and type may be empty, NULL. */
+struct stanza *presence_make(struct home *h, str from, str to, const char *type);
+/* Current presence of every available session to `to` (bare), or unavailable of each. */
+void presence_show(struct user *u, str to, struct ticket *t);
+void presence_hide(struct user *u, str to, struct ticket *t);
+bool presence_directed_to(const struct session *s, str jid);
+void directed_free(struct session *s);
+
+/* ---- subscription.c ---- */
+
+void subscription_from(struct session *s, struct stanza *stanza, struct ticket *t);
+void subscription_to(struct user *u, struct route *r);
+/* unsubscribe and unsubscribed to a contact whose item goes, as its state asks; pending_in: it waits
+ * for an answer (RFC 6121 2.5.2). */
+void subscription_cancel(struct user *u, const struct item *i, bool pending_in, struct ticket *t);
+
+/* ---- offline.c ---- */
+
+bool offline_wants(const struct user *u, const struct stanza *s);
+/* Stores it, or answers that it could not. */
+void offline_put(struct user *u, struct route *r);
+void offline_start(struct session *s);       /* it may have them now */
+bool offline_wait(struct user *u, struct route *r, const struct session *to); /* taken: it waits */
+void offline_acked(struct session *s, const uint64_t *ids, size_t n);
+void offline_left(struct user *u, struct session *s); /* s has detached or ended */
+void offline_more(struct session *s);        /* its queue has become shorter */
+void offline_sweep(struct home *h, uint64_t now_ms);
+void offline_free(struct user *u);
+
+/* ---- iq.c ---- */
+
+void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct session *s,
+                 struct stanza *stanza, bool subscribed, struct ticket *t);
+void iq_session_ended(struct session *s); /* kept IQs forget it */
+
+#endif

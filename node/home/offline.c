@@ -1,0 +1,326 @@
+/* offline: messages for those who are not there (XEP-0160). They are given out to the first resource
+ * that may have them, page by page: the next page when the client has taken half of what it may hold.
+ * What comes live meanwhile waits behind (order), at most USER_WAIT_MS; then it is stored behind.
+ *
+ * A row leaves the store when the client has it (SM) or the socket took it. One that a session held
+ * at its end has never left the store. */
+#include "node/home/inside.h"
+
+enum { PAGE = 50, TRIES = 4 };
+
+struct giving {
+    struct list link;    /* of home->givings */
+    struct list waiting; /* struct route.work */
+    struct user *user;
+    uint64_t sid, after_id, waiting_since_ms;
+    bool asked, more;
+};
+
+/* xmpp.md 5, column "offline". */
+bool offline_wants(const struct user *u, const struct stanza *s)
+{
+    const struct conf_host *host = user_host(u);
+    if (!u->exists || u->anonymous || !host || !host->offline_max)
+        return false;
+    if (s->kind != STANZA_MESSAGE || (s->type != TYPE_CHAT && s->type != TYPE_NORMAL))
+        return false;
+    if (s->flags & STANZA_HINT_NO_STORE)
+        return false;
+    if (s->flags & STANZA_HINT_STORE)
+        return true;
+    return (s->flags & STANZA_CONTENT) || !(s->flags & STANZA_ONLY_TRANSIENT);
+}
+
+/* ---- put ---- */
+
+static void put_u64(unsigned char *p, uint64_t x)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (unsigned char)(x >> (56 - 8 * i));
+}
+static uint64_t get_u64(const unsigned char *p)
+{
+    uint64_t x = 0;
+    for (int i = 0; i < 8; i++)
+        x = x << 8 | p[i];
+    return x;
+}
+
+enum { UID_BYTES = 20 };
+static void uid_encode(struct uid uid, unsigned char out[UID_BYTES])
+{
+    put_u64(out, uid.sid);
+    put_u64(out + 8, uid.ord);
+    for (int i = 0; i < 4; i++)
+        out[16 + i] = (unsigned char)(uid.lane >> (24 - 8 * i));
+}
+static struct uid uid_decode(ProtobufCBinaryData b)
+{
+    if (b.len != UID_BYTES)
+        return (struct uid){0, 0, 0};
+    const unsigned char *p = b.data;
+    return (struct uid){get_u64(p), get_u64(p + 8),
+                        (uint32_t)p[16] << 24 | (uint32_t)p[17] << 16 | (uint32_t)p[18] << 8 | p[19]};
+}
+
+static void submit(struct route *r);
+
+static void give_to_anybody(struct user *u)
+{
+    user_each_session(s, u)
+        if (session_eligible(s) && !s->detached) {
+            offline_start(s);
+            return;
+        }
+}
+
+static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct route *r = ctx;
+    struct user *u = r->user;
+    if (e == ERR_AWAY && ++r->tries < TRIES) {
+        submit(r); /* the same uid: harmless if it was written */
+        return;
+    }
+    if (e == ERR_OK) {
+        u->offline_count++;
+        home_count(h, METRIC_offline_stored, 1);
+        give_to_anybody(u); /* somebody may have come while it was written */
+    } else if (e == ERR_NOT_FOUND || (e == ERR_FULL && reply)) {
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+    } else {
+        route_error(r, e == ERR_DISK_FULL ? ERR_STANZA_DISK_FULL : ERR_STANZA_RESOURCE_CONSTRAINT);
+    }
+    route_done(r);
+    user_unpin(u);
+}
+
+static void submit(struct route *r)
+{
+    const struct conf_host *host = user_host(r->user);
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflinePut op = STORE__OFFLINE_PUT__INIT;
+    unsigned char uid[UID_BYTES], token[8];
+    uid_encode(r->uid, uid);
+    size_t n;
+    const void *block = stanza_block(r->stanza, &n);
+    op.uid = home_bytes(str_from(uid, sizeof uid));
+    op.time_us = r->us;
+    op.stanza = home_bytes(str_from(block, n));
+    if (r->sid) {
+        put_u64(token, r->sid);
+        op.sid = home_bytes(str_from(token, sizeof token)), op.seq = r->seq;
+    }
+    op.count_max = host ? (uint32_t)host->offline_max : 0;
+    op.bytes_max = host ? host->offline_bytes_max : 0;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_PUT, req.offline_put = &op;
+    home_store(r->home, user_bare(r->user), &req, on_put, r);
+}
+
+void offline_put(struct user *u, struct route *r)
+{
+    struct route *k = route_keep(r);
+    k->user = u;
+    user_pin(u);
+    submit(k);
+}
+
+/* ---- give out ---- */
+
+static void ask(struct giving *g);
+
+static void flush(struct giving *g, bool behind)
+{
+    struct user *u = g->user;
+    struct list waiting;
+    list_init(&waiting);
+    list_append(&waiting, &g->waiting);
+    while (!list_empty(&waiting)) {
+        struct work *w = list_first(&waiting, struct work, link);
+        struct route *r = container_of(w, struct route, work);
+        list_remove(&w->link);
+        u->home->parked_bytes -= w->bytes;
+        r->offline_only = behind;
+        route_stanza(u, r);
+        route_done(r);
+    }
+}
+
+static void finish(struct giving *g)
+{
+    struct user *u = g->user;
+    u->giving = NULL;
+    list_remove(&g->link);
+    flush(g, false);
+    free(g);
+    user_touch(u);
+}
+
+static bool in_a_queue(const struct user *u, uint64_t id)
+{
+    user_each_session(s, u)
+        for (const struct outbound *o = s->last; o; o = o->prev)
+            if (o->offline_id == id)
+                return true;
+    return false;
+}
+
+static void remove_rows(struct user *u, const uint64_t *ids, size_t n);
+
+static void give_row(struct session *s, const Store__OfflineRow *row)
+{
+    struct user *u = s->user;
+    struct home *h = u->home;
+    struct arena *a = home_arena(h);
+    struct stanza *was, *given;
+    if (in_a_queue(u, row->id))
+        return;
+    if (stanza_from_block(row->stanza.data, row->stanza.len, &was) != ERR_OK) {
+        remove_rows(u, &row->id, 1); /* nobody will ever read it */
+        return;
+    }
+    str domain = jid_parse_prepared(user_bare(u)).domain;
+    given = was->flags & STANZA_DELAY
+                ? stanza_ref(was)
+                : stanza_with_child(h->node->scan, was, stanza_delay(domain, row->time_us, a), a);
+    struct outbound *o = session_send(s, given, uid_decode(row->uid),
+                                      given->index.to.off ? 0 : FRAME_TO_BARE, row->time_us, NULL);
+    o->offline_id = row->id;
+    u->offline_count -= u->offline_count > 0;
+    home_count(h, METRIC_offline_delivered, 1);
+    stanza_unref(was);
+    stanza_unref(given);
+}
+
+static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct user *u = ctx;
+    struct giving *g = u->giving;
+    user_unpin(u);
+    if (!g)
+        return;
+    g->asked = false;
+    struct session *s = session_find(h, g->sid);
+    bool there = s && session_eligible(s) && !s->detached && list_empty(&s->doomed);
+    if (e != ERR_OK || !reply || reply->body_case != STORE__REPLY__BODY_OFFLINE || !there) {
+        finish(g); /* what is in the store stays there for the next one who comes */
+        return;
+    }
+    const Store__OfflinePage *page = reply->offline;
+    for (size_t i = 0; i < page->n_rows; i++) {
+        give_row(s, page->rows[i]);
+        g->after_id = page->rows[i]->id;
+    }
+    g->more = page->more && page->n_rows;
+    if (g->more) {
+        offline_more(s);
+        return;
+    }
+    u->offline_count = 0;
+    finish(g);
+}
+
+static void ask(struct giving *g)
+{
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineGet op = STORE__OFFLINE_GET__INIT;
+    op.after_id = g->after_id, op.limit = PAGE;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_GET, req.offline_get = &op;
+    g->asked = true;
+    user_pin(g->user);
+    home_store(g->user->home, user_bare(g->user), &req, on_page, g->user);
+}
+
+void offline_start(struct session *s)
+{
+    struct user *u = s->user;
+    if (u->giving || !u->offline_count || s->detached)
+        return;
+    struct giving *g = calloc(1, sizeof *g);
+    must(g);
+    g->user = u, g->sid = s->sid;
+    list_init(&g->waiting);
+    list_push_back(&u->home->givings, &g->link);
+    u->giving = g;
+    ask(g);
+}
+
+void offline_more(struct session *s)
+{
+    struct giving *g = s->user->giving;
+    if (g && g->sid == s->sid && g->more && !g->asked &&
+        s->queued <= s->user->home->node->conf->limits_unacked_max / 2)
+        ask(g);
+}
+
+/* Its session has gone: another one gets the rest, or nobody for now. */
+void offline_left(struct user *u, struct session *s)
+{
+    struct giving *g = u->giving;
+    if (!g || g->sid != s->sid)
+        return;
+    user_each_session(o, u)
+        if (o != s && session_eligible(o) && !o->detached) {
+            g->sid = o->sid;
+            offline_more(o);
+            return;
+        }
+    finish(g);
+}
+
+bool offline_wait(struct user *u, struct route *r, const struct session *to)
+{
+    struct giving *g = u->giving;
+    struct home *h = u->home;
+    if (!g || r->offline_only || (to && to->sid != g->sid))
+        return false;
+    struct route *k = route_keep(r);
+    if (h->parked_bytes + k->work.bytes > h->node->conf->limits_park_max) {
+        home_count(h, METRIC_limits_hit, 1);
+        route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+        route_done(k);
+        return true;
+    }
+    h->parked_bytes += k->work.bytes;
+    if (list_empty(&g->waiting))
+        g->waiting_since_ms = loop_now_ms(h->node->loop);
+    list_push_back(&g->waiting, &k->work.link);
+    return true;
+}
+
+void offline_sweep(struct home *h, uint64_t now_ms)
+{
+    list_each(g, &h->givings, struct giving, link)
+        if (!list_empty(&g->waiting) && now_ms - g->waiting_since_ms >= USER_WAIT_MS)
+            flush(g, true);
+}
+
+/* ---- remove ---- */
+
+static void on_removed(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+
+static void remove_rows(struct user *u, const uint64_t *ids, size_t n)
+{
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineRemove op = STORE__OFFLINE_REMOVE__INIT;
+    op.ids = (uint64_t *)ids, op.n_ids = n;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE, req.offline_remove = &op;
+    home_store(u->home, user_bare(u), &req, on_removed, NULL);
+}
+
+void offline_acked(struct session *s, const uint64_t *ids, size_t n) { remove_rows(s->user, ids, n); }
+
+void offline_free(struct user *u)
+{
+    struct giving *g = u->giving;
+    if (!g)
+        return;
+    u->giving = NULL;
+    list_remove(&g->link);
+    list_each(w, &g->waiting, struct work, link) {
+        u->home->parked_bytes -= w->bytes;
+        list_remove(&w->link);
+        route_done(container_of(w, struct route, work));
+    }
+    free(g);
+}

@@ -1,0 +1,391 @@
+/* presence: who is there, for whom (RFC 6121 4). A session keeps its last broadcast presence as it
+ * came and the time it came: that is what probes are answered with. Broadcasts leave as one stanza
+ * without `to` and a list of recipients per destination shard. */
+#include "node/home/inside.h"
+
+#include <ctype.h>
+
+#define NS "jabber:client"
+
+struct stanza *presence_make(struct home *h, str from, str to, const char *type)
+{
+    struct xml_writer w;
+    xml_writer_init(&w, home_arena(h));
+    xml_open(&w, "presence");
+    xml_put_attr(&w, "from", from);
+    if (to.n)
+        xml_put_attr(&w, "to", to);
+    if (type)
+        xml_put_attr(&w, "type", str_of(type));
+    xml_close(&w, "presence");
+    return stanza_make(h->node->scan, xml_written(&w), home_arena(h));
+}
+
+/* RFC 6121 4.7.2.3; what is missing or wrong counts as 0. */
+static int8_t priority_of(const struct stanza *s, struct arena *a)
+{
+    struct xml_el root = stanza_root(s, a), el;
+    if (!xml_find(&root, NS, "priority", &el, a))
+        return 0;
+    str t = xml_text(&el, a);
+    while (t.n && isspace((unsigned char)t.p[0]))
+        t = str_skip(t, 1);
+    while (t.n && isspace((unsigned char)t.p[t.n - 1]))
+        t.n--;
+    bool minus = t.n && t.p[0] == '-';
+    if (minus || (t.n && t.p[0] == '+'))
+        t = str_skip(t, 1);
+    int x = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        if (t.p[i] < '0' || t.p[i] > '9' || x > 128)
+            return 0;
+        x = x * 10 + (t.p[i] - '0');
+    }
+    x = minus ? -x : x;
+    return x < -128 || x > 127 ? 0 : (int8_t)x;
+}
+
+static struct stanza *with_delay(struct home *h, struct session *s)
+{
+    if (s->presence->flags & STANZA_DELAY)
+        return stanza_ref(s->presence);
+    struct arena *a = home_arena(h);
+    str domain = jid_parse_prepared(user_bare(s->user)).domain;
+    return stanza_with_child(h->node->scan, s->presence, stanza_delay(domain, s->presence_us, a),
+                             a);
+}
+
+/* ---- directed presence (RFC 6121 4.6) ---- */
+
+struct directed {
+    struct hnode node;
+    size_t len;
+    char jid[];
+};
+
+static struct directed *directed_find(const struct session *s, str jid)
+{
+    if (!s->directed)
+        return NULL;
+    uint64_t hash = hash_str(&s->user->home->node->key, jid);
+    for (struct hnode *n = htable_find(s->directed, hash); n; n = htable_find_next(n)) {
+        struct directed *d = container_of(n, struct directed, node);
+        if (str_eq(str_from(d->jid, d->len), jid))
+            return d;
+    }
+    return NULL;
+}
+
+bool presence_directed_to(const struct session *s, str jid) { return directed_find(s, jid) != NULL; }
+
+static void directed_add(struct session *s, str jid)
+{
+    if (!s->directed) {
+        s->directed = malloc(sizeof *s->directed);
+        must(s->directed);
+        htable_init(s->directed);
+    }
+    struct directed *d = malloc(sizeof *d + jid.n);
+    must(d);
+    d->len = jid.n;
+    memcpy(d->jid, jid.p, jid.n);
+    htable_insert(s->directed, &d->node, hash_str(&s->user->home->node->key, jid));
+}
+
+static void directed_remove(struct session *s, struct directed *d)
+{
+    htable_remove(s->directed, &d->node);
+    free(d);
+}
+
+void directed_free(struct session *s)
+{
+    if (!s->directed)
+        return;
+    htable_each(it, s->directed)
+        directed_remove(s, container_of(it, struct directed, node));
+    htable_close(s->directed);
+    free(s->directed);
+    s->directed = NULL;
+}
+
+static bool directed_full(const struct session *s)
+{
+    return s->directed && s->directed->count >= s->user->home->node->conf->limits_directed_max;
+}
+
+static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, home_wall_us(s->user->home), t);
+}
+
+static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    struct jid to = jid_parse_prepared(stanza_to(stanza));
+    struct directed *d = directed_find(s, to.full);
+    if (!home_serves(s->user->home, to.domain)) {
+        if (stanza->type == TYPE_AVAILABLE)
+            from_error(s, stanza, ERR_STANZA_REMOTE_SERVER_NOT_FOUND, t);
+        return;
+    }
+    if (!to.local.n)
+        return; /* the server needs no presence */
+    if (stanza->type == TYPE_UNAVAILABLE && d) {
+        directed_remove(s, d);
+    } else if (stanza->type == TYPE_AVAILABLE && !d && !roster_sees_us(s->user, to.bare)) {
+        if (directed_full(s)) {
+            home_count(s->user->home, METRIC_limits_hit, 1);
+            from_error(s, stanza, ERR_STANZA_RESOURCE_CONSTRAINT, t);
+            return;
+        }
+        directed_add(s, to.full);
+    }
+    pass_on(s, stanza, t);
+}
+
+/* ---- broadcast ---- */
+
+struct contacts {
+    struct fanout *out;
+    unsigned bits; /* of subscription: any of them */
+};
+
+static void add_contact(const struct item *i, void *ctx)
+{
+    struct contacts *c = ctx;
+    if (i->subscription & c->bits)
+        fanout_add(c->out, item_contact(i));
+}
+
+static void to_contacts(struct user *u, struct stanza *s, struct uid uid, unsigned bits,
+                        struct ticket *t)
+{
+    struct fanout out;
+    fanout_init(&out, u->home, s, uid, home_wall_us(u->home), t);
+    user_roster_each(u, add_contact, &(struct contacts){&out, bits});
+    fanout_send(&out);
+}
+
+static void to_own(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
+                   struct ticket *t)
+{
+    int64_t now = home_wall_us(s->user->home);
+    user_each_session(o, s->user)
+        if (o == s ? itself : session_available(o))
+            session_send(o, stanza, uid, FRAME_TO_BARE, now, t);
+}
+
+static void to_directed(struct session *s, struct stanza *stanza, struct uid uid, struct ticket *t)
+{
+    if (!s->directed)
+        return;
+    struct fanout out;
+    fanout_init(&out, s->user->home, stanza, uid, home_wall_us(s->user->home), t);
+    htable_each(it, s->directed) {
+        struct directed *d = container_of(it, struct directed, node);
+        fanout_add(&out, str_from(d->jid, d->len));
+    }
+    fanout_send(&out);
+    directed_free(s);
+}
+
+static void probe_contacts(struct session *s, struct ticket *t)
+{
+    struct home *h = s->user->home;
+    struct stanza *probe =
+        presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
+    struct uid uid = ticket_uid(t);
+    uid.lane = home_lane(user_bare(s->user), "probe");
+    to_contacts(s->user, probe, uid, SUB_TO, t);
+    stanza_unref(probe);
+}
+
+static void show_others_to(struct session *s, struct ticket *t)
+{
+    struct home *h = s->user->home;
+    struct uid uid = ticket_uid(t);
+    user_each_session(o, s->user) {
+        if (o == s || !session_available(o))
+            continue;
+        struct stanza *p = with_delay(h, o);
+        uid.lane = home_lane(session_full(o, home_arena(h)), "probed");
+        session_send(s, p, uid, FRAME_TO_FULL, o->presence_us, t);
+        stanza_unref(p);
+    }
+}
+
+static void show_pending(struct session *s, struct ticket *t)
+{
+    if (!s->user->roster)
+        return;
+    list_each(p, &s->user->roster->pending, struct pending, link) {
+        struct uid uid = ticket_uid(t);
+        uid.lane = home_lane(str_from(p->contact, p->contact_len), "pending");
+        session_send(s, p->stanza, uid, 0, p->us, t);
+    }
+}
+
+/* RFC 6121 4.2.2 and 4.4; the order is that of xmpp.md 4. */
+static void available(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    struct home *h = s->user->home;
+    bool initial = !s->presence;
+    struct uid uid = ticket_uid(t);
+    stanza_ref(stanza);
+    stanza_unref(s->presence);
+    s->presence = stanza;
+    s->presence_us = home_wall_us(h);
+    s->priority = priority_of(stanza, home_arena(h));
+    to_own(s, stanza, uid, true, t);
+    to_contacts(s->user, stanza, uid, SUB_FROM, t);
+    if (initial) {
+        probe_contacts(s, t);
+        show_others_to(s, t);
+        show_pending(s, t);
+    }
+    if (session_eligible(s))
+        offline_start(s);
+}
+
+/* XEP-0012: since when, and with which words, nobody of this account is there. */
+static void on_last_put(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+
+static void note_last(struct user *u, str status)
+{
+    user_each_session(s, u)
+        if (session_available(s))
+            return;
+    u->last_us = home_wall_us(u->home);
+    free(u->last_status);
+    u->last_status = status.n ? strndup(status.p, status.n > 1023 ? 1023 : status.n) : NULL;
+    if (!u->exists || u->anonymous)
+        return;
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__LastPut op = STORE__LAST_PUT__INIT;
+    op.time_us = u->last_us, op.status = home_bytes(str_of(u->last_status));
+    req.op_case = STORE__REQUEST__OP_LAST_PUT, req.last_put = &op;
+    home_store(u->home, user_bare(u), &req, on_last_put, NULL);
+}
+
+static str status_of(const struct stanza *s, struct arena *a)
+{
+    struct xml_el root = stanza_root(s, a), el;
+    return xml_find(&root, NS, "status", &el, a) ? xml_text(&el, a) : STR_NONE;
+}
+
+static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
+                 struct ticket *t)
+{
+    if (s->presence) {
+        to_contacts(s->user, stanza, uid, SUB_FROM, t);
+        to_own(s, stanza, uid, itself, t);
+        stanza_unref(s->presence);
+        s->presence = NULL;
+        note_last(s->user, status_of(stanza, home_arena(s->user->home)));
+    }
+    to_directed(s, stanza, uid, t);
+}
+
+void presence_ended(struct session *s)
+{
+    struct home *h = s->user->home;
+    if (!s->presence && !s->directed)
+        return;
+    str full = session_full(s, home_arena(h));
+    struct stanza *stanza = presence_make(h, full, STR_NONE, "unavailable");
+    gone(s, stanza, (struct uid){s->sid, s->in_ord, home_lane(full, "ended")}, false, NULL);
+    stanza_unref(stanza);
+}
+
+void presence_from(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    bool to = stanza_to(stanza).n > 0;
+    switch ((enum stanza_type)stanza->type) {
+    case TYPE_SUBSCRIBE:
+    case TYPE_SUBSCRIBED:
+    case TYPE_UNSUBSCRIBE:
+    case TYPE_UNSUBSCRIBED:
+        if (to)
+            subscription_from(s, stanza, t);
+        return;
+    case TYPE_AVAILABLE:
+        if (!to) {
+            available(s, stanza, t);
+            return;
+        }
+        break;
+    case TYPE_UNAVAILABLE:
+        if (!to) {
+            gone(s, stanza, ticket_uid(t), true, t);
+            return;
+        }
+        break;
+    default: { /* probe, error */
+        struct jid j = jid_parse_prepared(stanza_to(stanza));
+        if (j.local.n && home_serves(s->user->home, j.domain))
+            pass_on(s, stanza, t);
+        return;
+    }
+    }
+    directed(s, stanza, t);
+}
+
+/* ---- probes (RFC 6121 4.3) ---- */
+
+static void answer_probe(struct route *r, const char *type)
+{
+    struct stanza *s = presence_make(r->home, r->to.bare, stanza_from(r->stanza), type);
+    home_send_derived(r->home, s, r->uid, r->to.bare, "probed", r->ticket);
+    stanza_unref(s);
+}
+
+void presence_probed(struct user *u, struct route *r)
+{
+    struct home *h = r->home;
+    str prober = stanza_from(r->stanza);
+    if (!u->exists || !roster_sees_us(u, jid_parse_prepared(prober).bare)) {
+        answer_probe(r, "unsubscribed");
+        return;
+    }
+    bool any = false;
+    user_each_session(s, u) {
+        if (!session_available(s))
+            continue;
+        struct stanza *p = with_delay(h, s);
+        struct uid uid = {r->uid.sid, r->uid.ord,
+                          home_lane(session_full(s, home_arena(h)), "probed")};
+        home_send(h, p, prober, uid, 0, s->presence_us, r->ticket);
+        stanza_unref(p);
+        any = true;
+    }
+    /* One that a client has sent (lane 0) is answered; ours at a login mean: tell if you are there. */
+    if (!any && r->uid.lane == 0)
+        answer_probe(r, "unavailable");
+}
+
+/* ---- for subscriptions ---- */
+
+void presence_show(struct user *u, str to, struct ticket *t)
+{
+    struct home *h = u->home;
+    struct uid uid = home_cause(t);
+    user_each_session(s, u) {
+        if (!session_available(s) || !home_serves(h, jid_parse_prepared(to).domain))
+            continue;
+        uid.lane = home_lane(session_full(s, home_arena(h)), "show");
+        home_send(h, s->presence, to, uid, 0, s->presence_us, t);
+    }
+}
+
+void presence_hide(struct user *u, str to, struct ticket *t)
+{
+    struct home *h = u->home;
+    user_each_session(s, u) {
+        if (!session_available(s))
+            continue;
+        str full = session_full(s, home_arena(h));
+        struct stanza *gone_stanza = presence_make(h, full, to, "unavailable");
+        home_send_derived(h, gone_stanza, home_cause(t), full, "hide", t);
+        stanza_unref(gone_stanza);
+    }
+}

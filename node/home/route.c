@@ -1,0 +1,386 @@
+/* route: one stanza for one recipient, at the recipient's home: RFC 6121 8 as the tables of xmpp.md 3
+ * have it. What the user's blocks, archive and copies will add stands in this order too.
+ *
+ *   route_deliver   finds the user (or waits for it)
+ *   route_stanza    message, presence, IQ
+ *   route_undelivered   what a session that ended has not given to its client (xmpp.md 6) */
+#include "node/home/inside.h"
+
+/* ---- a route that waits ---- */
+
+struct route *route_keep(const struct route *r)
+{
+    struct route *k = malloc(sizeof *k + r->to.full.n);
+    must(k);
+    *k = *r;
+    memcpy(k->text, r->to.full.p, r->to.full.n);
+    k->to = jid_parse_prepared(str_from(k->text, r->to.full.n));
+    stanza_ref(k->stanza);
+    if (k->ticket)
+        ticket_open(k->ticket);
+    list_init(&k->work.link);
+    k->work.bytes = (uint32_t)(sizeof *k + k->to.full.n + k->stanza->size);
+    return k;
+}
+
+void route_done(struct route *kept)
+{
+    stanza_unref(kept->stanza);
+    if (kept->ticket)
+        ticket_close(kept->ticket);
+    free(kept);
+}
+
+static void run_loaded(struct work *w, struct user *u)
+{
+    struct route *r = container_of(w, struct route, work);
+    r->user = u;
+    if (u)
+        route_stanza(u, r);
+    else
+        route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+    route_done(r);
+}
+
+/* ---- answers ---- */
+
+static void answer(struct route *r, struct stanza *s, const char *purpose)
+{
+    home_send_derived(r->home, s, r->uid, r->to.bare, purpose, r->ticket);
+    stanza_unref(s);
+}
+
+void route_error(struct route *r, err e)
+{
+    struct stanza *error = r->stanza->kind == STANZA_PRESENCE
+                               ? NULL
+                               : stanza_error(r->home->node->scan, r->stanza, e, STR_NONE,
+                                              STR_NONE, home_arena(r->home));
+    home_count(r->home, error ? METRIC_undelivered_bounced : METRIC_undelivered_dropped, 1);
+    if (!error)
+        return;
+    home_count(r->home, METRIC_stanza_errors, 1);
+    answer(r, error, "error");
+}
+
+static void drop(struct route *r) { home_count(r->home, METRIC_undelivered_dropped, 1); }
+
+/* A stanza without `to` of its own (presence for many) gets the recipient's at the edge. */
+static uint32_t to_flags(const struct route *r)
+{
+    uint32_t again = r->flags & FRAME_AGAIN;
+    if (r->stanza->index.to.off)
+        return again;
+    return again | (r->to.resource.n ? FRAME_TO_FULL : FRAME_TO_BARE);
+}
+
+static struct outbound *give(struct session *s, struct route *r)
+{
+    return session_send(s, r->stanza, r->uid, to_flags(r), r->us, r->ticket);
+}
+
+/* ---- messages ---- */
+
+/* Highest priority of the eligible, when only that one counts. */
+static int least_priority(const struct user *u)
+{
+    int top = 0;
+    if (user_host(u) && user_host(u)->bare_delivery == CONF_BARE_TOP)
+        user_each_session(s, u)
+            if (session_eligible(s) && s->priority > top)
+                top = s->priority;
+    return top;
+}
+
+unsigned route_to_eligible(struct user *u, struct route *r)
+{
+    int least = least_priority(u);
+    unsigned n = 0;
+    struct outbound *first = NULL;
+    user_each_session(s, u) {
+        if (!session_eligible(s) || s->priority < least)
+            continue;
+        struct outbound *o = give(s, r);
+        n++;
+        if (!o)
+            continue;
+        o->shared = n > 1;
+        if (first)
+            first->shared = true;
+        else
+            first = o;
+    }
+    return n;
+}
+
+static bool anybody_attached(const struct user *u)
+{
+    user_each_session(s, u)
+        if (session_eligible(s) && !s->detached)
+            return true;
+    return false;
+}
+
+static void put_offline(struct user *u, struct route *r)
+{
+    if (offline_wants(u, r->stanza))
+        offline_put(u, r);
+    else if (r->stanza->flags & STANZA_BODY)
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+    else
+        drop(r);
+}
+
+/* chat and normal to the bare JID. Messages that are in the store go first: behind them it waits,
+ * or is stored too while nobody is there to take them. */
+static void message_to_bare(struct user *u, struct route *r)
+{
+    if (!r->offline_only && offline_wait(u, r, NULL))
+        return;
+    bool behind = r->offline_only || (u->offline_count && !anybody_attached(u));
+    if (behind && offline_wants(u, r->stanza))
+        offline_put(u, r);
+    else if (!route_to_eligible(u, r))
+        put_offline(u, r);
+}
+
+static void message_without_account(struct route *r)
+{
+    if (r->stanza->type == TYPE_HEADLINE || r->stanza->type == TYPE_ERROR)
+        drop(r);
+    else
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+}
+
+/* RFC 6121 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1, 8.5.3.2.1. */
+static void route_message(struct user *u, struct route *r)
+{
+    bool full = r->to.resource.n > 0;
+    struct session *s = full ? session_named(u, r->to.resource) : NULL;
+    if (s) {
+        if (!offline_wait(u, r, s))
+            give(s, r);
+        return;
+    }
+    switch (r->stanza->type) {
+    case TYPE_CHAT:
+        message_to_bare(u, r);
+        return;
+    case TYPE_NORMAL:
+        if (full)
+            route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+        else
+            message_to_bare(u, r);
+        return;
+    case TYPE_HEADLINE:
+        if (full || !route_to_eligible(u, r))
+            drop(r);
+        return;
+    case TYPE_GROUPCHAT:
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+        return;
+    default: /* an error */
+        drop(r);
+    }
+}
+
+/* ---- presence ---- */
+
+static void run_behind_change(struct work *w, struct user *u)
+{
+    struct route *r = container_of(w, struct route, work);
+    list_remove(&w->link);
+    u->changing = false;
+    route_stanza(u, r);
+    route_done(r);
+}
+
+static void presence_to_sessions(struct user *u, struct route *r)
+{
+    bool any = false;
+    user_each_session(s, u) {
+        bool meant = r->to.resource.n ? str_eq(session_resource(s), r->to.resource)
+                                      : session_available(s);
+        if (meant)
+            give(s, r), any = true;
+    }
+    if (!any)
+        drop(r);
+}
+
+static void route_presence(struct user *u, struct route *r)
+{
+    /* Presence keeps its order with the changes of the roster that were under way before it. */
+    if (!list_empty(&u->changes) && !u->pumping) {
+        struct route *k = route_keep(r);
+        k->work.run = run_behind_change;
+        list_push_back(&u->changes, &k->work.link);
+        return;
+    }
+    switch (r->stanza->type) {
+    case TYPE_SUBSCRIBE:
+    case TYPE_SUBSCRIBED:
+    case TYPE_UNSUBSCRIBE:
+    case TYPE_UNSUBSCRIBED:
+        if (u->exists)
+            subscription_to(u, r);
+        return;
+    case TYPE_PROBE:
+        presence_probed(u, r);
+        return;
+    case TYPE_ERROR:
+        if (!r->to.resource.n) {
+            drop(r);
+            return;
+        }
+        /* fall through */
+    default:
+        presence_to_sessions(u, r);
+    }
+}
+
+/* ---- IQ (RFC 6121 8.5.2.1.3, 8.5.3) ---- */
+
+static bool may_ask(const struct session *s, str asker)
+{
+    const struct conf_host *host = user_host(s->user);
+    if (!host || host->iq_strangers == CONF_STRANGERS_DELIVER)
+        return true;
+    struct jid j = jid_parse_prepared(asker);
+    return roster_sees_us(s->user, j.bare) || presence_directed_to(s, j.full) ||
+           presence_directed_to(s, j.bare);
+}
+
+static void route_iq(struct user *u, struct route *r)
+{
+    bool request = r->stanza->type == TYPE_GET || r->stanza->type == TYPE_SET;
+    if (!r->to.resource.n) {
+        str asker = jid_parse_prepared(stanza_from(r->stanza)).bare;
+        if (request)
+            iq_dispatch(r->home, IQ_OTHER_ACCOUNT, u->exists ? u : NULL, NULL, r->stanza,
+                        u->exists && roster_sees_us(u, asker), r->ticket);
+        return;
+    }
+    struct session *s = session_named(u, r->to.resource);
+    if (s && (!request || may_ask(s, stanza_from(r->stanza))))
+        give(s, r);
+    else if (request)
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+}
+
+/* ---- the whole ---- */
+
+void route_stanza(struct user *u, struct route *r)
+{
+    r->user = u;
+    switch ((enum stanza_kind)r->stanza->kind) {
+    case STANZA_MESSAGE:
+        if (u->exists)
+            route_message(u, r);
+        else
+            message_without_account(r);
+        return;
+    case STANZA_PRESENCE:
+        route_presence(u, r);
+        return;
+    case STANZA_IQ:
+        route_iq(u, r);
+        return;
+    }
+}
+
+/* Does this need nothing but the sessions? Whoever has one is in memory: then nobody is loaded for
+ * it. So the presence of one who comes does not load all contacts that are away. */
+static bool needs_sessions_only(const struct stanza *s, const struct jid *to)
+{
+    switch ((enum stanza_type)s->type) {
+    case TYPE_AVAILABLE:
+    case TYPE_UNAVAILABLE:
+    case TYPE_RESULT:
+    case TYPE_HEADLINE:
+    case TYPE_ERROR:
+        return true;
+    case TYPE_GET:
+    case TYPE_SET:
+        return to->resource.n > 0;
+    default:
+        return false;
+    }
+}
+
+static void without_user(struct route *r)
+{
+    if (r->stanza->type == TYPE_GET || r->stanza->type == TYPE_SET)
+        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
+    else
+        drop(r);
+}
+
+void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
+                   int64_t us, struct ticket *t)
+{
+    struct route r = {.work = {.run = run_loaded}, .home = h, .ticket = t, .stanza = s,
+                      .to = jid_parse_prepared(to), .uid = uid, .us = us, .flags = flags};
+    if (!r.to.local.n || !home_serves(h, r.to.domain))
+        return; /* no account can be there */
+    struct user *u = user_find(h, r.to.bare);
+    if (u && u->state == USER_READY) {
+        user_pin(u);
+        route_stanza(u, &r);
+        user_unpin(u);
+    } else if (!u && needs_sessions_only(s, &r.to)) {
+        without_user(&r);
+    } else {
+        struct route *k = route_keep(&r);
+        user_with(h, k->to.bare, &k->work);
+    }
+}
+
+/* ---- after a session's end ---- */
+
+static bool another_holds(const struct user *u, struct uid uid)
+{
+    user_each_session(s, u)
+        for (const struct outbound *o = s->last; o; o = o->prev)
+            if (o->uid.sid == uid.sid && o->uid.ord == uid.ord && o->uid.lane == uid.lane)
+                return true;
+    return false;
+}
+
+static void message_again(struct route *r)
+{
+    struct user *u = r->user;
+    struct arena *a = home_arena(r->home);
+    struct stanza *was = r->stanza, *delayed = NULL;
+    if (!(was->flags & STANZA_DELAY))
+        delayed = stanza_with_child(r->home->node->scan, was,
+                                    stanza_delay(jid_parse_prepared(user_bare(u)).domain, r->us, a),
+                                    a);
+    bool given = false;
+    if (delayed)
+        r->stanza = delayed;
+    if (anybody_attached(u) && !offline_wait(u, r, NULL))
+        given = route_to_eligible(u, r) > 0;
+    else
+        given = anybody_attached(u);
+    r->stanza = was;
+    stanza_unref(delayed);
+    if (!given)
+        put_offline(u, r);
+}
+
+void route_undelivered(struct route *r, bool shared, bool taken)
+{
+    enum stanza_type type = r->stanza->type;
+    if (r->stanza->kind == STANZA_PRESENCE || type == TYPE_HEADLINE || type == TYPE_ERROR ||
+        type == TYPE_RESULT)
+        drop(r);
+    else if (r->stanza->kind == STANZA_IQ || type == TYPE_GROUPCHAT)
+        route_error(r, ERR_STANZA_RECIPIENT_UNAVAILABLE);
+    else if (!r->user->exists)
+        message_without_account(r);
+    else if ((shared && taken) || another_holds(r->user, r->uid))
+        drop(r);
+    else
+        message_again(r);
+}

@@ -1,0 +1,671 @@
+/* session: a bound full JID at its home; its states are drawn in session.h. Sessions end only at
+ * places where nobody walks through sessions: in a frame of their own, by a timer, or doomed, at the
+ * end of the turn. */
+#include "node/home/session.h"
+
+#include <stdio.h>
+
+#include "cluster/snap.h"
+#include "node/home/inside.h"
+
+static const struct hold NOBODY = {HOLD_NONE, 0, 0};
+
+/* A stanza of the client that waits behind a handler. */
+struct held_in {
+    struct list link;
+    struct stanza *stanza;
+    struct ticket *ticket;
+    err reason;
+};
+/* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
+struct resume {
+    uint64_t conn;
+    uint32_t h, edge;
+};
+
+static struct home *home_of(const struct session *s) { return s->user->home; }
+
+str session_full(const struct session *s, struct arena *a)
+{
+    str parts[] = {user_bare(s->user), STR("/"), session_resource(s)};
+    return arena_concat(a, parts, 3);
+}
+
+struct session *session_find(struct home *h, uint64_t sid)
+{
+    for (struct hnode *n = htable_find(&h->sessions, hash_u64(sid)); n; n = htable_find_next(n)) {
+        struct session *s = container_of(n, struct session, node);
+        if (s->sid == sid)
+            return s;
+    }
+    return NULL;
+}
+
+struct session *session_named(struct user *u, str resource)
+{
+    user_each_session(s, u)
+        if (str_eq(session_resource(s), resource))
+            return s;
+    return NULL;
+}
+
+static void to_edge(struct home *h, unsigned edge, const struct frame *f)
+{
+    channel_send(h->node->channels, edge, f, NOBODY, false);
+}
+
+static void tell_close(struct session *s, err reason)
+{
+    struct frame f = {.kind = FRAME_CLOSE, .sid = s->sid, .gen = s->gen, .reason = reason};
+    to_edge(home_of(s), s->edge, &f);
+}
+
+/* ---- outbound ---- */
+
+static void send_out(struct session *s, const struct outbound *o, uint32_t flags, struct ticket *t)
+{
+    struct frame f = {.kind = FRAME_OUT, .flags = flags, .sid = s->sid, .gen = s->gen,
+                      .seq = o->seq, .ord = o->uid.ord, .lane = o->uid.lane,
+                      .us = (uint64_t)o->us, .stanza = o->stanza};
+    struct hold hold = t ? ticket_hold(t) : NOBODY;
+    channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
+}
+
+static bool same_uid(struct uid a, struct uid b)
+{
+    return a.sid == b.sid && a.ord == b.ord && a.lane == b.lane;
+}
+
+/* From the newest: what is looked for is nearly always among the last. */
+static struct outbound *find_out(const struct session *s, struct uid uid)
+{
+    for (struct outbound *o = s->last; o; o = o->prev)
+        if (same_uid(o->uid, uid))
+            return o;
+    return NULL;
+}
+
+static void check_bounds(struct session *s)
+{
+    const struct conf *c = home_of(s)->node->conf;
+    if (s->ended || !list_empty(&s->doomed) ||
+        (s->queued <= c->limits_unacked_max && s->queued_bytes <= c->limits_unacked_bytes_max))
+        return;
+    home_count(home_of(s), METRIC_queue_overflows, 1);
+    LOG(home_of(s)->node->log, queue_overflow,
+        F_JID("jid", session_full(s, home_arena(home_of(s)))), F_INT("bytes", s->queued_bytes),
+        F_STR("fate", STR("ended")));
+    session_doom(s, ERR_STREAM_QUEUE_OVERFLOW);
+}
+
+struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
+                              uint32_t flags, int64_t us, struct ticket *t)
+{
+    if ((flags & FRAME_AGAIN) && find_out(s, uid)) {
+        home_count(home_of(s), METRIC_duplicates_suppressed, 1);
+        return NULL;
+    }
+    struct outbound *o = malloc(sizeof *o);
+    must(o);
+    *o = (struct outbound){.prev = s->last, .seq = ++s->out_seq, .uid = uid,
+                           .stanza = stanza_ref(stanza), .us = us,
+                           .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
+    *(s->last ? &s->last->next : &s->first) = o;
+    s->last = o;
+    s->queued++, s->queued_bytes += stanza->size;
+    if (!s->detached)
+        send_out(s, o, o->flags, t);
+    check_bounds(s);
+    return o;
+}
+
+void session_answer(struct session *s, struct stanza *answer, const char *purpose,
+                    struct ticket *t)
+{
+    struct uid uid = t ? ticket_uid(t) : (struct uid){0, 0, 0};
+    uid.lane = home_lane(user_bare(s->user), purpose);
+    session_send(s, answer, uid, 0, home_wall_us(home_of(s)), t);
+}
+
+static struct outbound *pop_out(struct session *s)
+{
+    struct outbound *o = s->first;
+    s->first = o->next;
+    *(s->first ? &s->first->prev : &s->last) = NULL;
+    s->queued--, s->queued_bytes -= o->stanza->size;
+    return o;
+}
+
+/* One resource has it for sure: the copies of the others need no other home when these end. */
+static void mark_taken(struct session *s, struct uid uid)
+{
+    user_each_session(other, s->user) {
+        struct outbound *o = other == s ? NULL : find_out(other, uid);
+        if (o)
+            o->taken = true;
+    }
+}
+
+static void acked(struct session *s, uint64_t seq)
+{
+    uint64_t ids[64];
+    size_t n = 0;
+    while (s->first && s->first->seq <= seq) {
+        struct outbound *o = pop_out(s);
+        if (o->offline_id)
+            ids[n++] = o->offline_id;
+        if (o->shared)
+            mark_taken(s, o->uid);
+        stanza_unref(o->stanza);
+        free(o);
+        if (n == array_len(ids))
+            offline_acked(s, ids, n), n = 0;
+    }
+    s->out_acked = seq > s->out_acked ? seq : s->out_acked;
+    if (n)
+        offline_acked(s, ids, n);
+    if (s->user->giving)
+        offline_more(s);
+}
+
+/* ---- bind ---- */
+
+static void answer_bound(struct home *h, unsigned edge, const struct frame *asked,
+                         const struct session *s, err reason)
+{
+    struct frame f = {.kind = FRAME_BOUND, .conn = asked->conn, .reason = reason};
+    if (s) {
+        f.sid = s->sid, f.gen = s->gen;
+        f.text = session_full(s, home_arena(h));
+    }
+    to_edge(h, edge, &f);
+}
+
+static str random_resource(struct home *h)
+{
+    return arena_printf(home_arena(h), "%016llx",
+                        (unsigned long long)entropy_u64(h->node->entropy));
+}
+
+/* The resource that is free for this wish, or why there is none (RFC 6120 7.7.2.2). */
+static err settle_resource(struct user *u, str wish, str *out)
+{
+    struct home *h = u->home;
+    *out = wish.n ? wish : random_resource(h);
+    struct session *old = wish.n ? session_named(u, wish) : NULL;
+    if (!old)
+        return ERR_OK;
+    switch (user_host(u)->conflict) {
+    case CONF_CONFLICT_REFUSE:
+        return ERR_STANZA_CONFLICT;
+    case CONF_CONFLICT_RENAME:
+        *out = random_resource(h);
+        return ERR_OK;
+    default:
+        session_end(old, ERR_STREAM_CONFLICT, true);
+        return ERR_OK;
+    }
+}
+
+static err may_bind(const struct user *u)
+{
+    if (!u->exists || !user_host(u))
+        return ERR_STANZA_NOT_AUTHORIZED;
+    return u->disabled ? ERR_STANZA_NOT_ALLOWED : ERR_OK;
+}
+
+static bool too_many(const struct user *u)
+{
+    uint64_t n = 0;
+    user_each_session(s, u)
+        n++;
+    return n >= u->home->node->conf->limits_sessions_per_user_max;
+}
+
+static void on_timer(struct timer *t);
+
+static struct session *session_new(struct user *u, str resource)
+{
+    struct home *h = u->home;
+    struct session *s = calloc(1, sizeof *s + resource.n);
+    must(s);
+    s->user = u;
+    uint64_t slot = ring_slot(h->node->ring, user_bare(u));
+    do
+        s->sid = slot << 50 | (entropy_u64(h->node->entropy) & ((1ull << 50) - 1));
+    while (!s->sid || session_find(h, s->sid));
+    s->gen = 1;
+    s->since_ms = loop_now_ms(h->node->loop);
+    list_init(&s->held);
+    list_init(&s->kept);
+    list_init(&s->doomed);
+    timer_init(&s->timer, on_timer);
+    s->resource_len = (uint16_t)resource.n;
+    memcpy(s->resource, resource.p, resource.n);
+    list_push_back(&u->sessions, &s->link);
+    htable_insert(&h->sessions, &s->node, hash_u64(s->sid));
+    user_touch(u);
+    return s;
+}
+
+void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
+{
+    struct home *h = u->home;
+    str resource = STR_NONE;
+    err e = may_bind(u);
+    if (e == ERR_OK)
+        e = settle_resource(u, f->resource, &resource);
+    if (e == ERR_OK && too_many(u)) {
+        home_count(h, METRIC_limits_hit, 1);
+        e = ERR_STANZA_RESOURCE_CONSTRAINT;
+    }
+    if (e != ERR_OK) {
+        answer_bound(h, edge, f, NULL, e);
+        return;
+    }
+    struct session *s = session_new(u, resource);
+    s->edge = edge, s->conn = f->conn;
+    home_count(h, METRIC_sessions_connected, 1);
+    LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
+        F_INT("home", h->node->shard), F_STR("address", f->text));
+    answer_bound(h, edge, f, s, ERR_OK);
+}
+
+/* ---- inbound ---- */
+
+static void on_in_safe(void *ctx, struct ticket *t);
+
+static void run_in(struct session *s, struct stanza *stanza, err reason, struct ticket *t)
+{
+    from_stanza(s, stanza, reason, t);
+    ticket_close(t);
+}
+
+static void hold_in(struct session *s, struct stanza *stanza, err reason, struct ticket *t)
+{
+    struct held_in *w = malloc(sizeof *w);
+    must(w);
+    *w = (struct held_in){.stanza = stanza_ref(stanza), .ticket = t, .reason = reason};
+    list_push_back(&s->held, &w->link);
+}
+
+/* How many may wait is the edge's window (unsafe_max): none of them is safe. */
+static void on_in(struct session *s, struct origin from, const struct frame *f)
+{
+    struct home *h = home_of(s);
+    if (f->ord != s->in_ord + 1 || !f->stanza) {
+        channel_done(h->node->channels, from);
+        return;
+    }
+    s->in_ord++, s->open_in++;
+    struct ticket *t = ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0},
+                                  on_in_safe, h);
+    if (s->holds || !list_empty(&s->held))
+        hold_in(s, f->stanza, f->reason, t);
+    else
+        run_in(s, f->stanza, f->reason, t);
+}
+
+void session_hold(struct session *s) { s->holds++; }
+
+static void drain(struct session *s)
+{
+    if (s->draining)
+        return;
+    s->draining = true;
+    while (!s->holds && !list_empty(&s->held)) {
+        struct held_in *w = list_first(&s->held, struct held_in, link);
+        list_remove(&w->link);
+        run_in(s, w->stanza, w->reason, w->ticket);
+        stanza_unref(w->stanza);
+        free(w);
+    }
+    s->draining = false;
+    if (s->closing && !s->holds)
+        session_doom(s, s->doom);
+}
+
+void session_release(struct home *h, uint64_t sid)
+{
+    struct session *s = session_find(h, sid);
+    if (!s)
+        return;
+    must(s->holds);
+    s->holds--;
+    drain(s);
+}
+
+/* ---- detach and resume ---- */
+
+static void detach(struct session *s, err reason)
+{
+    struct home *h = home_of(s);
+    s->detached = true;
+    s->detached_ms = loop_now_ms(h->node->loop);
+    loop_timer_set(h->node->loop, &s->timer, s->max_ms);
+    home_count(h, METRIC_sessions_connected, -1);
+    home_count(h, METRIC_sessions_detached, 1);
+    LOG(h->node->log, session_detached, F_JID("jid", session_full(s, home_arena(h))),
+        F_STR("reason", str_of(err_row(reason)->name)));
+    offline_left(s->user, s);
+}
+
+static void lost(struct session *s, err reason)
+{
+    if (s->detached)
+        return;
+    if (s->resumable)
+        detach(s, reason);
+    else if (s->holds)
+        s->closing = true, s->doom = reason;
+    else
+        session_end(s, reason, false);
+}
+
+static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const uint32_t *client_h)
+{
+    struct frame f = {.kind = FRAME_FAILED, .conn = conn, .h = client_h ? *client_h : 0,
+                      .flags = client_h ? FRAME_HAS_H : 0};
+    home_count(h, METRIC_resumption_failures, 1);
+    to_edge(h, edge, &f);
+}
+
+static void give_up_resume(struct session *s)
+{
+    if (!s->resume)
+        return;
+    answer_failed(home_of(s), s->resume->edge, s->resume->conn, NULL);
+    free(s->resume);
+    s->resume = NULL;
+}
+
+void session_edge_died(struct session *s, unsigned shard)
+{
+    if (s->resume && s->resume->edge == shard) {
+        free(s->resume);
+        s->resume = NULL;
+        loop_timer_set(home_of(s)->node->loop, &s->timer, s->max_ms);
+    }
+    if (s->edge == shard)
+        lost(s, ERR_CLOSED);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct session *s = container_of(timer, struct session, timer);
+    if (s->resume) {
+        give_up_resume(s);
+        loop_timer_set(home_of(s)->node->loop, timer, s->max_ms);
+        return;
+    }
+    session_end(s, ERR_STREAM_CONNECTION_TIMEOUT, false);
+}
+
+/* The client's h, 32 bits, as our number; false when it is more than was sent (XEP-0198 4). */
+static bool seq_of_h(const struct session *s, uint32_t client_h, uint64_t *seq)
+{
+    uint64_t known = s->out_acked > s->out_base ? s->out_acked : s->out_base;
+    uint32_t more = client_h - (uint32_t)(known - s->out_base);
+    *seq = known + more;
+    return *seq <= s->out_seq;
+}
+
+static void answer_resumed(struct session *s)
+{
+    struct home *h = home_of(s);
+    struct snap snap = {.sid = s->sid, .gen = s->gen, .full = session_full(s, home_arena(h)),
+                        .sm = true, .resumable = true, .max_ms = s->max_ms, .in_ord = s->in_ord,
+                        .in_base = s->in_base, .out_seq = s->out_seq, .out_base = s->out_base,
+                        .out_acked = s->out_acked};
+    struct frame f = {.kind = FRAME_RESUMED, .conn = s->conn, .sid = s->sid, .gen = s->gen,
+                      .payload = snap_encode(&snap, home_arena(h))};
+    to_edge(h, s->edge, &f);
+    for (const struct outbound *o = s->first; o; o = o->next)
+        send_out(s, o, o->flags | FRAME_REPLAY, NULL);
+}
+
+static void resume_go(struct session *s)
+{
+    struct home *h = home_of(s);
+    uint64_t seq, from = s->edge;
+    bool good = seq_of_h(s, s->resume->h, &seq);
+    s->edge = s->resume->edge, s->conn = s->resume->conn;
+    free(s->resume);
+    s->resume = NULL;
+    s->detached = false;
+    loop_timer_stop(h->node->loop, &s->timer);
+    home_count(h, METRIC_sessions_connected, 1);
+    home_count(h, METRIC_sessions_detached, -1);
+    if (good)
+        acked(s, seq);
+    answer_resumed(s);
+    if (!good) {
+        session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
+        return;
+    }
+    home_count(h, METRIC_resumptions, 1);
+    LOG(h->node->log, session_resumed, F_JID("jid", session_full(s, home_arena(h))),
+        F_INT("from", from), F_INT("gap_ms", loop_now_ms(h->node->loop) - s->detached_ms),
+        F_INT("replayed", s->queued));
+    if (session_eligible(s))
+        offline_start(s);
+}
+
+static void on_in_safe(void *ctx, struct ticket *t)
+{
+    struct session *s = session_find(ctx, ticket_uid(t).sid);
+    if (!s)
+        return;
+    must(s->open_in);
+    if (--s->open_in == 0 && s->resume)
+        resume_go(s);
+}
+
+struct failing {
+    uint64_t conn;
+    uint32_t edge;
+};
+
+/* XEP-0198 5: the h of an ended session, and what its client has of what was stored for it. */
+static void on_ended_known(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct failing *f = ctx;
+    bool known = e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_ENDED;
+    uint32_t was = known ? reply->ended->h : 0;
+    answer_failed(h, f->edge, f->conn, known ? &was : NULL);
+    free(f);
+}
+
+static void on_nothing(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+
+static void token_of(uint64_t sid, unsigned char out[8])
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (unsigned char)(sid >> (56 - 8 * i));
+}
+
+static void resume_unknown(struct user *u, unsigned edge, const struct frame *f)
+{
+    struct home *h = u->home;
+    LOG(h->node->log, resume_failed, F_JID("jid", user_bare(u)), F_STR("reason", STR("unknown")));
+    unsigned char token[8];
+    token_of(f->sid, token);
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineRemoveQueue remove = STORE__OFFLINE_REMOVE_QUEUE__INIT;
+    remove.sid = home_bytes(str_from(token, 8)), remove.seq_max = (uint32_t)f->h;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE_QUEUE, req.offline_remove_queue = &remove;
+    home_store(h, user_bare(u), &req, on_nothing, NULL);
+
+    struct failing *w = malloc(sizeof *w);
+    must(w);
+    *w = (struct failing){.conn = f->conn, .edge = edge};
+    Store__EndedGet get = STORE__ENDED_GET__INIT;
+    get.token = remove.sid, get.time_us = home_wall_us(h);
+    req = (Store__Request)STORE__REQUEST__INIT;
+    req.op_case = STORE__REQUEST__OP_ENDED_GET, req.ended_get = &get;
+    home_store(h, user_bare(u), &req, on_ended_known, w);
+}
+
+void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
+{
+    struct home *h = u->home;
+    struct session *s = session_find(h, f->sid);
+    if (!s || s->user != u || !s->resumable || s->closing || !list_empty(&s->doomed)) {
+        resume_unknown(u, edge, f);
+        return;
+    }
+    give_up_resume(s);
+    if (!s->detached) {
+        tell_close(s, ERR_STREAM_RESUMED_ELSEWHERE);
+        detach(s, ERR_STREAM_RESUMED_ELSEWHERE);
+    }
+    s->gen++; /* from now on nothing of the old attachment is obeyed */
+    s->resume = malloc(sizeof *s->resume);
+    must(s->resume);
+    *s->resume = (struct resume){.conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
+    loop_timer_set(h->node->loop, &s->timer, RESUME_WAIT_MS);
+    if (!s->open_in)
+        resume_go(s);
+}
+
+static void enable(struct session *s, const struct frame *f)
+{
+    uint64_t max = (uint64_t)home_of(s)->node->conf->limits_resume_timeout;
+    if (s->sm)
+        return;
+    s->sm = true;
+    s->resumable = (f->flags & FRAME_WANT_RESUME) && max;
+    s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
+    s->out_base = s->out_seq, s->in_base = f->ord;
+    struct frame answer = {.kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen,
+                           .seq = s->out_base, .ms = s->max_ms};
+    to_edge(home_of(s), s->edge, &answer);
+}
+
+/* ---- end ---- */
+
+void session_doom(struct session *s, err reason)
+{
+    if (s->ended || !list_empty(&s->doomed))
+        return;
+    s->doom = reason;
+    list_push_back(&home_of(s)->doomed, &s->doomed);
+    loop_at_turn_end(home_of(s)->node->loop, &home_of(s)->reap);
+}
+
+static void put_ended(struct session *s)
+{
+    unsigned char token[8];
+    token_of(s->sid, token);
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__EndedPut op = STORE__ENDED_PUT__INIT;
+    op.token = home_bytes(str_from(token, 8));
+    op.h = (uint32_t)(s->in_ord - s->in_base);
+    op.time_us = home_wall_us(home_of(s));
+    req.op_case = STORE__REQUEST__OP_ENDED_PUT, req.ended_put = &op;
+    home_store(home_of(s), user_bare(s->user), &req, on_nothing, NULL);
+}
+
+/* Its queue, in order; s is in no list any more. */
+static void dispose(struct session *s)
+{
+    struct user *u = s->user;
+    str full = session_full(s, home_arena(u->home));
+    while (s->first) {
+        struct outbound *o = pop_out(s);
+        str to = stanza_to(o->stanza);
+        struct route r = {.home = u->home, .user = u, .stanza = o->stanza, .uid = o->uid,
+                          .us = o->us, .to = jid_parse_prepared(to.n ? to : full),
+                          .flags = FRAME_AGAIN};
+        if (s->resumable && o->seq > s->out_base)
+            r.sid = s->sid, r.seq = o->seq - s->out_base;
+        if (o->offline_id)
+            u->offline_count++; /* it has never left the store */
+        else
+            route_undelivered(&r, o->shared, o->taken);
+        stanza_unref(o->stanza);
+        free(o);
+    }
+}
+
+static void drop_held(struct session *s)
+{
+    while (!list_empty(&s->held)) {
+        struct held_in *w = list_first(&s->held, struct held_in, link);
+        list_remove(&w->link);
+        ticket_close(w->ticket);
+        stanza_unref(w->stanza);
+        free(w);
+    }
+}
+
+static void count_ended(struct session *s, err reason)
+{
+    struct home *h = home_of(s);
+    home_count(h, s->detached ? METRIC_sessions_detached : METRIC_sessions_connected, -1);
+    LOG(h->node->log, session_ended, F_JID("jid", session_full(s, home_arena(h))),
+        F_STR("reason", str_of(err_row(reason)->name)),
+        F_INT("seconds", (loop_now_ms(h->node->loop) - s->since_ms) / 1000),
+        F_INT("in", s->in_ord), F_INT("out", s->out_seq), F_INT("unacked", s->queued));
+}
+
+void session_end(struct session *s, err reason, bool tell)
+{
+    struct user *u = s->user;
+    must(!s->ended);
+    s->ended = true;
+    user_pin(u);
+    if (tell && !s->detached)
+        tell_close(s, reason);
+    give_up_resume(s);
+    count_ended(s, reason);
+    presence_ended(s);
+    list_remove(&s->link);
+    list_remove(&s->doomed);
+    htable_remove(&u->home->sessions, &s->node);
+    loop_timer_stop(u->home->node->loop, &s->timer);
+    iq_session_ended(s);
+    drop_held(s);
+    offline_left(u, s);
+    if (s->resumable && u->exists && !u->anonymous)
+        put_ended(s);
+    dispose(s);
+    directed_free(s);
+    stanza_unref(s->presence);
+    free(s);
+    if (u->anonymous && list_empty(&u->sessions))
+        u->exists = false;
+    user_unpin(u);
+}
+
+/* ---- frames ---- */
+
+void session_frame(struct session *s, struct origin from, const struct frame *f)
+{
+    struct channels *channels = home_of(s)->node->channels;
+    if (f->kind == FRAME_IN) {
+        on_in(s, from, f);
+        return;
+    }
+    switch (f->kind) {
+    case FRAME_ENABLE:
+        enable(s, f);
+        break;
+    case FRAME_CACK:
+        if (f->seq <= s->out_seq)
+            acked(s, f->seq);
+        break;
+    case FRAME_DETACH:
+        lost(s, f->reason);
+        break;
+    case FRAME_END:
+        if (s->holds || !list_empty(&s->held))
+            s->closing = true, s->doom = f->reason;
+        else
+            session_end(s, f->reason, false);
+        break;
+    default:
+        break;
+    }
+    channel_done(channels, from);
+}
