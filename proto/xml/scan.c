@@ -18,20 +18,32 @@
 
 #include "pemberley/must.h"
 #include "proto/xml/chars.h"
+#include "proto/xml/element.h"
 #include "proto/xml/scan.h"
 
-/* What the states share; kept in registers by inlining. */
+/* What the states share. It lives in registers, because all that touch it are inlined into walk, and
+ * what is not goes through aside(). */
 struct at {
     const uchar *bytes;
     uint32_t pos, end;
 };
 #define inlined static inline __attribute__((always_inline))
 
+inlined err aside(err (*step)(struct xml_scan *, struct at *), struct xml_scan *s, struct at *a)
+{
+    struct at copy = *a;
+    err e = step(s, &copy);
+    a->pos = copy.pos;
+    return e;
+}
+
 inlined uchar byte(const struct at *a) { return a->bytes[a->pos]; }
 inlined bool is_byte(const struct at *a, uchar c) { return a->bytes[a->pos] == c; }
 
 inlined void skip_space(struct at *a)
 {
+    if (a->pos < a->end && byte(a) > ' ') /* mostly there is none */
+        return;
     while (a->pos < a->end && is_space(byte(a)))
         a->pos++;
 }
@@ -52,12 +64,18 @@ static err wide_name_char(struct xml_scan *s, struct at *a)
     return ERR_OK;
 }
 
-/* The part behind a colon begins like a name too, and is there. */
-static err check_local_part(const struct xml_scan *s, const struct at *a)
+/* At the colon of a name: the part behind it begins like a name too. */
+static err pass_colon(struct xml_scan *s, struct at *a)
 {
-    uint32_t local = s->colon + 1;
-    uchar c = a->bytes[local];
-    return local < a->pos && (c >= 0x80 || is_start(c)) ? ERR_OK : ERR_STREAM_NOT_WELL_FORMED;
+    if (s->colon)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    if (a->pos + 1 == a->end)
+        return ERR_PARTIAL;
+    uchar next = a->bytes[a->pos + 1];
+    if (!is_start(next) && next < 0x80)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    s->colon = a->pos++;
+    return ERR_OK;
 }
 
 /* Reads on in the qualified name that begins at s->token, whose first byte the caller has looked at.
@@ -66,20 +84,17 @@ inlined err read_name(struct xml_scan *s, struct at *a)
 {
     uint32_t too_far = s->token + s->limits->name_max + 1;
     uint32_t stop = a->end < too_far ? a->end : too_far;
-    while (a->pos < stop) {
+    for (;;) {
+        a->pos = (uint32_t)(find_name_end(a->bytes + a->pos, a->bytes + stop) - a->bytes);
+        if (a->pos >= stop)
+            break;
         uchar c = byte(a);
-        if (__builtin_expect(xml_class[c] & CHAR_NAME, 1)) {
-            a->pos++;
-        } else if (c == ':') {
-            if (s->colon)
-                return ERR_STREAM_NOT_WELL_FORMED;
-            s->colon = a->pos++;
-        } else if (c >= 0x80) {
-            err e = wide_name_char(s, a);
+        if (c == ':' || c >= 0x80) {
+            err e = c == ':' ? aside(pass_colon, s, a) : aside(wide_name_char, s, a);
             if (e != ERR_OK)
                 return e;
         } else {
-            return s->colon ? check_local_part(s, a) : ERR_OK;
+            return ERR_OK;
         }
     }
     return a->pos >= too_far ? ERR_STREAM_NAME_TOO_LONG : ERR_PARTIAL;
@@ -99,9 +114,9 @@ inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
 /* ---- character data ---- */
 
 /* What find_stop stopped at, in text, CDATA or a value: passes over it. A run of the same kind is
- * passed at once, because whoever writes Cyrillic or pretty-prints does so all along. *white: there
- * was a tab or an end of line. */
-static err odd_char(struct at *a, bool *white)
+ * passed at once, because whoever writes Cyrillic or pretty-prints does so all along. Tabs and
+ * line ends make a value special. */
+static err odd_char(struct xml_scan *s, struct at *a)
 {
     const uchar *p = a->bytes + a->pos, *end = a->bytes + a->end;
     uint32_t cp;
@@ -109,7 +124,7 @@ static err odd_char(struct at *a, bool *white)
         return ERR_STREAM_NOT_WELL_FORMED;
     while (p < end && (*p >= 0x80 || is_space(*p))) {
         int len = *p < 0x80 ? 1 : utf8_decode(p, end, &cp);
-        *white |= *p < 0x20;
+        s->special |= *p < 0x20;
         if (len <= 0) {
             a->pos = (uint32_t)(p - a->bytes);
             return len == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
@@ -120,7 +135,7 @@ static err odd_char(struct at *a, bool *white)
     return ERR_OK;
 }
 
-static err pass_reference(struct at *a)
+static err pass_reference(struct xml_scan *s, struct at *a)
 {
     uint32_t len, cp;
     err e = xml_reference(a->bytes + a->pos, a->bytes + a->end, &len, &cp);
@@ -139,7 +154,10 @@ inlined bool ends_cdata(const struct at *a)
 inlined err read_text(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
+        if (a->pos == a->end)
+            return ERR_PARTIAL;
+        if (!is_byte(a, '<')) /* tag follows tag as often as not */
+            a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
         if (a->pos == a->end)
             return ERR_PARTIAL;
         err e = ERR_OK;
@@ -149,7 +167,7 @@ inlined err read_text(struct xml_scan *s, struct at *a)
             s->state = SCAN_LT;
             return ERR_OK;
         case '&':
-            e = pass_reference(a);
+            e = aside(pass_reference, s, a);
             break;
         case '>': /* 2.4: "]]>" must not appear in text */
             if (ends_cdata(a))
@@ -157,7 +175,7 @@ inlined err read_text(struct xml_scan *s, struct at *a)
             a->pos++;
             break;
         default:
-            e = odd_char(a, &s->special);
+            e = aside(odd_char, s, a);
         }
         if (e != ERR_OK)
             return e;
@@ -180,7 +198,7 @@ static err read_cdata(struct xml_scan *s, struct at *a)
         if (c == '<' || c == '&' || c == '>')
             a->pos++;
         else
-            e = odd_char(a, &s->special);
+            e = aside(odd_char, s, a);
         if (e != ERR_OK)
             return e;
     }
@@ -257,6 +275,16 @@ inlined err element_name(struct xml_scan *s, struct at *a)
     return ERR_OK;
 }
 
+inlined err empty_tag(struct xml_scan *s, struct at *a)
+{
+    if (a->pos == a->end)
+        return ERR_PARTIAL;
+    if (!is_byte(a, '>'))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos++;
+    return tag_done(s, a->bytes, a->pos, true);
+}
+
 /* Inside a start tag, behind its name or an attribute. */
 inlined err in_tag(struct xml_scan *s, struct at *a)
 {
@@ -266,34 +294,35 @@ inlined err in_tag(struct xml_scan *s, struct at *a)
     uchar c = byte(a);
     if (c == '>') {
         a->pos++;
-        return scan_tag_done(s, a->bytes, a->pos, false);
+        return tag_done(s, a->bytes, a->pos, false);
     }
     if (c == '/') {
         a->pos++;
         s->state = SCAN_EMPTY;
-        return ERR_OK;
+        return empty_tag(s, a);
     }
     return a->pos > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
-}
-
-static err empty_tag(struct xml_scan *s, struct at *a)
-{
-    if (a->pos == a->end)
-        return ERR_PARTIAL;
-    if (!is_byte(a, '>'))
-        return ERR_STREAM_NOT_WELL_FORMED;
-    a->pos++;
-    return scan_tag_done(s, a->bytes, a->pos, true);
 }
 
 inlined err attribute_name(struct xml_scan *s, struct at *a)
 {
     err e = read_name(s, a);
-    if (e == ERR_OK)
-        e = scan_attr_named(s, a->bytes, a->pos);
-    s->state = e == ERR_OK ? SCAN_EQUALS : s->state;
-    return e;
+    if (e != ERR_OK)
+        return e;
+    s->state = SCAN_EQUALS;
+    return attr_named(s, a->bytes, a->pos);
 }
+
+inlined err begin_value(struct xml_scan *s, struct at *a)
+{
+    s->quote = byte(a);
+    s->special = false;
+    s->token = ++a->pos;
+    s->state = SCAN_VALUE;
+    return ERR_OK;
+}
+
+inlined bool is_quote(uchar c) { return c == '\'' || c == '"'; }
 
 inlined err equals_sign(struct xml_scan *s, struct at *a)
 {
@@ -303,6 +332,8 @@ inlined err equals_sign(struct xml_scan *s, struct at *a)
     if (!is_byte(a, '='))
         return ERR_STREAM_NOT_WELL_FORMED;
     a->pos++;
+    if (a->pos < a->end && is_quote(byte(a)))
+        return begin_value(s, a);
     s->state = SCAN_QUOTE;
     return ERR_OK;
 }
@@ -312,14 +343,7 @@ inlined err opening_quote(struct xml_scan *s, struct at *a)
     skip_space(a);
     if (a->pos == a->end)
         return ERR_PARTIAL;
-    uchar c = byte(a);
-    if (c != '\'' && c != '"')
-        return ERR_STREAM_NOT_WELL_FORMED;
-    s->quote = c;
-    s->special = false;
-    s->token = ++a->pos;
-    s->state = SCAN_VALUE;
-    return ERR_OK;
+    return is_quote(byte(a)) ? begin_value(s, a) : ERR_STREAM_NOT_WELL_FORMED;
 }
 
 inlined err attribute_value(struct xml_scan *s, struct at *a)
@@ -334,13 +358,13 @@ inlined err attribute_value(struct xml_scan *s, struct at *a)
         if (c == '<')
             return ERR_STREAM_NOT_WELL_FORMED;
         s->special |= c == '&';
-        err e = c == '&' ? pass_reference(a) : odd_char(a, &s->special);
+        err e = c == '&' ? aside(pass_reference, s, a) : aside(odd_char, s, a);
         if (e != ERR_OK)
             return e;
     }
     uint32_t end = a->pos++;
     s->state = SCAN_TAG;
-    err e = scan_attr_done(s, a->bytes, end);
+    err e = attr_done(s, a->bytes, end);
     s->gap = a->pos;
     return e;
 }
@@ -380,7 +404,7 @@ inlined err end_space(struct xml_scan *s, struct at *a)
         s->state = SCAN_DONE;
         return ERR_OK;
     }
-    scan_element_done(s, a->pos);
+    element_done(s, a->pos);
     return ERR_OK;
 }
 
@@ -427,35 +451,69 @@ static err declaration(struct xml_scan *s, struct at *a)
     return ERR_OK;
 }
 
-/* In the order in which the states of a start tag follow each other, so that a tag whose bytes are
- * all there falls through. */
-static err walk(struct xml_scan *s, struct at *a)
+/* The gotos are the ways that nearly all bytes go; without them each step would load its state and
+ * jump through the table (a sixth of the whole scan). */
+inlined err walk(struct xml_scan *s, struct at *a)
 {
     err e = ERR_OK;
 #define TRY(step) \
     if (__builtin_expect((e = step(s, a)) != ERR_OK, 0)) \
         return e
+#define TRY_ASIDE(step) \
+    if ((e = aside(step, s, a)) != ERR_OK) \
+        return e
     for (;;) {
         switch (s->state) {
-        case SCAN_ITEM: TRY(item_start); break;
-        case SCAN_DECLARATION: TRY(declaration); break;
-        case SCAN_TEXT: TRY(read_text); __attribute__((fallthrough));
-        case SCAN_LT: TRY(after_lt); break;
-        case SCAN_NAME: TRY(element_name); __attribute__((fallthrough));
-        case SCAN_TAG: TRY(in_tag); break;
-        case SCAN_ATTR_NAME: TRY(attribute_name); __attribute__((fallthrough));
-        case SCAN_EQUALS: TRY(equals_sign); __attribute__((fallthrough));
+        case SCAN_ITEM: TRY_ASIDE(item_start); break;
+        case SCAN_DECLARATION: TRY_ASIDE(declaration); break;
+        case SCAN_TEXT:
+        text:
+            TRY(read_text);
+            __attribute__((fallthrough));
+        case SCAN_LT:
+            TRY(after_lt);
+            if (s->state != SCAN_NAME)
+                break;
+            __attribute__((fallthrough));
+        case SCAN_NAME:
+            TRY(element_name);
+            goto tag;
+        case SCAN_ATTR_NAME:
+        attr_name:
+            TRY(attribute_name);
+            __attribute__((fallthrough));
+        case SCAN_EQUALS:
+            TRY(equals_sign);
+            if (s->state == SCAN_VALUE)
+                goto value;
+            __attribute__((fallthrough));
         case SCAN_QUOTE: TRY(opening_quote); __attribute__((fallthrough));
-        case SCAN_VALUE: TRY(attribute_value); break;
+        case SCAN_VALUE:
+        value:
+            TRY(attribute_value);
+            __attribute__((fallthrough));
+        case SCAN_TAG:
+        tag:
+            TRY(in_tag);
+            if (s->state == SCAN_ATTR_NAME)
+                goto attr_name;
+            if (s->state == SCAN_TEXT)
+                goto text;
+            break;
         case SCAN_EMPTY: TRY(empty_tag); break;
-        case SCAN_BANG: TRY(after_bang); break;
-        case SCAN_CDATA: TRY(read_cdata); break;
+        case SCAN_BANG: TRY_ASIDE(after_bang); break;
+        case SCAN_CDATA: TRY_ASIDE(read_cdata); break;
         case SCAN_END_NAME: TRY(end_name); __attribute__((fallthrough));
-        case SCAN_END_SPACE: TRY(end_space); break;
+        case SCAN_END_SPACE:
+            TRY(end_space);
+            if (s->state == SCAN_TEXT)
+                goto text;
+            break;
         case SCAN_DONE: return ERR_OK;
         }
     }
 #undef TRY
+#undef TRY_ASIDE
 }
 
 err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item *what,

@@ -1,5 +1,5 @@
-/* scan.h: the scanner's state, shared by scan.c (which walks) and element.c (which knows what a tag
- * means: attributes, namespaces, index). For these two files only.
+/* scan.h: the scanner's state, shared by scan.c (which walks), element.h (which knows what a tag
+ * means: attributes, namespaces, index) and header.c. For these files only.
  *
  * A saved state is the head of struct xml_scan up to `index`, then the used parts of the index and of
  * the three stacks, one after another. */
@@ -76,12 +76,6 @@ struct xml_scan {
     struct scan_binding binding[SCAN_BINDINGS];
     struct scan_attr attr[SCAN_ATTRS];
 };
-
-/* element.c. Each is called once per thing, when all of its bytes up to `end` are there. */
-nodiscard err scan_attr_named(struct xml_scan *s, const unsigned char *bytes, uint32_t end);
-nodiscard err scan_attr_done(struct xml_scan *s, const unsigned char *bytes, uint32_t end);
-nodiscard err scan_tag_done(struct xml_scan *s, const unsigned char *bytes, uint32_t end, bool empty);
-void scan_element_done(struct xml_scan *s, uint32_t end); /* its end tag ends there */
 
 /* header.c. What a URI as written is by number (enum xml_ns); what the header's prefix i means. */
 uint16_t scan_uri_number(str raw, bool special);
