@@ -241,6 +241,16 @@ static void wait(struct server *s)
     log_flush(s->log);
 }
 
+static void close_all(struct server *s)
+{
+    fifo_hub_close(s->hub);
+    store_worker_close(s->worker); /* writes the WAL back */
+    log_close(s->log);
+    metric_page_unmap(s->metrics);
+    conf_unmap(s->conf);
+    close(s->wake_fd);
+}
+
 static bool started_by_supervisor(void)
 {
     int type;
@@ -273,7 +283,8 @@ int main(void)
             wait(&s);
         child_turn(s.child);
     }
-    if (s.worker)
-        store_worker_close(s.worker); /* checkpoints the WAL */
+    if (s.hub)
+        close_all(&s);
+    child_close(s.child);
     return 0;
 }
