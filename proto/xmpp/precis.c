@@ -57,20 +57,22 @@ static bool is_old_hangul(uint32_t c)
            (c >= 0xd7b0 && c <= 0xd7fb);
 }
 
-/* RFC 8264 9.17 (Q): NFKC changes it. Asked of code points whose canonical decompositions NFC puts
- * together again, this is: some decomposition on the way down is a compatibility one, or the
- * canonical one is final (singletons and exclusions, which NFC itself replaces). Walking the tables
- * costs a tenth of normalising each code point. */
+/* RFC 8264 9.17 (Q): NFKC changes it. Which is: some decomposition on the way down is a compatibility
+ * one, or NFC does not put the canonical one together again (singletons, exclusions). Only first
+ * halves decompose further, and only whole code points are excluded; that this equals NFKC for every
+ * code point is a test. Walking the tables costs a tenth of normalising each code point. */
 static bool has_compat(uint32_t c)
 {
     ucs4_t parts[UC_DECOMPOSITION_MAX_LENGTH];
-    int tag;
-    int n = uc_decomposition(c, &tag, parts);
+    int tag, n = uc_decomposition(c, &tag, parts);
     if (n < 0)
         return false;
     if (tag != UC_DECOMP_CANONICAL || n == 1 || uc_composition(parts[0], parts[1]) != c)
         return true;
-    return has_compat(parts[0]) || has_compat(parts[1]);
+    while ((n = uc_decomposition(parts[0], &tag, parts)) > 0)
+        if (tag != UC_DECOMP_CANONICAL)
+            return true;
+    return false;
 }
 
 static enum class class_of(uint32_t c)
@@ -82,6 +84,8 @@ static enum class class_of(uint32_t c)
         return special;
     if (c == 0x200c || c == 0x200d)
         return CLASS_JOIN;
+    if (c >= 0xac00 && c <= 0xd7a3)
+        return CLASS_VALID; /* Hangul syllables, for which the rules take longest to say so */
     uint32_t category = uc_general_category(c).bitmask;
     if (category & (UC_CATEGORY_MASK_Cn | UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Cs))
         return CLASS_DISALLOWED;
@@ -178,7 +182,7 @@ static bool class_ok(const struct precis_text *t, bool freeform)
     return true;
 }
 
-static bool contexts_ok(const struct precis_text *t)
+bool precis_contexts_ok(const struct precis_text *t)
 {
     struct context x = context_of(t->code, t->n);
     for (size_t i = 0; i < t->n; i++) {
@@ -330,17 +334,23 @@ static void map_spaces(struct precis_text *t)
             t->code[i] = ' ';
 }
 
-static err map(struct precis_text *t, bool freeform)
+static void map(struct precis_text *t, bool freeform)
 {
     if (freeform)
         map_spaces(t);
     else
         precis_width_and_case(t, false);
-    return precis_nfc(t);
 }
 
-/* RFC 8264 7 has the rules applied again until the string is stable; one that still moves in the
- * second round is refused. */
+/* RFC 8264 7 has the rules applied again until the string is stable; one that the mappings would
+ * change a second time is refused (normalising again changes nothing, by definition). */
+static bool is_stable(const struct precis_text *t, bool freeform)
+{
+    struct precis_text again = *t;
+    map(&again, freeform);
+    return text_eq(&again, t);
+}
+
 static err enforce(struct precis_text *t, bool freeform)
 {
     for (size_t i = 0; !freeform && i < t->n; i++)
@@ -348,14 +358,12 @@ static err enforce(struct precis_text *t, bool freeform)
     if (!class_ok(t, freeform))
         return ERR_BAD;
     struct precis_text before = *t;
-    err e = map(t, freeform);
-    if (!e && !text_eq(&before, t)) {
-        before = *t;
-        e = map(&before, freeform);
-        if (!e && (!text_eq(&before, t) || !class_ok(t, freeform)))
-            e = ERR_BAD;
-    }
-    if (e || !contexts_ok(t))
+    map(t, freeform);
+    if (precis_nfc(t))
+        return ERR_BAD;
+    if (!text_eq(&before, t) && (!is_stable(t, freeform) || !class_ok(t, freeform)))
+        return ERR_BAD;
+    if (!precis_contexts_ok(t))
         return ERR_BAD;
     if (!freeform && precis_bidi_present(t->code, t->n) && !precis_bidi_ok(t->code, t->n))
         return ERR_BAD;

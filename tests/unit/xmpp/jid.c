@@ -3,6 +3,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <uninorm.h>
+#include <unictype.h>
 #include <cmocka.h>
 
 #include "proto/xmpp/precis.h"
@@ -215,6 +217,8 @@ static void domains_have_one_form(void **state)
     becomes("\u4f8b\u3048.jp", "\u4f8b\u3048.jp");
     becomes("\u13b0\u13a2.com", "\u13b0\u13a2.com"); /* capitals that IDNA2008 keeps */
     becomes("xn--mn3nh-ecya", "mn\u13b0\u13b03nh");
+    becomes("pal\u00b7l.cat", "pal\u00b7l.cat");
+    becomes("\u30a2\u30fb.jp", "\u30a2\u30fb.jp");
     becomes("localhost", "localhost");
     becomes("127.0.0.1", "127.0.0.1");
     becomes("[::1]", "[::1]");
@@ -227,7 +231,8 @@ static void domains_that_are_no_host_names_are_refused(void **state)
         ".",     "..",       ".example",  "a..b",      "example.com..", "-a.example", "a-.example",
         "a_b",   "a b.c",    "ab--c.de",  "xn--",      "xn--a",         "xn--abc-",   "xn--a-\u00fc",
         "[::1",  "[]",       "[::g]",     "[::1]x",    "[fe80::1%lo]",  "::1",        "a:b",
-        "\u2665.com", "\u00fc-.de", "-\u00fc.de", "\u0308a.de", "a\u200db.de", "\u2163.com",
+        "\u2665.com", "ab--\u00fc.de", "\u0378\u00fc.de", "a\u00b7l.cat", "\u30fb\u00fc.jp",
+        "\u0661\u06f1.x", "\U0001f600.com", "a\ufb01.com", "\u00fc_a.de", "\u00fc-.de", "-\u00fc.de", "\u0308a.de", "a\u200db.de", "\u2163.com",
         "xn--mnchen-3y\u00e4.de", "1\u05d0.a\u05d0", "\u05d0a.il", "3com.\u05d0\u05d1",
         "xn--zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz9.de",
     };
@@ -318,6 +323,40 @@ static void the_password_examples_of_rfc_8265_prepare(void **state)
     assert_int_equal(precis_opaque(STR("x\u200b"), &arena, &out), ERR_BAD);
 }
 
+static bool nfkc_changes(uint32_t c)
+{
+    uint32_t out[32];
+    size_t n = array_len(out);
+    assert_ptr_equal(u32_normalize(UNINORM_NFKC, &c, 1, out, &n), out);
+    return n != 1 || out[0] != c;
+}
+
+/* RFC 8264 9.17 by its definition, where neither exceptions nor width mapping come before it: of the
+ * letters, usernames take those that NFKC leaves alone. */
+static void letters_are_refused_exactly_when_nfkc_changes_them(void **state)
+{
+    const uint32_t letters = UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Lo |
+                             UC_CATEGORY_MASK_Lm | UC_CATEGORY_MASK_Mn | UC_CATEGORY_MASK_Mc |
+                             UC_CATEGORY_MASK_Nd;
+    for (uint32_t c = 0x80; c < 0x30000; c++) {
+        bool skip = (c >= 0xff00 && c <= 0xffef) || (c >= 0x1100 && c <= 0x11ff) ||
+                    (c >= 0xa960 && c <= 0xa97c) || (c >= 0xd7b0 && c <= 0xdfff) ||
+                    uc_is_property_default_ignorable_code_point(c) || c == 0x640 || c == 0x7fa ||
+                    c == 0x302e || c == 0x302f || (c >= 0x3031 && c <= 0x3035) || c == 0x303b;
+        if (skip || !uc_is_general_category_withtable(c, letters))
+            continue;
+        struct precis_text t = {.n = 1, .code = {c}};
+        if (precis_bidi_present(t.code, 1) || uc_combining_class(c) ||
+            uc_is_general_category_withtable(c, UC_CATEGORY_MASK_Mn | UC_CATEGORY_MASK_Nd))
+            continue; /* alone it breaks the Bidi rule, which is another one */
+        str out;
+        bool refused = precis_username(precis_encode(&t, &arena), &arena, &out) != ERR_OK;
+        if (refused != nfkc_changes(c))
+            fail_msg("U+%04X %s", c, refused ? "refused" : "accepted");
+        arena_reset(&arena);
+    }
+}
+
 /* Whatever single code point a profile accepts, it gives something that it leaves alone. */
 static void every_code_point_is_refused_or_prepared_for_good(void **state)
 {
@@ -359,6 +398,7 @@ int main(void)
         cmocka_unit_test(the_username_examples_of_rfc_8265_prepare),
         cmocka_unit_test(what_is_no_username_is_refused),
         cmocka_unit_test(the_password_examples_of_rfc_8265_prepare),
+        cmocka_unit_test(letters_are_refused_exactly_when_nfkc_changes_them),
         cmocka_unit_test(every_code_point_is_refused_or_prepared_for_good),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
