@@ -1,6 +1,7 @@
-/* binding: the hash of a server's certificate for the channel binding tls-server-end-point. The hash
- * function is that of the certificate's own signature, so its AlgorithmIdentifier is read here; the
- * library parses whole certificates only into its big X509 objects, which shards do without. */
+/* binding: the hash of a server's certificate for the channel binding tls-server-end-point. The
+ * hash function is that of the certificate's own signature, so its AlgorithmIdentifier is read
+ * here; the library parses whole certificates only into its big X509 objects, which shards do
+ * without. */
 #include <openssl/bytestring.h>
 #include <openssl/digest.h>
 #include <openssl/nid.h>

@@ -166,8 +166,8 @@ void identity_unref(struct tls_identity *id)
 }
 
 /* The session id context names the host, so that a ticket of one is nothing at another (client
- * certificates!), and the certificate: a resumed handshake shows none, and tls-server-end-point must
- * mean the same one to both sides, also when it was renewed in between. */
+ * certificates!), and the certificate: a resumed handshake shows none, and tls-server-end-point
+ * must mean the same one to both sides, also when it was renewed in between. */
 static struct tls_identity *identity_new(str name, str leaf)
 {
     struct tls_identity *id = malloc(sizeof *id + name.n);

@@ -4,13 +4,13 @@
  *     write ─► SSL_write ─► BIO ─► out ─► flying ─► low's write … written ─► sink->written
  *
  * The library reads from what is being fed and from nothing else, and its writes always fit (out
- * grows; the bound is one record of the owner and the flights of a handshake), so WANT_WRITE does not
- * exist. Every feed is drained to its end: what stayed inside the library would wake nobody.
+ * grows; the bound is one record of the owner and the flights of a handshake), so WANT_WRITE does
+ * not exist. Every feed is drained to its end: what stayed inside the library would wake nobody.
  *
  * State: HANDSHAKE -> OPEN -> (FAILED ->) GONE. FAILED waits only for its alert to be written; the
  * owner's timers bound that, as they bound the handshake. Whatever the owner does from inside a
- * callback happens at once, but closed() waits until we have returned (busy), because the owner frees
- * us there. Life: made by the owner, freed by the owner after closed(); frees low. */
+ * callback happens at once, but closed() waits until we have returned (busy), because the owner
+ * frees us there. Life: made by the owner, freed by the owner after closed(); frees low. */
 #include <openssl/err.h>
 #include <openssl/pool.h>
 
@@ -18,8 +18,8 @@
 #include "node/tls/inside.h"
 
 enum {
-    /* All records before the handshake is done: a hello twice, and a client's own certificates, which
-     * we do not ask for. A server's flight may be a long chain. */
+    /* All records before the handshake is done: a hello twice, and a client's own certificates,
+     * which we do not ask for. A server's flight may be a long chain. */
     HANDSHAKE_IN_SERVER = 32 << 10,
     HANDSHAKE_IN_CLIENT = 128 << 10,
     CARRY_MIN = 64,
@@ -50,7 +50,7 @@ static void go(struct tls_conn *c)
         transport_close(c->low, false);
 }
 
-static void flush(struct tls_conn *c)
+void tls_conn_flush(struct tls_conn *c)
 {
     if (c->flying || !c->out || c->low_closing || c->state == CONN_GONE)
         return;
@@ -67,7 +67,7 @@ static void fail(struct tls_conn *c, err reason, const char *why)
         return;
     c->state = CONN_FAILED;
     c->reason = (uint8_t)reason, c->why = why;
-    flush(c);
+    tls_conn_flush(c);
     if (!c->flying)
         go(c);
 }
@@ -142,7 +142,7 @@ static const BIO_METHOD bio_method = {
 /* Through the BIO, not SSL_set_ex_data, which allocates an array per connection. */
 struct tls_conn *tls_conn_of(const SSL *ssl) { return BIO_get_data(SSL_get_rbio(ssl)); }
 
-static void library_start(struct tls_conn *c)
+void tls_conn_start(struct tls_conn *c)
 {
     BIO *b = BIO_new(&bio_method);
 
@@ -208,7 +208,7 @@ static void handshake_done(struct tls_conn *c)
     c->state = CONN_OPEN;
     tls_certs_unref(c->certs);
     c->certs = NULL;
-    flush(c);
+    tls_conn_flush(c);
     c->t.sink->opened(&c->t);
 }
 
@@ -233,7 +233,7 @@ static void feed(struct tls_conn *c, const unsigned char *p, size_t n)
     struct tls *t = c->tls;
 
     if (!c->ssl)
-        library_start(c);
+        tls_conn_start(c);
     must(!t->feeding);
     t->feeding = c, t->in = p, t->in_n = n;
     if (c->state == CONN_HANDSHAKE)
@@ -241,7 +241,7 @@ static void feed(struct tls_conn *c, const unsigned char *p, size_t n)
     if (c->state == CONN_OPEN)
         drain(c);
     t->feeding = NULL;
-    flush(c);
+    tls_conn_flush(c);
 }
 
 static enum gate_stage stage(const struct tls_conn *c)
@@ -348,7 +348,7 @@ static void close_on(struct tls_conn *c)
     if (c->state == CONN_OPEN && !c->notified && !c->flying) {
         c->notified = true;
         SSL_shutdown(c->ssl);
-        flush(c);
+        tls_conn_flush(c);
     }
     if (!c->flying && !c->low_closing) {
         c->low_closing = true;
@@ -367,7 +367,7 @@ static void on_low_written(struct transport *low)
     c->flying = NULL, c->user_flying = false;
     if (user && c->state == CONN_OPEN)
         c->t.sink->written(&c->t); /* before the flush: what it writes goes with the rest */
-    flush(c);
+    tls_conn_flush(c);
     if (c->state == CONN_FAILED && !c->flying)
         go(c);
     close_on(c);
@@ -384,7 +384,7 @@ static void on_low_closed(struct transport *low, err reason)
     leave(c);
 }
 
-static void on_low_opened(struct transport *low) { } /* low is itself TLS: its handshake is its own */
+static void on_low_opened(struct transport *low) { } /* low is TLS: its own handshake */
 
 static const struct transport_sink low_sink = {
     .opened = on_low_opened,
@@ -420,7 +420,7 @@ static size_t conn_write(struct transport *transport, const struct iovec *iov, s
     must(c->state != CONN_HANDSHAKE && !c->closing && !c->user_queued && !c->user_flying && n > 0);
     str plain = gather(c->tls, iov, n);
     must(plain.n > 0);
-    if (c->state != CONN_OPEN) /* the owner has not been told yet: closed() follows, not written() */
+    if (c->state != CONN_OPEN) /* the owner was not told yet: closed() follows, not written() */
         return plain.n;
     enter(c);
     out_reserve(c, plain.n + SEAL_OVERHEAD);
@@ -428,7 +428,7 @@ static size_t conn_write(struct transport *transport, const struct iovec *iov, s
         c->user_queued = true;
     else
         fail_library(c);
-    flush(c);
+    tls_conn_flush(c);
     leave(c);
     return plain.n;
 }
@@ -560,7 +560,7 @@ const char *tls_failure(const struct transport *t)
 
 /* --- opening --- */
 
-static struct tls_conn *conn_new(struct tls *t, struct transport *low)
+struct tls_conn *tls_conn_new(struct tls *t, struct transport *low)
 {
     struct tls_conn *c = calloc(1, sizeof *c);
 
@@ -575,7 +575,7 @@ static struct tls_conn *conn_new(struct tls *t, struct transport *low)
 struct transport *tls_server_open(struct tls *t, struct transport *low, enum tls_use use,
                                   str starttls_host)
 {
-    struct tls_conn *c = conn_new(t, low);
+    struct tls_conn *c = tls_conn_new(t, low);
 
     c->use = use;
     if (t->certs) {
@@ -585,76 +585,3 @@ struct transport *tls_server_open(struct tls *t, struct transport *low, enum tls
     }
     return &c->t;
 }
-
-/* --- the client's side --- */
-
-static enum ssl_verify_result_t trust_all(SSL *ssl, uint8_t *alert) { return ssl_verify_ok; }
-
-static int on_new_session(SSL *ssl, SSL_SESSION *s)
-{
-    struct tls_conn *c = tls_conn_of(ssl);
-
-    SSL_SESSION_free(c->session);
-    c->session = s;
-    return 1; /* the reference is ours */
-}
-
-static SSL_CTX *client_context(void)
-{
-    SSL_CTX *x = SSL_CTX_new(TLS_with_buffers_method());
-
-    must(x && SSL_CTX_set_min_proto_version(x, TLS1_2_VERSION));
-    SSL_CTX_set_custom_verify(x, SSL_VERIFY_PEER, trust_all);
-    SSL_CTX_set_session_cache_mode(x, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(x, on_new_session);
-    return x;
-}
-
-static void client_configure(SSL *ssl, const struct tls_client_options *o)
-{
-    if (o->version_max)
-        must(SSL_set_max_proto_version(ssl, o->version_max));
-    if (o->sni.n > 0) {
-        char name[256];
-        must(o->sni.n < sizeof name);
-        memcpy(name, o->sni.p, o->sni.n);
-        name[o->sni.n] = 0;
-        must(SSL_set_tlsext_host_name(ssl, name));
-    }
-    if (o->alpn.n > 0) {
-        uint8_t list[256];
-        must(o->alpn.n < sizeof list);
-        list[0] = (uint8_t)o->alpn.n;
-        memcpy(list + 1, o->alpn.p, o->alpn.n);
-        must(SSL_set_alpn_protos(ssl, list, (unsigned)o->alpn.n + 1) == 0);
-    }
-    if (o->resume)
-        SSL_set_session(ssl, (SSL_SESSION *)o->resume);
-}
-
-struct transport *tls_client_open(struct tls *t, struct transport *low,
-                                  const struct tls_client_options *o)
-{
-    struct tls_conn *c = conn_new(t, low);
-
-    if (!t->client)
-        t->client = client_context();
-    c->client = true;
-    library_start(c);
-    client_configure(c->ssl, o);
-    must(SSL_connect(c->ssl) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
-    flush(c);
-    return &c->t;
-}
-
-struct tls_session *tls_client_session(const struct transport *t)
-{
-    struct tls_conn *c = (struct tls_conn *)(uintptr_t)t;
-
-    must(c->client);
-    if (c->session)
-        SSL_SESSION_up_ref(c->session);
-    return (struct tls_session *)c->session;
-}
-
-void tls_session_free(struct tls_session *s) { SSL_SESSION_free((SSL_SESSION *)s); }

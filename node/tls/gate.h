@@ -20,8 +20,8 @@ enum gate_stage {
 };
 
 /* Looks at the record that begins at p. Returns NULL and how many bytes are still missing: 0, the
- * record is whole; else at least so many (a header comes first: read it, then ask again). Or returns
- * why it is refused, which may be known from its first byte. */
+ * record is whole; else at least so many (a header comes first: read it, then ask again). Or
+ * returns why it is refused, which may be known from its first byte. */
 const char *gate_missing(const unsigned char *p, size_t n, enum gate_stage stage, size_t *missing);
 
 /* Size of the record at p, header included; gate_missing has said 0 or read its header. */
@@ -30,8 +30,8 @@ static inline size_t gate_size(const unsigned char *p)
     return GATE_HEADER + ((size_t)p[3] << 8 | p[4]);
 }
 
-/* The length of the run of whole records at p (stage is that of the first), and why the record behind
- * it is refused, or NULL. */
+/* The length of the run of whole records at p (stage is that of the first), and why the record
+ * behind it is refused, or NULL. */
 const char *gate_run(const unsigned char *p, size_t n, enum gate_stage stage, size_t *whole);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "node/tls/inside.h"
 
-/* The host_name of server_name (RFC 6066 3); false: none, or nonsense, which the library refuses. */
+/* The host_name of server_name (RFC 6066 3); false: none, or nonsense, which BoringSSL refuses. */
 static bool server_name(const SSL_CLIENT_HELLO *hello, str *out)
 {
     const uint8_t *p;

@@ -9,8 +9,9 @@
 
 /* --- certificates (certs.c) --- */
 
-/* What a connection remembers of the certificate it has shown: small, so that a connection of months
- * does not keep a generation with its private keys alive. Shared by the connections of a host. */
+/* What a connection remembers of the certificate it has shown: small, so that a connection of
+ * months does not keep a generation with its private keys alive. Shared by the connections of a
+ * host. */
 struct tls_identity {
     uint32_t refs;
     uint8_t binding_n;             /* 0: the signature algorithm has no single hash */
@@ -111,7 +112,7 @@ int64_t tls_now_s(const struct tls *t);
 struct buf *tls_buf_get(struct tls *t, size_t need);
 void tls_buf_put(struct tls *t, struct buf *b);
 
-/* --- a connection (conn.c; the hello's answers in hello.c) --- */
+/* --- a connection (conn.c; client.c; the hello's answers in hello.c) --- */
 
 enum conn_state {
     CONN_HANDSHAKE,
@@ -131,7 +132,7 @@ struct tls_conn {
     struct tls_certs *certs; /* during the handshake */
     union {
         struct tls_identity *identity; /* server: from the hello on */
-        SSL_SESSION *session;          /* client: the newest ticket, from the start the one to use */
+        SSL_SESSION *session;          /* client: the newest ticket; first the one to resume */
     };
     uint32_t fallback_row; /* of certs, for hellos that name no host of ours */
     uint32_t handshake_in; /* bytes fed during the handshake */
@@ -153,6 +154,9 @@ struct tls_conn {
     bool peer_ended : 1;
 };
 struct tls_conn *tls_conn_of(const SSL *ssl);
+struct tls_conn *tls_conn_new(struct tls *t, struct transport *low); /* becomes low's sink */
+void tls_conn_start(struct tls_conn *c); /* makes its SSL */
+void tls_conn_flush(struct tls_conn *c); /* writes what the library has said */
 /* The server's answers to a ClientHello. */
 enum ssl_select_cert_result_t hello_select(const SSL_CLIENT_HELLO *hello);
 int hello_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_n, const uint8_t *in, unsigned in_n,

@@ -5,8 +5,8 @@
 
 #include "node/tls/inside.h"
 
-/* ECDHE and AEAD only. Groups in brackets are equal: the client's order decides, it knows whether it
- * has AES in hardware. Those of TLS 1.3 are the library's. */
+/* ECDHE and AEAD only. Groups in brackets are equal: the client's order decides, it knows whether
+ * it has AES in hardware. Those of TLS 1.3 are the library's. */
 static const char ciphers_tls12[] =
     "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:ECDHE-RSA-AES256-GCM-SHA384";

@@ -1,9 +1,10 @@
 /* node/tls: TLS on top of any transport, the certificates it shows, and the helper thread for what
  * is too slow for the loop (helper.h). BoringSSL lives here and in proto/sasl only.
  *
- * Nouns: *tls* is a shard's TLS: one SSL_CTX, ticket keys, scratch memory, the current generation of
- * certificates. A *generation* is one sealed memfd with every host's chain and key: the supervisor
- * builds it, all shards map the same pages. A TLS *transport* wraps a lower one and is its sink.
+ * Nouns: *tls* is a shard's TLS: one SSL_CTX, ticket keys, scratch memory, the current generation
+ * of certificates. A *generation* is one sealed memfd with every host's chain and key: the
+ * supervisor builds it, all shards map the same pages. A TLS *transport* wraps a lower one and is
+ * its sink.
  *
  * What it does not do, on purpose: renegotiation, compression, early data, TLS < 1.2, session ids,
  * tickets for TLS 1.2 (their key would open recordings). One thread: that of the loop. */
@@ -33,21 +34,21 @@ void tls_configure(struct tls *t, const struct tls_config *c);
 /* All transports must have been freed. */
 void tls_free(struct tls *t);
 
-/* Takes a generation (borrows fd, which may be closed afterwards) for all handshakes that start from
- * now on; the old one goes with its last handshake in progress. Call it between turns. ERR_BAD: not
- * a sealed, well-formed generation; ERR_IO: it cannot be mapped; the old one stays. */
+/* Takes a generation (borrows fd, which may be closed afterwards) for all handshakes that start
+ * from now on; the old one goes with its last handshake in progress. Call it between turns.
+ * ERR_BAD: not a sealed, well-formed generation; ERR_IO: it cannot be mapped; the old one stays. */
 err tls_take_certs(struct tls *t, int fd) nodiscard;
 
 /* Which port: decides what the client may say in ALPN. */
 enum tls_use {
-    TLS_DIRECT,   /* XEP-0368: no ALPN, or one with xmpp-client; else alert no_application_protocol */
+    TLS_DIRECT,   /* XEP-0368: no ALPN, or one with xmpp-client; else no_application_protocol */
     TLS_STARTTLS, /* RFC 6120 5: ALPN is ignored */
 };
 
 /* Wraps low and becomes its sink and owner; frees it with itself. Nothing may be in flight on low
  * (STARTTLS: call it from written() of <proceed/>; whatever came behind <starttls/> is dropped by
- * the caller, RFC 6120 5.4.3.3) and low's reading goes on as it was (pause and resume are passed on).
- * The owner sets sink and owner of the result before the next byte can come.
+ * the caller, RFC 6120 5.4.3.3) and low's reading goes on as it was (pause and resume are passed
+ * on). The owner sets sink and owner of the result before the next byte can come.
  *
  * The certificate is that of the hello's SNI; if it names none or one we do not know, that of
  * starttls_host (the `to` of the stream header; may be empty), or of the generation's first host.
@@ -55,8 +56,8 @@ enum tls_use {
  * The contract of transport.h holds, and:
  * - opened() comes once, before the first bytes(); write() before it is a must.
  * - bytes() brings the records of one piece of input together, at most 64 KiB.
- * - write() takes up to 16 KiB and has copied them when it returns; it and close() and pause() may be
- *   called from any callback. After close(graceful) nothing is taken: write() is a must.
+ * - write() takes up to 16 KiB and has copied them when it returns; it and close() and pause()
+ *   may be called from any callback. After close(graceful) nothing is taken: write() is a must.
  * - close(graceful): what is in flight, close_notify, FIN; bytes() may still come.
  * - closed(ERR_TLS): the peer broke the rules or agrees to nothing (tls_failure says what; it was
  *   sent an alert where there was one to send); ERR_CLOSED: it went away in the handshake. */
@@ -80,12 +81,12 @@ struct transport *tls_client_open(struct tls *t, struct transport *low,
 struct tls_session *tls_client_session(const struct transport *t);
 void tls_session_free(struct tls_session *s);
 
-/* The supervisor's side: reads and checks all pairs and makes a generation of them. The first pair is
- * the default host. host is a domain in its ASCII form, or "*.domain" for all domains one label below
- * that have no pair of their own. */
+/* The supervisor's side: reads and checks all pairs and makes a generation of them. The first pair
+ * is the default host. host is a domain in its ASCII form, or "*.domain" for all domains one label
+ * below that have no pair of their own. */
 struct tls_pair {
     str host;
-    const char *certificate_file; /* PEM, leaf first. Beside it `….ocsp` (DER), stapled if present */
+    const char *certificate_file; /* PEM, leaf first. Beside it `….ocsp` (DER), stapled if there */
     const char *key_file;         /* PEM, unencrypted */
     int64_t not_after_s;          /* out: end of the leaf's life, seconds since 1970 */
     bool covers;                  /* out: the leaf's names include host */
@@ -98,8 +99,8 @@ typedef void tls_problem_f(void *ctx, str host, const char *file, const char *pr
 err tls_certs_build(struct tls_pair *pairs, size_t n, tls_problem_f *problem, void *ctx, int *memfd)
     nodiscard;
 
-/* Writes a self-signed certificate (ECDSA P-256, ten years from now_s) for these domains and its key
- * (mode 0600). Existing files stay: ERR_EXISTS. ERR_IO: errno says why. */
+/* Writes a self-signed certificate (ECDSA P-256, ten years from now_s) for these domains and its
+ * key (mode 0600). Existing files stay: ERR_EXISTS. ERR_IO: errno says why. */
 err tls_selfsigned_write(const str *domains, size_t n, int64_t now_s, const char *certificate_file,
                          const char *key_file) nodiscard;
 

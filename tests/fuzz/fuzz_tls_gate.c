@@ -1,6 +1,7 @@
-/* fuzz_tls_gate: arbitrary bytes in arbitrary pieces at a server before its handshake. The first byte
- * seeds the pieces. Checked beside the sanitizers: gate and connection agree whatever the pieces are
- * (the same failure, the same answer), and memory stays within what came plus a handshake's. */
+/* fuzz_tls_gate: arbitrary bytes in arbitrary pieces at a server before its handshake. The first
+ * byte seeds the pieces. Checked beside the sanitizers: gate and connection agree whatever the
+ * pieces are (the same failure, the same answer), and memory stays within what came plus a
+ * handshake's. */
 #include <stdio.h>
 #include <unistd.h>
 
