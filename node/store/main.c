@@ -146,7 +146,7 @@ static void on_start(void *ctx, const struct child_start *start)
     child_ready(s->child, "sqlite");
 }
 
-/* ---- what the supervisor says later ------------------------------------------------------------ */
+/* ---- what the supervisor says later ---------------------------------------------------------- */
 
 static void on_peer_up(void *ctx, const struct child_peer *p)
 {

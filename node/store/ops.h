@@ -1,6 +1,6 @@
-/* ops: what the worker can do: one function per operation of store.proto, all in ops.def. An op runs
- * inside a transaction, reads its part of the request, may set the reply's body (memory from the
- * arena), and returns ERR_OK or why not; what it has written is undone then. */
+/* ops: what the worker can do: one function per operation of store.proto, all in ops.def. An op
+ * runs inside a transaction, reads its part of the request, may set the reply's body (memory from
+ * the arena), and returns ERR_OK or why not; what it has written is undone then. */
 #ifndef NODE_STORE_OPS_H
 #define NODE_STORE_OPS_H
 

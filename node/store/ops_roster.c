@@ -1,5 +1,5 @@
-/* ops_roster: the roster with its change log, requests that wait for an answer (RFC 6121 3.1.3), and
- * user_load, which reads at once what a home keeps in memory of a user.
+/* ops_roster: the roster with its change log, requests that wait for an answer (RFC 6121 3.1.3),
+ * and user_load, which reads at once what a home keeps in memory of a user.
  *
  * The log of changes is the rows themselves: each has the version of its last change, and a removed
  * item leaves a tombstone. Tombstones older than ROSTER_LOG versions go; roster_log_floor then says

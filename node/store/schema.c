@@ -1,11 +1,11 @@
-/* schema: the tables, as a list of migrations. Migration i brings version i to i + 1; a released one
- * is never changed, only followed by another, and each is additive (the former minor version goes on
- * with the result). PRAGMA user_version counts; application_id says that the file is ours.
+/* schema: the tables, as a list of migrations. Migration i brings version i to i + 1; a released
+ * one is never changed, only followed by another, and each is additive (the former minor version
+ * goes on with the result). PRAGMA user_version counts; application_id says that the file is ours.
  *
  * Everything of an account hangs off its row with ON DELETE CASCADE, so that removing it is one
- * statement that no later table can be forgotten in. Ids are AUTOINCREMENT: a late request must never
- * meet a stranger under an old id. JIDs are TEXT for whoever looks with the sqlite3 shell; all that
- * clients wrote is BLOB: kept as it came. */
+ * statement that no later table can be forgotten in. Ids are AUTOINCREMENT: a late request must
+ * never meet a stranger under an old id. JIDs are TEXT for whoever looks with the sqlite3 shell;
+ * all that clients wrote is BLOB: kept as it came. */
 #include <stdio.h>
 
 #include "node/store/sqlite.h"

@@ -26,9 +26,9 @@ enum {
     VALUE_MAX = 16 << 20, /* bytes of a row; the ops' bounds are below it */
 };
 
-/* ENOSPC comes as SQLITE_FULL from writes, but as an IOERR from the shared index, and so do quotas and
- * file size limits. sqlite3_system_errno knows why, but not when it was a COMMIT: then it is errno,
- * which is cleared before each step. */
+/* ENOSPC comes as SQLITE_FULL from writes, but as an IOERR from the shared index, and so do quotas
+ * and file size limits. sqlite3_system_errno knows why, but not when it was a COMMIT: then it is
+ * errno, which is cleared before each step. */
 err db_error(const struct db *db, int code)
 {
     int system = sqlite3_system_errno(db->sqlite);

@@ -35,8 +35,9 @@ struct store_worker_options {
 struct store_worker;
 
 /* Opens and locks the database, creates or migrates its schema. On failure *why says what is wrong
- * in a sentence for the operator (in `text`, text_n bytes): ERR_EXISTS another worker has it, ERR_BAD
- * the schema is newer than this program or the file is something else, ERR_DISK_FULL, ERR_IO. */
+ * in a sentence for the operator (in `text`, text_n bytes): ERR_EXISTS another worker has it,
+ * ERR_BAD the schema is newer than this program or the file is something else, ERR_DISK_FULL,
+ * ERR_IO. */
 nodiscard err store_worker_open(const struct store_worker_options *o, struct store_port *port,
                                 struct log *log, char *text, size_t text_n,
                                 struct store_worker **out);

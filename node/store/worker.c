@@ -4,9 +4,10 @@
  * what costs, so under load it is shared by many (group commit), and alone one pays for itself.
  * Waiting for more to come was rejected: while one batch syncs, the next gathers by itself.
  *
- * Each write runs in a savepoint. When the transaction as a whole fails (disk full, database broken)
- * it is rolled back and the same requests run once more with `refuse`: writes are answered with the
- * error, reads are done again against the last committed state. Replies leave after that. */
+ * Each write runs in a savepoint. When the transaction as a whole fails (disk full, database
+ * broken) it is rolled back and the same requests run once more with `refuse`: writes are answered
+ * with the error, reads are done again against the last committed state. Replies leave after
+ * that. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -159,8 +160,8 @@ static err run_read(struct store_worker *w, struct ops *x, const struct op_row *
     return e;
 }
 
-/* One request. refuse: ERR_OK, or what writes are answered. Returns an error only if the transaction
- * is broken. */
+/* One request. refuse: ERR_OK, or what writes are answered. Returns an error only if the
+ * transaction is broken. */
 static err run_one(struct store_worker *w, const struct request *raw, size_t behind, err refuse)
 {
     ProtobufCAllocator memory = {arena_for_protobuf, arena_keeps, &w->arena};

@@ -6,10 +6,11 @@
  *                 ^                    |
  *                 +---- worker down ---+      (in order; the next worker gets them all again)
  *
- * done is called from store_client_on_frame, from the loop's timer (ERR_AWAY, store.timeout after the
- * submit, whatever kept it), or at the turn's end (ERR_FULL: store.queue_max or queue_bytes_max);
- * never from inside submit, and for each request exactly once. Requests are sent and answered in the
- * order submitted. The queue's bounds count what has no reply yet. One worker, one thread. */
+ * done is called from store_client_on_frame, from the loop's timer (ERR_AWAY, store.timeout after
+ * the submit, whatever kept it), or at the turn's end (ERR_FULL: store.queue_max or
+ * queue_bytes_max); never from inside submit, and for each request exactly once. Requests are sent
+ * and answered in the order submitted. The queue's bounds count what has no reply yet. One worker,
+ * one thread. */
 #ifndef NODE_STORE_CLIENT_STORE_CLIENT_H
 #define NODE_STORE_CLIENT_STORE_CLIENT_H
 

@@ -1,5 +1,5 @@
-/* pemberley-store as a process: this test is its supervisor and its one shard (the real fifo hub and
- * store_client on a real loop), kills it under load and starts it again. */
+/* pemberley-store as a process: this test is its supervisor and its one shard (the real fifo hub
+ * and store_client on a real loop), kills it under load and starts it again. */
 #include "tests/unit/store/bench.h"
 
 #include <fcntl.h>
@@ -46,7 +46,7 @@ static void to_worker(void *ctx, const char *p, size_t n)
     fifo_hub_send(node.hub, fifo_store(0), &iov, 1);
 }
 
-/* ---- the supervisor ---------------------------------------------------------------------------- */
+/* ---- the supervisor -------------------------------------------------------------------------- */
 
 static void tell(Control__ToChild *m, const int *fds, size_t n_fds)
 {
@@ -130,7 +130,7 @@ static int end_of_worker(void)
     return status;
 }
 
-/* ---- the shard --------------------------------------------------------------------------------- */
+/* ---- the shard ------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {

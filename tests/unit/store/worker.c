@@ -201,7 +201,7 @@ static void garbage_is_answered_bad(void **state)
     assert_int_equal(b->replies[0]->id, 9);
 }
 
-/* ---- on a disk --------------------------------------------------------------------------------- */
+/* ---- on a disk ------------------------------------------------------------------------------- */
 
 static int64_t number_on_disk(const char *path, const char *sql)
 {

@@ -10,7 +10,7 @@
 #include "node/store_client/store_client.h"
 #include "proto/bus/store.pb-c.h"
 
-/* ---- the loop, played -------------------------------------------------------------------------- */
+/* ---- the loop, played ------------------------------------------------------------------------ */
 
 static uint64_t now_ms;
 static struct timer *timer_set;
@@ -56,7 +56,7 @@ static void pass(uint64_t ms)
     }
 }
 
-/* ---- the worker and the asker, played ---------------------------------------------------------- */
+/* ---- the worker and the asker, played -------------------------------------------------------- */
 
 enum { SEEN_MAX = 4096 };
 static uint64_t sent_ids[SEEN_MAX];
@@ -138,7 +138,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- the tests --------------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 static void requests_wait_for_a_worker_and_are_answered_once(void **state)
 {

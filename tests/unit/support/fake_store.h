@@ -1,7 +1,7 @@
 /* fake_store: the store for tests of other rooms: the door (include/pemberley/store.h) on the real
  * worker and a database in memory, so that there is one truth about what an operation does. Nothing
- * happens until fake_store_run: then all that was submitted is executed and answered, in order, as is
- * what the callbacks submit meanwhile. */
+ * happens until fake_store_run: then all that was submitted is executed and answered, in order, as
+ * is what the callbacks submit meanwhile. */
 #ifndef TESTS_SUPPORT_FAKE_STORE_H
 #define TESTS_SUPPORT_FAKE_STORE_H
 
