@@ -60,7 +60,7 @@ static void pass(uint64_t ms)
 
 enum { SEEN_MAX = 4096 };
 static uint64_t sent_ids[SEEN_MAX];
-static char sent_owners[SEEN_MAX][8];
+static char sent_owners[SEEN_MAX][24];
 static size_t n_sent;
 static struct answer {
     long which;
@@ -101,7 +101,7 @@ static void ask_with(long which, store_done_f *done)
 {
     Store__Ping ping = STORE__PING__INIT;
     Store__Request q = STORE__REQUEST__INIT;
-    char owner[8];
+    char owner[24];
     snprintf(owner, sizeof owner, "o%ld", which);
     q.owner = (ProtobufCBinaryData){strlen(owner), (uint8_t *)owner};
     q.op_case = STORE__REQUEST__OP_PING;
