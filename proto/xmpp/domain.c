@@ -89,8 +89,8 @@ static err u_label(str label, struct arena *a, str *out, size_t *ace_n)
         goto end;
     if (idn2_lookup_u8((const uint8_t *)u, &ace, IDN2_NO_TR46 | IDN2_USE_STD3_ASCII_RULES) != IDN2_OK)
         goto end;
-    *ace_n = strlen((const char *)ace);
-    if (*ace_n > LABEL_MAX || (given_ace && strcmp((const char *)ace, z) != 0))
+    *ace_n = strlen((const char *)ace); /* at most LABEL_MAX, says libidn2 */
+    if (given_ace && strcmp((const char *)ace, z) != 0)
         goto end;
     *out = arena_dup(a, str_of(u));
     e = ERR_OK;

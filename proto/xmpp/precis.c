@@ -3,7 +3,7 @@
  * that would age. Context rules are RFC 5892 appendix A.
  *
  * Bounds: at most 1,023 code points, every step linear in them (NFC sorts combining marks, n log n),
- * so the worst that a peer can ask for is some tens of microseconds (bench/jid.c). The class check
+ * so the worst that a peer can ask for is some tens of microseconds (bench/micro_jid.c). The class check
  * runs twice where mapping changed something: RFC 8265 3.3.2 wants it before, idempotence after. */
 #include "proto/xmpp/precis.h"
 

@@ -118,13 +118,17 @@ static void both_binding_types_are_checked(void **state)
     assert_int_equal(a.verdict, SASL_SUCCESS);
     c.binding_data.n--;
     fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
+    c.binding_data.n += 2;
+    fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
     bind_exporter(&c);
     c.binding_data = STR("................................");
     fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
     c.binding_name = STR("tls-unique");
     fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
     bind_exporter(&c);
-    offer.binding[CB_TLS_EXPORTER].n = 0; /* TLS 1.2: not offered */
+    offer.binding[CB_TLS_EXPORTER].n = 0; /* TLS 1.2: not offered, not even as an empty one */
+    fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
+    c.binding_data.n = 0;
     fails(exchange(&c, "SCRAM-SHA-256-PLUS", &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
 }
 
@@ -313,6 +317,42 @@ static void a_wrong_proof_nonce_or_header_is_not_authorized(void **state)
     }
 }
 
+/* Signs other bytes than the client did: its key is in its proof, for whoever has the StoredKey. */
+static str sign_again(const struct scram_client *c, str server_first, str final, str other)
+{
+    const char *p = memrchr(final.p, ',', final.n);
+    str without_proof = {final.p, (size_t)(p - final.p)}, proof;
+    assert_int_equal(base64_decode_in(&arena, str_skip(final, without_proof.n + 3), &proof), ERR_OK);
+    unsigned char was[SCRAM_DIGEST_MAX], is[SCRAM_DIGEST_MAX];
+    str stored = str_from(alice.of[SCRAM_SHA1].stored_key, 20);
+    str parts[] = {c->first_bare, STR(","), server_first, STR(","), without_proof};
+    scram_hmac(SCRAM_SHA1, stored, parts, array_len(parts), was);
+    parts[4] = other;
+    scram_hmac(SCRAM_SHA1, stored, parts, array_len(parts), is);
+    for (int i = 0; i < 20; i++)
+        is[i] ^= (unsigned char)(was[i] ^ (unsigned char)proof.p[i]);
+    str text = base64_encode_in(&arena, str_from(is, 20));
+    return arena_printf(&arena, "%.*s,p=%.*s", STR_ARG(other), STR_ARG(text));
+}
+
+static void a_right_proof_of_a_wrong_nonce_is_not_authorized(void **state)
+{
+    for (int wrong = 0; wrong < 2; wrong++) {
+        struct scram_client c = client(SCRAM_SHA1);
+        struct sasl_answer a = begin("SCRAM-SHA-1", scram_client_first(&c, &arena));
+        assert_int_equal(a.verdict, SASL_NEED_KEYS);
+        a = sasl_keys(&sasl, &alice, ERR_OK, &arena);
+        str final, other;
+        assert_int_equal(scram_client_final(&c, a.bytes, &arena, &final), ERR_OK);
+        other = arena_printf(&arena, "c=biws,r=%.*s%s", STR_ARG(sasl.nonce), wrong ? "x" : "");
+        a = sasl_step(&sasl, sign_again(&c, a.bytes, final, other), &arena);
+        if (wrong)
+            fails(a, ERR_SASL_NOT_AUTHORIZED);
+        else
+            assert_int_equal(a.verdict, SASL_SUCCESS);
+    }
+}
+
 static void the_hash_of_the_offer_is_the_one_of_xep_0474(void **state)
 {
     offer.mechanisms = SASL_BIT(SASL_SCRAM_SHA_1) | SASL_BIT(SASL_SCRAM_SHA_1_PLUS);
@@ -368,6 +408,25 @@ static void plain_lets_the_right_password_in_and_no_other(void **state)
     fails(plain("alice", "wrong", &alice, ERR_SASL_ACCOUNT_DISABLED), ERR_SASL_NOT_AUTHORIZED);
     str huge = arena_printf(&arena, "%05000d", 0);
     fails(plain("alice", huge.p, &alice, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
+}
+
+static void plain_with_made_up_keys_lets_nobody_in(void **state)
+{
+    struct sasl_answer a = begin("PLAIN", STR("\0nobody\0pencil"));
+    assert_int_equal(a.verdict, SASL_NEED_KEYS);
+    assert_int_equal(sasl_keys(&sasl, NULL, ERR_OK, &arena).verdict, SASL_NEED_CHECK);
+    fails(sasl_checked(&sasl, true), ERR_SASL_NOT_AUTHORIZED);
+}
+
+/* What does not prepare is cut to what a helper takes: the rest must not be forgotten. */
+static void a_longer_password_is_another_password(void **state)
+{
+    str longest = arena_printf(&arena, "%0*d", SCRAM_PASSWORD_MAX, 0);
+    struct scram_keys keys;
+    scram_keys_make(longest, 1, &entropy, &keys);
+    assert_int_equal(plain("alice", longest.p, &keys, ERR_OK).verdict, SASL_SUCCESS);
+    str longer = arena_printf(&arena, "%.*s0", STR_ARG(longest));
+    fails(plain("alice", longer.p, &keys, ERR_OK), ERR_SASL_NOT_AUTHORIZED);
 }
 
 static void plain_uses_whichever_keys_an_imported_account_has(void **state)
@@ -456,9 +515,12 @@ int main(void)
         T(malformed_first_messages_are_refused),
         T(malformed_final_messages_are_refused),
         T(a_wrong_proof_nonce_or_header_is_not_authorized),
+        T(a_right_proof_of_a_wrong_nonce_is_not_authorized),
         T(the_hash_of_the_offer_is_the_one_of_xep_0474),
         T(a_disabled_account_hears_so_only_with_the_right_password),
         T(plain_lets_the_right_password_in_and_no_other),
+        T(plain_with_made_up_keys_lets_nobody_in),
+        T(a_longer_password_is_another_password),
         T(plain_uses_whichever_keys_an_imported_account_has),
         T(malformed_plain_messages_are_refused),
         T(plain_needs_tls),
