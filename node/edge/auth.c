@@ -111,7 +111,8 @@ static void log_failed(struct conn *c, str user, err reason)
     struct sasl *s = &c->negotiation->sasl;
     struct sockaddr_storage address;
     conn_address(c, &address);
-    str mechanism = s->state == SASL_IDLE ? STR("") : sasl_mechanism_name(s->mechanism);
+    bool known = s->state != SASL_IDLE && s->mechanism < SASL_MECHANISMS;
+    str mechanism = known ? sasl_mechanism_name(s->mechanism) : STR("");
     metric_add(n->metrics, METRIC_login_failures, 1);
     LOG(n->log, login_failed, F_STR("host", stream_host(c)), F_JID("user", user),
         F_STR("reason", str_of(err_row(reason)->name)), F_STR("mechanism", mechanism),
