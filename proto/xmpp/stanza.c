@@ -157,7 +157,8 @@ static void classify_block(struct stanza *s, const struct xml_index *x)
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
                              str to, str from)
 {
-    struct xml_index moved = *x;
+    struct xml_index moved;
+    memcpy(&moved, x, xml_index_size(x)); /* a stanza's own index has only its used rows */
     xml_index_splice(&moved, e, n);
     size_t size = xml_splice_size(x->len, e, n);
     struct stanza *s = new_block(&moved, size, to, from);
