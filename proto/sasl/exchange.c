@@ -260,8 +260,10 @@ static bool parse_final(str message, struct arena *a, struct client_final *out)
 static bool binding_right(const struct sasl *s, str got)
 {
     str data = STR("");
-    if (s->binding)
-        data = str_from(s->offer->binding[s->binding - 1].data, s->offer->binding[s->binding - 1].n);
+    if (s->binding) {
+        int b = s->binding - 1;
+        data = str_from(s->offer->binding[b].data, s->offer->binding[b].n);
+    }
     return got.n == s->gs2.n + data.n && scram_equal(got.p, s->gs2.p, s->gs2.n) &&
            scram_equal(got.p + s->gs2.n, data.p, data.n);
 }
@@ -271,7 +273,8 @@ static bool proof_right(const struct sasl *s, const struct client_final *f)
     size_t size = scram_hash_size(s->hash);
     unsigned char key[SCRAM_DIGEST_MAX], stored[SCRAM_DIGEST_MAX];
     str signed_bytes[] = {s->auth, STR(","), f->without_proof};
-    scram_hmac(s->hash, str_from(s->key.stored_key, size), signed_bytes, array_len(signed_bytes), key);
+    scram_hmac(s->hash, str_from(s->key.stored_key, size), signed_bytes, array_len(signed_bytes),
+               key);
     if (f->proof.n != size)
         return false;
     for (size_t i = 0; i < size; i++)

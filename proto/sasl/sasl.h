@@ -1,6 +1,6 @@
-/* sasl: the server's side of SASL as RFC 6120 6 profiles it: SCRAM-SHA-1, -256, -512 and their -PLUS
- * forms (RFC 5802, RFC 7677, RFC 9266, RFC 5929 4), PLAIN (RFC 4616), ANONYMOUS (RFC 4505, XEP-0175);
- * the lists behind XEP-0440, and XEP-0474's hash of them.
+/* sasl: the server's side of SASL as RFC 6120 6 profiles it: SCRAM-SHA-1, -256, -512 and their
+ * -PLUS forms (RFC 5802, RFC 7677, RFC 9266, RFC 5929 4), PLAIN (RFC 4616), ANONYMOUS (RFC 4505,
+ * XEP-0175); the lists behind XEP-0440, and XEP-0474's hash of them.
  *
  * A struct sasl is a pure state machine: bytes in, a verdict out; no clock, no I/O. One attempt:
  *
@@ -13,9 +13,9 @@
  * sasl_end); base64 and the XML around it are the owner's, with sasl_decode and sasl_encode.
  *
  * What a stranger can learn: nothing about which accounts exist. A user who is unknown (or has no
- * keys for this hash) gets a salt that is HMAC(cluster's secret, JID, hash), the same after a restart and on
- * every shard, the usual iteration count, the same steps and computations, and fails where a wrong
- * password does. */
+ * keys for this hash) gets a salt that is HMAC(cluster's secret, JID, hash), the same after a
+ * restart and on every shard, the usual iteration count, the same steps and computations, and fails
+ * where a wrong password does. */
 #ifndef PEMBERLEY_SASL_H
 #define PEMBERLEY_SASL_H
 
@@ -74,7 +74,7 @@ struct sasl_answer {
 enum sasl_state { SASL_IDLE, SASL_FIRST, SASL_KEYS, SASL_FINAL, SASL_CHECK, SASL_DONE };
 
 /* All zeroes is a good idle one. user and mechanism may be read at any time between begin and end;
- * the rest is the room's. About 450 bytes, and one heap block while an attempt is under way. */
+ * the rest is the room's. About 340 bytes, and one heap block while an attempt is under way. */
 struct sasl {
     enum sasl_mechanism mechanism;
     enum scram_hash hash;
@@ -108,7 +108,8 @@ nodiscard struct sasl_answer sasl_keys(struct sasl *s, const struct scram_keys *
 /* Frees and wipes; harmless when idle. After SUCCESS copy user first. */
 void sasl_end(struct sasl *s);
 
-/* PLAIN's derivation, as data that a helper thread may hold: it points to nothing. */
+/* PLAIN's derivation, as data that a helper thread may hold: it points to nothing. It holds the
+ * password: scram_wipe it when it has run. */
 struct sasl_check {
     enum scram_hash hash;
     struct scram_key key;
@@ -120,7 +121,7 @@ nodiscard bool sasl_check_run(const struct sasl_check *c);          /* any threa
 nodiscard struct sasl_answer sasl_checked(struct sasl *s, bool right);
 
 /* The text of <auth/>, <response/>, <challenge/>, <success/>: base64, "=" for nothing (RFC 6120
- * 6.4.2). decode: ERR_SASL_INCORRECT_ENCODING, ERR_SASL_MALFORMED_REQUEST above SASL_MESSAGE_MAX. */
+ * 6.4.2). decode: ERR_SASL_INCORRECT_ENCODING; above SASL_MESSAGE_MAX ERR_SASL_MALFORMED_REQUEST. */
 nodiscard err sasl_decode(str text, struct arena *a, str *out);
 str sasl_encode(str bytes, struct arena *a);
 

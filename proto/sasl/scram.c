@@ -63,8 +63,8 @@ void scram_derive(str password, enum scram_hash h, str salt, uint32_t iterations
     must(iterations > 0 && iterations <= SCRAM_ITERATIONS_MAX);
     size_t size = hashes[h].size;
     unsigned char salted[SCRAM_DIGEST_MAX], client_key[SCRAM_DIGEST_MAX];
-    must(PKCS5_PBKDF2_HMAC(password.p, password.n, (const unsigned char *)salt.p, salt.n, iterations,
-                           hashes[h].md(), size, salted));
+    must(PKCS5_PBKDF2_HMAC(password.p, password.n, (const unsigned char *)salt.p, salt.n,
+                           iterations, hashes[h].md(), size, salted));
     *out = (struct scram_key){.iterations = iterations, .salt_n = (uint8_t)salt.n};
     memcpy(out->salt, salt.p, salt.n);
     str key = str_from(salted, size);

@@ -47,11 +47,11 @@ void scram_derive(str password, enum scram_hash h, str salt, uint32_t iterations
 /* All three with fresh salts of SCRAM_SALT_BYTES. Slow. */
 void scram_keys_make(str password, uint32_t iterations, struct entropy *e, struct scram_keys *out);
 
-/* The store's form, versioned: returns the bytes written, at most SCRAM_BLOB_MAX. decode: ERR_BAD. */
+/* The store's form, versioned: returns the bytes written. decode: ERR_BAD. */
 size_t scram_keys_encode(const struct scram_keys *keys, unsigned char out[SCRAM_BLOB_MAX]);
 nodiscard err scram_keys_decode(str blob, struct scram_keys *out);
 
-/* What server and client compute with: H(parts…) and HMAC(key, parts…); scram_hash_size(h) bytes. */
+/* What both sides compute with: H(parts…) and HMAC(key, parts…), scram_hash_size(h) bytes each. */
 void scram_digest(enum scram_hash h, const str *parts, size_t n, unsigned char *out);
 void scram_hmac(enum scram_hash h, str key, const str *parts, size_t n, unsigned char *out);
 bool scram_equal(const void *a, const void *b, size_t n); /* in constant time */

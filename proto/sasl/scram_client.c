@@ -1,7 +1,6 @@
 #include "proto/sasl/scram_client.h"
 
 #include <openssl/evp.h>
-#include <stdlib.h>
 
 #include "proto/base/base64.h"
 
@@ -25,7 +24,8 @@ str scram_client_first(struct scram_client *c, struct arena *a)
     str authzid = saslname_encode(c->authzid, a), user = saslname_encode(c->user, a);
     str flag = c->binding_name.n ? arena_printf(a, "p=%.*s", STR_ARG(c->binding_name))
                                  : arena_printf(a, "%c", c->flag ? c->flag : 'n');
-    c->gs2 = arena_printf(a, "%.*s,%s%.*s,", STR_ARG(flag), authzid.n ? "a=" : "", STR_ARG(authzid));
+    c->gs2 =
+        arena_printf(a, "%.*s,%s%.*s,", STR_ARG(flag), authzid.n ? "a=" : "", STR_ARG(authzid));
     c->first_bare = arena_printf(a, "n=%.*s,r=%.*s", STR_ARG(user), STR_ARG(c->nonce));
     str parts[] = {c->gs2, c->first_bare};
     return arena_concat(a, parts, array_len(parts));
@@ -105,6 +105,7 @@ err scram_client_final(struct scram_client *c, str server_first, struct arena *a
 bool scram_client_verify(const struct scram_client *c, str server_final)
 {
     char expected[2 + 4 * ((SCRAM_DIGEST_MAX + 2) / 3)] = "v=";
-    size_t n = 2 + base64_encode(expected + 2, str_from(c->server_signature, scram_hash_size(c->hash)));
+    str signature = str_from(c->server_signature, scram_hash_size(c->hash));
+    size_t n = 2 + base64_encode(expected + 2, signature);
     return str_eq(server_final, (str){expected, n});
 }

@@ -1,9 +1,9 @@
 /* domain: a domainpart is a host name of NR-LDH labels and U-labels (A-labels become U-labels, so
  * that one domain has one form), or an IP address. A dot at the end is dropped.
  *
- * Host names without any IDN may have the 1,023 bytes of RFC 7622; with one, the A-label form must fit
- * the DNS (253), which also bounds what libidn2 can be made to do per address. Underscores are not
- * letters, digits or hyphens: refused. */
+ * Host names without any IDN may have the 1,023 bytes of RFC 7622; with one, the A-label form must
+ * fit the DNS (253), which also bounds what libidn2 can be made to do per address. Underscores are
+ * not letters, digits or hyphens: refused. */
 #include "proto/xmpp/domain.h"
 
 #include <arpa/inet.h>
@@ -26,7 +26,7 @@ static bool is_ldh(char c)
 
 static bool is_a_label(str l) { return str_starts(l, STR("xn--")); }
 
-/* RFC 5890 2.3.1: an NR-LDH label has no hyphen at either end, nor two in the third and fourth place. */
+/* RFC 5890 2.3.1: an NR-LDH label has no hyphen at either end, nor two as third and fourth. */
 static bool ldh_label_ok(str l)
 {
     if (l.n == 0 || l.n > LABEL_MAX || l.p[0] == '-' || l.p[l.n - 1] == '-')
@@ -70,8 +70,8 @@ static bool u_label_ok(str u)
     return precis_contexts_ok(&t);
 }
 
-/* A U-label of an A-label, or one as it stands, held to IDNA2008 (RFC 5891 5.4): both forms must give
- * each other. *ace_n: its length as an A-label. */
+/* A U-label of an A-label, or one as it stands, held to IDNA2008 (RFC 5891 5.4): both forms must
+ * give each other. *ace_n: its length as an A-label. */
 static err u_label(str label, struct arena *a, str *out, size_t *ace_n)
 {
     char z[4 * U_LABEL_MAX + 1], *unicode = NULL;
@@ -87,7 +87,7 @@ static err u_label(str label, struct arena *a, str *out, size_t *ace_n)
     const char *u = given_ace ? unicode : z;
     if (utf8_is_ascii(str_of(u)) || !u_label_ok(str_of(u)))
         goto end;
-    if (idn2_lookup_u8((const uint8_t *)u, &ace, IDN2_NO_TR46 | IDN2_USE_STD3_ASCII_RULES) != IDN2_OK)
+    if (idn2_lookup_u8((const uint8_t *)u, &ace, IDN2_NO_TR46) != IDN2_OK)
         goto end;
     *ace_n = strlen((const char *)ace); /* at most LABEL_MAX, says libidn2 */
     if (given_ace && strcmp((const char *)ace, z) != 0)

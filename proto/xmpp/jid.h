@@ -3,7 +3,7 @@
  * at each byte and no copy; Unicode goes through precis.c and libidn2.
  *
  * Bounds: 1,023 bytes per part and 3,071 in all, before and after preparation; a longer one is
- * refused before it is looked at. The worst that a hostile address can cost is in bench/micro_jid.c.
+ * refused before it is looked at. The worst that a hostile address can cost: bench/micro_jid.c.
  *
  * Every jid_prepare_* fails with ERR_STANZA_JID_MALFORMED and nothing else. XEP-0106 escapes
  * ("\20") are ordinary characters here. */

@@ -1,9 +1,9 @@
-/* precis: a profile is: decode, check the class, map, normalise, check what came out. The class of a
- * code point is derived from its Unicode properties in the order of RFC 8264 8; no table of our own
+/* precis: a profile is: decode, check the class, map, normalise, check what came out. The class of
+ * a code point is derived from its Unicode properties in the order of RFC 8264 8; no table of our own
  * that would age. Context rules are RFC 5892 appendix A.
  *
- * Bounds: at most 1,023 code points, every step linear in them (NFC sorts combining marks, n log n),
- * so the worst that a peer can ask for is some tens of microseconds (bench/micro_jid.c). The class check
+ * Bounds: at most 1,023 code points, every step linear in them (NFC sorts marks, n log n), so the
+ * worst that a peer can ask for is some tens of microseconds (bench/micro_jid.c). The class check
  * runs twice where mapping changed something: RFC 8265 3.3.2 wants it before, idempotence after. */
 #include "proto/xmpp/precis.h"
 
@@ -57,10 +57,10 @@ static bool is_old_hangul(uint32_t c)
            (c >= 0xd7b0 && c <= 0xd7fb);
 }
 
-/* RFC 8264 9.17 (Q): NFKC changes it. Which is: some decomposition on the way down is a compatibility
- * one, or NFC does not put the canonical one together again (singletons, exclusions). Only first
- * halves decompose further, and only whole code points are excluded; that this equals NFKC for every
- * code point is a test. Walking the tables costs a tenth of normalising each code point. */
+/* RFC 8264 9.17 (Q): NFKC changes it. Which is: some decomposition on the way down is a
+ * compatibility one, or NFC does not put the canonical one together again (singletons, exclusions).
+ * Only first halves decompose further, and only whole code points are excluded; that this equals
+ * NFKC is a test. Walking the tables costs a tenth of normalising each code point. */
 static bool has_compat(uint32_t c)
 {
     ucs4_t parts[UC_DECOMPOSITION_MAX_LENGTH];

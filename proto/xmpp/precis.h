@@ -25,8 +25,8 @@ struct precis_text {
     uint32_t code[2 * PRECIS_MAX + 1]; /* one code point becomes at most two (U+0130, lower case) */
 };
 nodiscard err precis_decode(str raw, struct precis_text *out);
-/* Full and half width, then lower case; of a domain only what case folding changes as well: IDNA2008
- * keeps the rest, which is Cherokee's capitals. */
+/* Full and half width, then lower case; of a domain only what case folding changes as well:
+ * IDNA2008 keeps the rest, which is Cherokee's capitals. */
 void precis_width_and_case(struct precis_text *t, bool domain);
 nodiscard err precis_nfc(struct precis_text *t);
 str precis_encode(const struct precis_text *t, struct arena *a);

@@ -322,7 +322,8 @@ static str sign_again(const struct scram_client *c, str server_first, str final,
 {
     const char *p = memrchr(final.p, ',', final.n);
     str without_proof = {final.p, (size_t)(p - final.p)}, proof;
-    assert_int_equal(base64_decode_in(&arena, str_skip(final, without_proof.n + 3), &proof), ERR_OK);
+    str text = str_skip(final, without_proof.n + 3);
+    assert_int_equal(base64_decode_in(&arena, text, &proof), ERR_OK);
     unsigned char was[SCRAM_DIGEST_MAX], is[SCRAM_DIGEST_MAX];
     str stored = str_from(alice.of[SCRAM_SHA1].stored_key, 20);
     str parts[] = {c->first_bare, STR(","), server_first, STR(","), without_proof};
@@ -331,7 +332,7 @@ static str sign_again(const struct scram_client *c, str server_first, str final,
     scram_hmac(SCRAM_SHA1, stored, parts, array_len(parts), is);
     for (int i = 0; i < 20; i++)
         is[i] ^= (unsigned char)(was[i] ^ (unsigned char)proof.p[i]);
-    str text = base64_encode_in(&arena, str_from(is, 20));
+    text = base64_encode_in(&arena, str_from(is, 20));
     return arena_printf(&arena, "%.*s,p=%.*s", STR_ARG(other), STR_ARG(text));
 }
 

@@ -162,7 +162,8 @@ static void control_characters_and_bad_utf8_are_refused_everywhere(void **state)
         is_refused(raw);
     }
     str out;
-    assert_int_equal(jid_prepare_local(str_from("a\0b", 3), &arena, &out), ERR_STANZA_JID_MALFORMED);
+    assert_int_equal(jid_prepare_local(str_from("a\0b", 3), &arena, &out),
+                     ERR_STANZA_JID_MALFORMED);
     assert_int_equal(jid_prepare_domain(str_from("a\0b", 3), &arena, &out),
                      ERR_STANZA_JID_MALFORMED);
     assert_int_equal(jid_prepare_resource(str_from("a\0b", 3), &arena, &out),
@@ -229,10 +230,12 @@ static void domains_that_are_no_host_names_are_refused(void **state)
 {
     static const char *const bad[] = {
         ".",     "..",       ".example",  "a..b",      "example.com..", "-a.example", "a-.example",
-        "a_b",   "a b.c",    "ab--c.de",  "xn--",      "xn--a",         "xn--abc-",   "xn--a-\u00fc",
+        "a_b",   "a b.c",    "ab--c.de",  "xn--",      "xn--a",         "xn--abc-",
+        "xn--a-\u00fc",
         "[::1",  "[]",       "[::g]",     "[::1]x",    "[fe80::1%lo]",  "::1",        "a:b",
         "\u2665.com", "ab--\u00fc.de", "\u0378\u00fc.de", "a\u00b7l.cat", "\u30fb\u00fc.jp",
-        "\u0661\u06f1.x", "\U0001f600.com", "a\ufb01.com", "\u00fc_a.de", "\u00fc-.de", "-\u00fc.de", "\u0308a.de", "a\u200db.de", "\u2163.com",
+        "\u0661\u06f1.x", "\U0001f600.com", "a\ufb01.com", "\u00fc_a.de", "\u00fc-.de",
+        "-\u00fc.de", "\u0308a.de", "a\u200db.de", "\u2163.com",
         "xn--mnchen-3y\u00e4.de", "1\u05d0.a\u05d0", "\u05d0a.il", "3com.\u05d0\u05d1",
         "xn--zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz9.de",
     };
@@ -331,8 +334,8 @@ static bool nfkc_changes(uint32_t c)
     return n != 1 || out[0] != c;
 }
 
-/* RFC 8264 9.17 by its definition, where neither exceptions nor width mapping come before it: of the
- * letters, usernames take those that NFKC leaves alone. */
+/* RFC 8264 9.17 by its definition, where neither exceptions nor width mapping come before it: of
+ * the letters, usernames take those that NFKC leaves alone. */
 static void letters_are_refused_exactly_when_nfkc_changes_them(void **state)
 {
     const uint32_t letters = UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Lo |
