@@ -1,0 +1,220 @@
+/* The supervisor's pure parts: back-off, tables, JSON, error texts, cores, percentiles. */
+#include <errno.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "node/super/backoff.h"
+#include "node/super/inside.h"
+#include "node/super/json.h"
+#include "node/super/listen.h"
+#include "node/super/machine.h"
+#include "node/super/table.h"
+
+static void a_child_starts_at_once_then_later_and_later(void **state)
+{
+    static const int64_t waits[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000};
+    struct backoff b = {0};
+    int64_t now = 1000;
+    for (size_t i = 0; i < array_len(waits); i++) {
+        backoff_started(&b, now);
+        now += 50;
+        int64_t wait = backoff_died(&b, now);
+        assert_int_equal(wait, waits[i]);
+        now += wait;
+    }
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(backoff_died(&b, now), 5000);
+}
+
+static void a_minute_of_health_is_forgiven(void **state)
+{
+    struct backoff b = {0};
+    for (int i = 0; i < 5; i++)
+        backoff_died(&b, 0);
+    backoff_started(&b, 1000);
+    assert_int_equal(backoff_died(&b, 1000 + BACKOFF_HEALTHY_MS), 0);
+    backoff_started(&b, 100000);
+    assert_int_equal(backoff_died(&b, 100000 + BACKOFF_HEALTHY_MS - 1), 100);
+}
+
+static void a_table_is_aligned_by_characters_not_bytes(void **state)
+{
+    static const char *const heads[] = {"JID", ">COUNT", "STATE"};
+    struct arena a;
+    struct table t;
+    char *text = NULL;
+    size_t n;
+    arena_init(&a);
+    table_init(&t, &a, heads, 3);
+    const char *const cells[] = {"müller@a", "5", "up", "x@b", "123456", "down"};
+    for (size_t i = 0; i < array_len(cells); i++)
+        table_add(&t, str_of(cells[i]));
+    FILE *f = open_memstream(&text, &n);
+    table_print(&t, f);
+    fclose(f);
+    assert_string_equal(text, "JID        COUNT  STATE\n"
+                              "müller@a       5  up\n"
+                              "x@b       123456  down\n");
+    free(text);
+    arena_close(&a);
+}
+
+static void an_empty_table_is_its_head(void **state)
+{
+    static const char *const heads[] = {"JID", "STATE"};
+    struct arena a;
+    struct table t;
+    char *text = NULL;
+    size_t n;
+    arena_init(&a);
+    table_init(&t, &a, heads, 2);
+    FILE *f = open_memstream(&text, &n);
+    table_print(&t, f);
+    fclose(f);
+    assert_string_equal(text, "JID  STATE\n");
+    free(text);
+    arena_close(&a);
+}
+
+static void numbers_have_short_forms(void **state)
+{
+    struct arena a;
+    arena_init(&a);
+    assert_string_equal(format_duration(&a, 0).p, "0s");
+    assert_string_equal(format_duration(&a, 192).p, "3m12s");
+    assert_string_equal(format_duration(&a, 3600).p, "1h");
+    assert_string_equal(format_duration(&a, 5 * 86400 + 3 * 3600 + 59).p, "5d3h");
+    assert_string_equal(format_bytes(&a, 512).p, "512b");
+    assert_string_equal(format_bytes(&a, 9.1 * 1024 * 1024).p, "9.1M");
+    assert_string_equal(format_bytes(&a, 41.2 * 1024 * 1024 * 1024).p, "41G");
+    assert_string_equal(format_latency(&a, 0).p, "-");
+    assert_string_equal(format_latency(&a, 0.0002).p, "0.2ms");
+    assert_string_equal(format_latency(&a, 1.52).p, "1.5s");
+    arena_close(&a);
+}
+
+static void json_reads_what_json_writes(void **state)
+{
+    struct arena a;
+    char *text = NULL;
+    size_t n;
+    str nasty = STR("a\"b\\c\n\t\x01 \xc3\xbc");
+    arena_init(&a);
+    FILE *f = open_memstream(&text, &n);
+    fputs("{\"items\":[{\"jid\":", f);
+    json_write(f, nasty);
+    fputs(",\"n\":-1.5e3,\"yes\":true,\"none\":null,\"list\":[]}]}", f);
+    fclose(f);
+    const struct json *root = json_parse(str_from(text, n), &a);
+    assert_non_null(root);
+    const struct json *item = json_get(root, "items")->first;
+    assert_true(str_eq(json_text(item, "jid"), nasty));
+    assert_true(json_number(item, "n") == -1500);
+    assert_int_equal(json_get(item, "yes")->kind, JSON_BOOL);
+    assert_int_equal(json_get(item, "none")->kind, JSON_NULL);
+    assert_null(json_get(item, "list")->first);
+    assert_null(json_get(item, "missing"));
+    assert_true(str_eq(json_text(NULL, "missing"), STR("")));
+    free(text);
+    arena_close(&a);
+}
+
+static void json_refuses_what_is_not_json(void **state)
+{
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\"}", "\"a", "\"\\x\"", "\"\\u12\"",
+                                      "nope", "[1] 2", "{a:1}", "[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"};
+    struct arena a;
+    arena_init(&a);
+    for (size_t i = 0; i < array_len(bad); i++)
+        if (json_parse(str_of(bad[i]), &a))
+            fail_msg("accepted: %s", bad[i]);
+    arena_close(&a);
+}
+
+static void a_taken_port_is_told_with_its_holder_and_a_way_out(void **state)
+{
+    struct arena a;
+    arena_init(&a);
+    assert_string_equal(
+        listener_complaint(STR(":5222"), EADDRINUSE, STR("\"prosody\" (pid 812)"), &a).p,
+        "cannot listen on :5222: address in use by \"prosody\" (pid 812). Stop it, or: ops/start "
+        "--port-shift 1000");
+    assert_string_equal(listener_complaint(STR(":5222"), EADDRINUSE, STR(""), &a).p,
+                        "cannot listen on :5222: address in use. Stop it, or: ops/start "
+                        "--port-shift 1000");
+    assert_non_null(strstr(listener_complaint(STR(":22"), EACCES, STR(""), &a).p,
+                           "CAP_NET_BIND_SERVICE"));
+    arena_close(&a);
+}
+
+static void the_holder_of_a_port_is_found(void **state)
+{
+    static const char line[] = "   0: 0100007F:1466 00000000:0000 0A 00000000:00000000 00:00000000 "
+                               "00000000     0        0 67890 1 0000000000000000 100 0 0 10 0";
+    static const char connected[] = "   1: 0100007F:1466 0100007F:D431 01 00000000:00000000 "
+                                    "02:000AF 00000000     0        0 12345 2";
+    assert_int_equal(machine_listen_inode(line, 5222), 67890);
+    assert_int_equal(machine_listen_inode(line, 5223), 0);
+    assert_int_equal(machine_listen_inode(connected, 5222), 0);
+    assert_int_equal(machine_listen_inode("  sl  local_address rem_address", 5222), 0);
+}
+
+static void two_nodes_cannot_share_a_port(void **state)
+{
+    struct listener one = {.kind = CHILD_C2S, .address = STR("127.0.0.1:42731"), .backlog = 64};
+    struct listener two = one;
+    struct arena a;
+    str problem;
+    arena_init(&a);
+    assert_int_equal(listener_open(&one, 4, &a, &problem), ERR_OK);
+    assert_int_equal(listener_start(&one, 4), ERR_OK);
+    assert_int_equal(listener_open(&two, 4, &a, &problem), ERR_IO);
+    assert_non_null(strstr(problem.p, "cannot listen on 127.0.0.1:42731: address in use by \""));
+    listener_close(&one, 4);
+    assert_int_equal(listener_open(&two, 4, &a, &problem), ERR_OK);
+    listener_close(&two, 4);
+    arena_close(&a);
+}
+
+static void a_quota_of_processor_time_is_cores_rounded_up(void **state)
+{
+    assert_int_equal(machine_cores_of_quota("200000 100000\n"), 2);
+    assert_int_equal(machine_cores_of_quota("150000 100000\n"), 2);
+    assert_int_equal(machine_cores_of_quota("5000 100000\n"), 1);
+    assert_int_equal(machine_cores_of_quota("max 100000\n"), 0);
+    assert_true(machine_cores() >= 1);
+}
+
+static void percentiles_look_at_what_is_new(void **state)
+{
+    static uint64_t old[METRIC_HISTOGRAM_BUCKETS], now[METRIC_HISTOGRAM_BUCKETS];
+    assert_int_equal(status_percentile(old, now, 0.99), 0);
+    old[metric_bucket(1000000)] = now[metric_bucket(1000000)] = 500; /* long ago */
+    now[metric_bucket(200)] = 99;
+    now[metric_bucket(9000)] = 1;
+    uint64_t p99 = status_percentile(old, now, 0.99), p100 = status_percentile(old, now, 1);
+    assert_in_range(p99, 200, 230);
+    assert_in_range(p100, 9000, 10300);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_child_starts_at_once_then_later_and_later),
+        cmocka_unit_test(a_minute_of_health_is_forgiven),
+        cmocka_unit_test(a_table_is_aligned_by_characters_not_bytes),
+        cmocka_unit_test(an_empty_table_is_its_head),
+        cmocka_unit_test(numbers_have_short_forms),
+        cmocka_unit_test(json_reads_what_json_writes),
+        cmocka_unit_test(json_refuses_what_is_not_json),
+        cmocka_unit_test(a_taken_port_is_told_with_its_holder_and_a_way_out),
+        cmocka_unit_test(the_holder_of_a_port_is_found),
+        cmocka_unit_test(two_nodes_cannot_share_a_port),
+        cmocka_unit_test(a_quota_of_processor_time_is_cores_rounded_up),
+        cmocka_unit_test(percentiles_look_at_what_is_new),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
