@@ -326,6 +326,7 @@ static void hubs_exchange_frames_and_wake_only_sleepers(void **state)
     assert_int_equal(proc_attach(&a, &b, fd), ERR_OK);
     send_frames(&a, b.end.peer, 1, 3);
     fifo_hub_flush(a.hub); /* b is not attached yet: it must find this all the same */
+    assert_false(fifo_hub_poll(b.hub));
     assert_int_equal(proc_attach(&b, &a, fd), ERR_OK);
     assert_true(fifo_hub_poll(b.hub));
     assert_int_equal(b.c.next, 4);

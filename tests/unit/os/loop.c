@@ -597,11 +597,13 @@ static void timers_may_stop_move_and_free_each_other_while_firing(void **state)
         loop_timer_set(l, &all[i]->t, 10);
     }
     freed = 0;
+    uint64_t begin = loop_now_ms(l);
     turn_until(l, moved.fired && again.fired == 3);
     assert_int_equal(stopped.fired, 0);
     assert_int_equal(moved.fired, 1);
     assert_true(moved.fired_ms >= mover.fired_ms + 50);
     assert_int_equal(freed, 1);
+    assert_true(again.fired_ms < begin + 1000); /* not one round of the wheel later */
 }
 
 static void a_timer_set_again_moves(void **state)
@@ -714,6 +716,28 @@ static void no_wake_up_from_another_thread_is_lost(void **state)
     pthread_join(thread, NULL);
     loop_source_remove(l, &m.source);
     assert_true(slowest < 15000);
+}
+
+/* Mail that arrives while the loop goes to sleep, from one who saw it awake: nobody wakes it. */
+static void mailbox_late(struct loop_source *s, bool sleeping)
+{
+    struct mailbox *m = container_of(s, struct mailbox, source);
+    if (sleeping && !m->sleeping)
+        atomic_fetch_add(&m->sent, 1);
+    m->sleeping = sleeping;
+}
+
+static void a_source_is_looked_at_again_after_it_was_told_of_the_sleep(void **state)
+{
+    struct loop *l = *state;
+    struct mailbox m = {.source = {.poll = mailbox_poll, .sleep = mailbox_late}};
+    loop_turn(l, 0);
+    loop_source_add(l, &m.source);
+    uint64_t before = loop_now_ms(l);
+    loop_turn(l, 20000);
+    assert_int_equal(m.seen, 1);
+    assert_true(loop_now_ms(l) - before < 15000);
+    loop_source_remove(l, &m.source);
 }
 
 /* ---- polls and accepts ----------------------------------------------------------------------- */
@@ -916,6 +940,7 @@ int main(void)
         BOTH(a_timer_set_again_moves),
         BOTH(a_turn_hook_runs_once_and_may_ask_again_within_a_bound),
         BOTH(no_wake_up_from_another_thread_is_lost),
+        BOTH(a_source_is_looked_at_again_after_it_was_told_of_the_sleep),
         BOTH(polls_are_one_shot_and_can_be_stopped),
         BOTH(a_reused_fd_is_not_taken_for_the_old_one),
         BOTH(accepts_in_flight_have_each_their_peers_address),
