@@ -44,7 +44,6 @@ static struct world {
     struct edge *edge;
     uint64_t now_us;
     struct list timers, hooks;
-    struct sent_frame frames[FRAMES_MAX];
     size_t frame_n, done_n;
     struct { store_done_f *done; void *ctx; char owner[300]; } store[JOBS_MAX];
     size_t store_n;
@@ -62,6 +61,7 @@ static struct world {
     size_t keys_n;
     uint64_t random;
     int stop_calls;
+    struct sent_frame frames[FRAMES_MAX]; /* last: not cleared */
 } w;
 
 /* ---- loop ---- */
@@ -289,7 +289,7 @@ __attribute__((unused)) static void pass_ms(uint64_t ms)
 
 static void world_open(const char *const *settings)
 {
-    memset(&w, 0, sizeof w);
+    memset(&w, 0, offsetof(struct world, frames));
     w.now_us = 1000000000;
     list_init(&w.timers), list_init(&w.hooks);
     arena_init(&w.turn);
