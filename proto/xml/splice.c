@@ -62,11 +62,23 @@ static uint32_t new_len(const struct edits *es, uint32_t off, uint32_t len)
     return moved(es, off + len, false) - moved(es, off, true);
 }
 
+/* The edit that puts something else exactly in the place of these bytes, or NULL. */
+static const struct xml_edit *replacement(const struct edits *es, uint32_t off, uint32_t len)
+{
+    for (size_t i = 0; i < es->n; i++)
+        if (es->e[i].off == off && es->e[i].del == len && len && es->e[i].ins.n)
+            return &es->e[i];
+    return NULL;
+}
+
 static void move_span(const struct edits *es, struct xml_span *s)
 {
     if (s->off == 0)
         return;
-    if (is_cut(es, s->off, s->len))
+    const struct xml_edit *other = replacement(es, s->off, s->len);
+    if (other)
+        *s = (struct xml_span){moved(es, s->off, false), (uint32_t)other->ins.n};
+    else if (is_cut(es, s->off, s->len))
         *s = (struct xml_span){0};
     else
         *s = (struct xml_span){moved(es, s->off, true), s->len ? new_len(es, s->off, s->len) : 0};

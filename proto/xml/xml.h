@@ -211,7 +211,7 @@ struct xml_edit {
 size_t xml_splice_size(size_t len, const struct xml_edit *e, size_t n);
 void xml_splice(str xml, const struct xml_edit *e, size_t n, char *out);
 /* Moves the offsets of an index to where they are after the edits. A span whose bytes were deleted
- * becomes absent. */
+ * becomes absent; one that was replaced as a whole is what replaced it. */
 void xml_index_splice(struct xml_index *x, const struct xml_edit *e, size_t n);
 /* ` name='escaped value'`, for an edit at index->splice. */
 str xml_attr_text(const char *name, str value, struct arena *a);

@@ -47,16 +47,14 @@ def run_file(path, wanted, counts):
                 function(server)
             else:
                 function()
-            verdict = "ok  "
             counts[0] += 1
+            print(f"ok   e2e/{theme}:{name} ({time.monotonic() - started:.2f} s)", flush=True)
         except Exception:
-            verdict = "FAIL"
             counts[1] += 1
-        print(f"{verdict} e2e/{theme}:{name} ({time.monotonic() - started:.2f} s)", flush=True)
-        if verdict == "FAIL":
+            print(f"FAIL e2e/{theme}:{name} ({time.monotonic() - started:.2f} s)")
             traceback.print_exc(limit=-4, file=sys.stdout)
             if server:
-                print("    log: " + "\n         ".join(server.log[-12:]), flush=True)
+                print("    log: " + "\n         ".join(server.log[-8:]), flush=True)
     if server:
         try:
             server.stop()

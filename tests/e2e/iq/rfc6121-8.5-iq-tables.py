@@ -105,6 +105,7 @@ def test_contacts(server):
     a = Client(server, "alice@localhost/1").login(presence=True)
     b = Client(server, "bob@localhost/1").login(presence=True)
     befriend(a, b)
+    b.ping(), b.backlog.clear()
     for payload in (INFO, ITEMS, PING, LAST, TIME):
         assert answer(a, payload, "bob@localhost") == "result", payload
     assert answer(a, UNKNOWN, "bob@localhost") == SU

@@ -396,7 +396,7 @@ class Client:
         return hashlib.sha256(self.sock.getpeercert(True)).digest()
 
     def auth(self, mechanism="SCRAM-SHA-256", user=None, password=None, gs2=None, binding=None,
-             proof_bit=0):
+             proof_bit=0, reopen=True):
         """Returns the last element: <success/> or <failure/>."""
         user = user if user is not None else self.user
         password = password if password is not None else self.password
@@ -417,7 +417,8 @@ class Client:
         if answer.tag == q("sasl:success"):
             if scram:
                 scram.verify(base64.b64decode(answer.text))
-            self.open()
+            if reopen:
+                self.open()
         return answer
 
     def bind(self, resource=None):
@@ -427,7 +428,9 @@ class Client:
             self.jid = result.find("bind:bind/bind:jid", NS).text
         return result
 
-    def login(self, mechanism="SCRAM-SHA-256", presence=False, sm=False, bind=True):
+    def login(self, mechanism="SCRAM-SHA-256", presence=False, sm=False, bind=True, roster=None):
+        """roster: asks for it (so that the session is interested, RFC 6121 2.2), as clients do before
+        they send presence."""
         self.open()
         if not self.tls and self.features.find("tls:starttls", NS) is not None and self.want_tls:
             self.starttls()
@@ -438,6 +441,8 @@ class Client:
             assert result.get("type") == "result", ET.tostring(result).decode()
         if sm:
             self.enable()
+        if presence if roster is None else roster:
+            self.iq("get", "<query xmlns='jabber:iq:roster'/>")
         if presence:
             self.send("<presence/>")
             self.expect(lambda e: e.tag == q("c:presence") and e.get("from") == self.jid)
