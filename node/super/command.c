@@ -91,6 +91,7 @@ static void adopt(struct super *s, struct conf_draft *d, struct conf *c, int con
     close(s->certs_fd);
     s->draft = d, s->conf = c, s->conf_fd = conf_fd, s->certs_fd = certs_fd;
     s->generation++;
+    super_log_again(s);
     tell_reload(s);
 }
 

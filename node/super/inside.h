@@ -126,6 +126,7 @@ struct super {
 
     int64_t now_ms, started_ms, turn_ms; /* monotonic; turn_ms: of the last turn */
     int64_t tick_at_ms, certificates_at_ms, rotate_at_ms;
+    int64_t ready_ms; /* from the start */
     bool ready;
     bool stopping;
     int64_t stop_started_ms, stop_deadline_ms;
@@ -142,6 +143,7 @@ struct super {
 static inline struct process *super_store(struct super *s) { return &s->process[s->shards]; }
 void super_ready(struct super *s, struct process *p); /* p said Ready */
 void super_stop(struct super *s, int64_t within_ms, const char *reason);
+void super_log_again(struct super *s); /* as the config says now */
 int64_t super_clock_ms(void);
 
 /* files.c: what a node has on disk. Each says its problem in one sentence. */

@@ -109,8 +109,8 @@ static void put_node(struct super *s, FILE *out)
     fprintf(out, "\"uptime_seconds\":%lld,\"config\":\"%08llx\",\"restart_pending\":%u,",
             (long long)(s->now_ms - s->started_ms) / 1000, (unsigned long long)s->conf->hash >> 32,
             s->restart_pending);
-    fprintf(out, "\"shards\":%u,\"hosts\":%u,\"disk_free_bytes\":%llu,", s->shards,
-            s->conf->host_count,
+    fprintf(out, "\"shards\":%u,\"hosts\":%u,\"ready_seconds\":%.2f,\"disk_free_bytes\":%llu,",
+            s->shards, s->conf->host_count, (double)s->ready_ms / 1e3,
             known ? (unsigned long long)disk.f_bavail * disk.f_frsize : 0ull);
     fprintf(out, "\"certificates\":%u,\"certificate_first_end_seconds\":%lld,",
             s->certificate_count, (long long)(s->certificate_first_end_s - time(NULL)));

@@ -80,6 +80,12 @@ static struct log_config log_config(const struct super *s)
     };
 }
 
+void super_log_again(struct super *s)
+{
+    const struct log_config c = log_config(s);
+    log_reconfigure(s->log, &c);
+}
+
 static void raise_limits(void)
 {
     struct rlimit files, none = {0, 0};
@@ -210,8 +216,9 @@ static void begin(struct super *s)
     for (unsigned i = 0; i < s->shards; i++)
         process_listeners(&s->process[i], i);
     s->ready = true;
+    s->ready_ms = super_clock_ms() - s->started_ms;
     LOG(s->log, node_ready, F_INT("shards", s->shards), F_INT("hosts", s->conf->host_count),
-        F_INT("ready_ms", super_clock_ms() - s->started_ms));
+        F_INT("ready_ms", s->ready_ms));
     notify("READY=1");
 }
 

@@ -160,7 +160,7 @@ int cli_user_remove(struct cli *c)
     return exit;
 }
 
-/* A table of the items' members; a column's key is its head in small letters. */
+/* A table of the items' members. */
 struct column {
     const char *head, *key;
 };
@@ -207,8 +207,8 @@ int cli_user_list(struct cli *c)
 int cli_user_show(struct cli *c)
 {
     static const struct column columns[] = {
-        {"JID", "jid"},           {"STATE", "state"},           {"CREATED", "created"},
-        {">SESSIONS", "sessions"}, {">ROSTER", "roster_items"}, {">OFFLINE", "offline_messages"}};
+        {"JID", "jid"},           {"CREATED", "created"},           {"DISABLED", "disabled"},
+        {">SESSIONS", "sessions"}, {">OFFLINE", "offline_messages"}, {"LAST SEEN", "last_seen"}};
     struct jid jid;
     int exit;
     if (!take_jid(c, &jid, &exit))
