@@ -32,7 +32,7 @@ static const char *tag_end(const char *p, const char *end)
 struct tag tag_read(str bytes)
 {
     if (bytes.n == 0)
-        return (struct tag){0};
+        return (struct tag){.all = bytes, .name = bytes};
     const char *end = bytes.p + bytes.n, *name = bytes.p + 1;
     const char *stop = tag_end(name, end), *behind = name_end(name, stop);
     return (struct tag){
