@@ -65,7 +65,7 @@ static void tell_close(struct session *s, err reason)
 static void send_out(struct session *s, const struct outbound *o, uint32_t flags, struct ticket *t)
 {
     struct frame f = {.kind = FRAME_OUT, .flags = flags, .sid = s->sid, .gen = s->gen,
-                      .seq = o->seq, .ord = o->uid.ord, .lane = o->uid.lane,
+                      .seq = o->seq, .conn = o->uid.sid, .ord = o->uid.ord, .lane = o->uid.lane,
                       .us = (uint64_t)o->us, .stanza = o->stanza};
     struct hold hold = t ? ticket_hold(t) : NOBODY;
     channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
