@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "node/super/inside.h"
 #include "node/super/json.h"
@@ -104,8 +105,10 @@ static void put_node(struct super *s, FILE *out)
     struct statvfs disk;
     str directory = conf_text(s->conf, s->conf->node_data_dir);
     bool known = statvfs(directory.p, &disk) == 0;
-    fprintf(out, "{\"v\":1,\"node\":\"%s\",\"version\":\"" PEMBERLEY_VERSION "\",\"state\":\"%s\",",
-            s->node, node_state(s));
+    fprintf(out,
+            "{\"v\":1,\"node\":\"%s\",\"version\":\"" PEMBERLEY_VERSION
+            "\",\"supervisor_pid\":%d,\"state\":\"%s\",",
+            s->node, (int)getpid(), node_state(s));
     fprintf(out, "\"uptime_seconds\":%lld,\"config\":\"%08llx\",\"restart_pending\":%u,",
             (long long)(s->now_ms - s->started_ms) / 1000, (unsigned long long)s->conf->hash >> 32,
             s->restart_pending);
