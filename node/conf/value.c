@@ -147,8 +147,6 @@ static bool net(str s, struct conf_net *out)
     if (slash && (!digits(&rest, &bits) || rest.n || bits > (v4 ? 32 : 128)))
         return false;
     out->bits = (uint32_t)bits + (v4 ? 96 : 0);
-    for (uint32_t i = out->bits; i < 128; i++) /* bits of the host part count for nothing */
-        out->address[i / 8] &= (unsigned char)~(0x80 >> i % 8);
     return true;
 }
 

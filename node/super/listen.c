@@ -56,8 +56,7 @@ static int bind_one(const struct sockaddr_storage *a, socklen_t len, bool share)
     if (a->ss_family == AF_INET6)
         (void)set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     if (set(fd, SOL_SOCKET, SO_REUSEADDR, 1) && (!share || set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
-        set_inherited(fd) && bind(fd, (const struct sockaddr *)a, len) == 0 &&
-        (share || listen(fd, 1) == 0)) /* two may bind with REUSEADDR; only one listens */
+        set_inherited(fd) && bind(fd, (const struct sockaddr *)a, len) == 0)
         return fd;
     int problem = errno;
     close(fd);

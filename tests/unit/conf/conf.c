@@ -143,18 +143,20 @@ static void a_pattern_gives_what_the_host_does_not_set(void **state)
 {
     const struct conf_origin at = {"test", 1};
     struct conf_draft *d = conf_draft_new();
-    static const char *const names[] = {"a.free.org", "b.free.org", "c.org", "*.free.org", "*"};
+    static const char *const names[] = {"a.free.org", "b.free.org", "c.org",
+                                        "*", "*.free.org", "*.org"};
     for (size_t i = 0; i < array_len(names); i++)
         assert_non_null(conf_draft_host(d, str_of(names[i]), at));
     conf_draft_assign(d, STR("host[*].users_max=1"));
     conf_draft_assign(d, STR("host[*.free.org].users_max=100"));
+    conf_draft_assign(d, STR("host[*.org].users_max=50"));
     conf_draft_assign(d, STR("host[b.free.org].users_max=7"));
     struct conf *c = conf_draft_build(d);
     assert_non_null(c);
     assert_int_equal(c->host_count, 3);
     assert_int_equal(conf_host_find(c, STR("a.free.org"))->users_max, 100);
     assert_int_equal(conf_host_find(c, STR("b.free.org"))->users_max, 7);
-    assert_int_equal(conf_host_find(c, STR("c.org"))->users_max, 1);
+    assert_int_equal(conf_host_find(c, STR("c.org"))->users_max, 50);
     assert_null(conf_host_find(c, STR("x.free.org")));
     free(c);
     conf_draft_free(d);
