@@ -1,6 +1,229 @@
+/* XEP-0160: what is kept (xmpp.md 5), in which order it is given out, when it is gone. */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <stdio.h>
+
 #include <cmocka.h>
-int main(void) { return 0; }
+
+#include "tests/unit/support/home_rig.h"
+
+static struct rig *open_with(struct client *alice, const char *setting)
+{
+    const char *settings[] = {setting, NULL};
+    struct rig *r = rig_open(setting ? settings : NULL);
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, alice, 0, "alice@localhost", "x"), ERR_OK);
+    return r;
+}
+
+static void say(struct client *from, const char *body)
+{
+    char xml[256];
+    snprintf(xml, sizeof xml, "<message to='bob@localhost' type='chat'><body>%s</body></message>",
+             body);
+    rig_send(from, xml);
+}
+
+static uint64_t stored(struct rig *r)
+{
+    return rig_node(r, 0)->metrics->value[METRIC_offline_stored];
+}
+
+static void only_what_is_worth_it_is_kept(void **state)
+{
+    static const struct {
+        const char *xml;
+        bool kept;
+        const char *answer;
+    } rows[] = {
+        {"<message to='bob@localhost' type='chat'><body>x</body></message>", true, NULL},
+        {"<message to='bob@localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", false, NULL},
+        {"<message to='bob@localhost' type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", false, "<service-unavailable"},
+        {"<message to='bob@localhost' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/><store xmlns='urn:xmpp:hints'/></message>", true, NULL},
+        {"<message to='bob@localhost' type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>", true, NULL},
+        {"<message to='bob@localhost'><x xmlns='some:thing'/></message>", true, NULL},
+    };
+    for (size_t i = 0; i < array_len(rows); i++) {
+        struct client alice;
+        struct rig *r = open_with(&alice, NULL);
+        rig_send(&alice, rows[i].xml);
+        rig_run(r);
+        if (stored(r) != rows[i].kept)
+            fail_msg("%s: kept %d", rows[i].xml, (int)stored(r));
+        if (rows[i].answer)
+            rig_expect(&alice, rows[i].answer);
+        rig_expect_nothing(&alice);
+        rig_close(r);
+    }
+}
+
+static void messages_are_given_out_in_order_with_the_time_they_came(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    char body[16];
+    for (int i = 0; i < 120; i++) { /* more than two pages */
+        snprintf(body, sizeof body, "m%d.", i);
+        say(&alice, body);
+        rig_run(r);
+    }
+    assert_int_equal(stored(r), 120);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    for (int i = 0; i < 120; i++) {
+        snprintf(body, sizeof body, ">m%d.<", i);
+        const char *xml = rig_stanza(&bob);
+        assert_non_null(strstr(xml, body));
+        assert_non_null(strstr(xml, "<delay xmlns='urn:xmpp:delay' from='localhost'"));
+    }
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void a_negative_priority_gets_none_until_it_is_raised(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "later");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_online(&bob, -1);
+    rig_send(&bob, "<presence><priority>3</priority></presence>");
+    rig_expect(&bob, "<priority>3");
+    rig_expect(&bob, "later");
+    rig_close(r);
+}
+
+static void what_comes_live_meanwhile_waits_behind(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "first");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    fake_store_pause(rig_store(r), true);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    say(&alice, "second");
+    rig_expect_nothing(&bob);
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&bob, "first");
+    rig_expect(&bob, "second");
+    rig_close(r);
+}
+
+static void a_row_is_gone_when_the_client_has_it_and_not_before(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "once");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, "once");
+    rig_end(&bob); /* it has not said that it has it */
+    assert_int_equal(stored(r), 1); /* the row has never left */
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, "once");
+    rig_cack(&bob, bob.out_seq);
+    rig_end(&bob);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void a_full_store_is_told_to_the_sender(void **state)
+{
+    struct client alice;
+    struct rig *r = open_with(&alice, "host[localhost].offline_max=2");
+    say(&alice, "1");
+    say(&alice, "2");
+    say(&alice, "3");
+    rig_expect(&alice, "<service-unavailable");
+    rig_expect_nothing(&alice);
+    assert_int_equal(stored(r), 2);
+    rig_close(r);
+}
+
+static void a_write_without_an_answer_is_tried_again_and_stored_once(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "load bob");
+    rig_run(r);
+    fake_store_fail_next(rig_store(r), 2, ERR_AWAY);
+    say(&alice, "again");
+    rig_expect_nothing(&alice);
+    assert_int_equal(alice.safe, 2);
+    assert_int_equal(stored(r), 2);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, "load bob");
+    rig_expect(&bob, "again");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void who_comes_while_a_message_is_written_gets_it_too(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    fake_store_pause(rig_store(r), true);
+    say(&alice, "crossing");
+    rig_run(r);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect_nothing(&bob);
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&bob, "crossing");
+    rig_close(r);
+}
+
+static void a_failed_resumption_takes_back_what_its_client_had(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_online(&bob, 0);
+    rig_enable(&bob, 1000);
+    say(&alice, "had it");
+    say(&alice, "had it not");
+    rig_forget(&bob);
+    rig_detach(&bob);
+    rig_pass(r, 3000);
+    assert_int_equal(stored(r), 2);
+    rig_resume(&bob, 1, 1);
+    rig_run(r);
+    assert_int_equal(rig_next(&bob)->frame.kind, FRAME_FAILED);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, "had it not");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_what_is_worth_it_is_kept),
+        cmocka_unit_test(messages_are_given_out_in_order_with_the_time_they_came),
+        cmocka_unit_test(a_negative_priority_gets_none_until_it_is_raised),
+        cmocka_unit_test(what_comes_live_meanwhile_waits_behind),
+        cmocka_unit_test(a_row_is_gone_when_the_client_has_it_and_not_before),
+        cmocka_unit_test(a_full_store_is_told_to_the_sender),
+        cmocka_unit_test(a_write_without_an_answer_is_tried_again_and_stored_once),
+        cmocka_unit_test(who_comes_while_a_message_is_written_gets_it_too),
+        cmocka_unit_test(a_failed_resumption_takes_back_what_its_client_had),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

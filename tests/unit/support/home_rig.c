@@ -12,6 +12,7 @@
 
 #include "cluster/ticket.h"
 #include "node/os/loop_impl.h"
+#include "proto/xmpp/jid.h"
 
 enum { NOTES_MAX = 65536 };
 
@@ -476,4 +477,16 @@ void rig_online(struct client *c, int priority)
     snprintf(xml, sizeof xml, "<presence><priority>%d</priority></presence>", priority);
     rig_send(c, xml);
     rig_forget(c);
+}
+
+void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags)
+{
+    struct side *side = &r->side[0];
+    struct stanza *s = stanza_make(side->node.scan, str_of(xml), &side->turn);
+    struct jid to = jid_parse_prepared(stanza_to(s));
+    struct frame f = {.kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord, .lane = uid.lane,
+                      .fp = stanza_fp(s), .stanza = s, .us = (uint64_t)wall(&r->clock),
+                      .flags = flags};
+    channel_send(side->node.channels, ring_home(r->ring, to.bare), &f, NOBODY, true);
+    stanza_unref(s);
 }
