@@ -380,7 +380,7 @@ static void turn(struct super *s)
     for (unsigned i = 0; i < CLIENTS_MAX; i++)
         p[n++] = (struct pollfd){
             .fd = s->client[i].fd,
-            .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLIN | POLLOUT};
+            .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLOUT};
     if (poll(p, n, wait_ms(s)) < 0)
         must(errno == EINTR);
     s->now_ms = super_clock_ms();
