@@ -147,6 +147,14 @@ static void whitespace(struct conn *c, size_t n)
 
 static bool is_xml(str first) { return first.p[0] == '<' || strchr(" \t\r\n", first.p[0]); }
 
+/* A second stream header within the stream: an element whose end would be waited for in vain. */
+static bool is_header_again(const struct conn *c, str in)
+{
+    const struct xml_header *h = stream_header(c);
+    return h && in.n > h->name_len + 1u && in.p[0] == '<' &&
+           memcmp(in.p + 1, h->name, h->name_len) == 0 && strchr(" \t\r\n>", in.p[h->name_len + 1]);
+}
+
 /* Scans one item of in. The bytes it took; 0: more are needed, or the stream ended. */
 static size_t feed_one(struct conn *c, str in)
 {
@@ -156,6 +164,8 @@ static size_t feed_one(struct conn *c, str in)
     const struct xml_index *index = NULL;
     scan_start(c, scan);
     err e = xml_scan(scan, in, c->step == STEP_HEADER, &what, &used, &index);
+    if (e == ERR_PARTIAL && is_header_again(c, in))
+        return stream_bad(c, ERR_STREAM_BAD_FORMAT), 0;
     if (e == ERR_PARTIAL || (e == ERR_OK && what == XML_NONE)) {
         scan_save(c, scan);
         return 0;
@@ -379,9 +389,9 @@ void conn_end_extra(struct conn *c, err reason, str extra)
     if (c->handshaking)
         return conn_lost(c, reason);
     c->end_reason = reason;
+    stream_put_end(c, reason, extra);
     if (c->session)
         c2s_lost(c->session, reason);
-    stream_put_end(c, reason, extra);
     c->ending = true;
     if (!c->feeding)
         carry_free(c);

@@ -269,12 +269,26 @@ static void on_declaration(struct conn *c)
 
 /* ---- the end ---- */
 
+/* Of whom a log line speaks. */
+static str known_jid(const struct conn *c)
+{
+    if (c->session)
+        return c2s_full(c->session);
+    return c->negotiation ? c->negotiation->bare : STR_NONE;
+}
+
 void stream_bad(struct conn *c, err e)
 {
+    struct node *n = c->edge->node;
     if (err_row(e)->class != ERR_CLASS_STREAM)
         e = ERR_STREAM_NOT_WELL_FORMED;
-    metric_add(c->edge->node->metrics, METRIC_limits_hit,
-               err_row(e)->condition == err_row(ERR_STREAM_POLICY_VIOLATION)->condition);
+    if (str_is(str_of(err_row(e)->condition), "policy-violation")) {
+        struct sockaddr_storage address;
+        conn_address(c, &address);
+        metric_add(n->metrics, METRIC_limits_hit, 1);
+        LOG(n->log, limit_hit, F_STR("limit", str_of(err_row(e)->name)), F_ADDR("address", &address),
+            F_JID("jid", known_jid(c)), F_INT("value", 0));
+    }
     conn_end(c, e);
 }
 
@@ -283,10 +297,9 @@ static void log_error(struct conn *c, err reason)
     struct node *n = c->edge->node;
     struct sockaddr_storage address;
     conn_address(c, &address);
-    str jid = c->negotiation ? c->negotiation->bare : STR_NONE;
     LOG(n->log, stream_error, F_STR("direction", STR("out")),
         F_STR("condition", str_of(err_row(reason)->condition)), F_ADDR("address", &address),
-        F_JID("jid", jid));
+        F_JID("jid", known_jid(c)));
     metric_add(n->metrics, METRIC_stream_errors, 1);
 }
 

@@ -86,6 +86,7 @@ static const struct {
     {AT_BOUND, "<a " SM " h='0'/>", SM_FAILED, 0},
     {AT_BOUND, "<resume " SM " h='0' previd='x'/>", SM_FAILED, 0},
     {AT_BOUND, "<c:message xmlns:c='jabber:client'/>", STREAM_ERROR("bad-namespace-prefix"), 1},
+    {AT_BOUND, "<stream:stream to='localhost' version='1.0'>", STREAM_ERROR("bad-format"), 1},
     {AT_BOUND, "text", STREAM_ERROR("bad-format"), 1},
     {AT_BOUND, "</stream:stream>", "</stream:stream>", 1},
     {AT_BOUND, "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
