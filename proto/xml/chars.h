@@ -20,6 +20,7 @@ enum { CHAR_NAME = 1, CHAR_START = 2, CHAR_SPACE = 4 };
 extern const uint8_t xml_class[256]; /* ASCII only; ':' is in no class */
 
 static inline bool is_space(uchar c) { return xml_class[c] & CHAR_SPACE; }
+static inline bool is_name(uchar c) { return xml_class[c] & CHAR_NAME; }
 static inline bool is_start(uchar c) { return xml_class[c] & CHAR_START; }
 
 /* Whether a character outside ASCII may stand in (start: begin) a name. */
@@ -52,6 +53,17 @@ static inline int utf8_decode(const uchar *p, const uchar *end, uint32_t *cp)
     static const uint32_t shortest[5] = {0, 0, 0x80, 0x800, 0x10000};
     return c >= shortest[len] && xml_is_char(c) ? len : -1;
 }
+/* The length of the character at p if it is one of those that need no closer look: U+0080 to U+07FF,
+ * U+1000 to U+CFFF and U+E000 to U+EFFF, which is nearly all of what people write; else 0. */
+static inline int utf8_common(const uchar *p, const uchar *end)
+{
+    if (*p >= 0xc2 && *p < 0xe0)
+        return end - p >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
+    if (*p > 0xe0 && *p < 0xef && *p != 0xed)
+        return end - p >= 3 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80 ? 3 : 0;
+    return 0;
+}
+
 /* Appends cp; returns the bytes written, 4 at most. */
 static inline size_t utf8_encode(uint32_t cp, char *out)
 {
@@ -97,7 +109,17 @@ static inline const uchar *find_stop(const uchar *p, const uchar *end, uchar quo
  * waited for before the next token's place is known (measured: a tenth of the whole scan). */
 static inline const uchar *find_name_end(const uchar *p, const uchar *end)
 {
-    while (p < end && (xml_class[*p] & CHAR_NAME))
+    for (; end - p >= 4; p += 4) {
+        if (!is_name(p[0]))
+            return p;
+        if (!is_name(p[1]))
+            return p + 1;
+        if (!is_name(p[2]))
+            return p + 2;
+        if (!is_name(p[3]))
+            return p + 3;
+    }
+    while (p < end && is_name(*p))
         p++;
     return p;
 }

@@ -45,7 +45,8 @@ static inline err attr_named(struct xml_scan *s, const uchar *bytes, uint32_t en
     a->name = s->token;
     a->name_len = (uint16_t)(end - s->token);
     a->prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0;
-    if (is_declaration(bytes, a)) {
+    s->declares = is_declaration(bytes, a);
+    if (s->declares) {
         if (++s->declared > s->namespaces_max)
             return ERR_STREAM_TOO_MANY_NAMESPACES;
     } else if (s->nattr - s->declared > s->attributes_max) {
@@ -59,7 +60,7 @@ static void note_root_attr(struct xml_scan *s, const uchar *bytes, const struct 
                            uint32_t end)
 {
     struct xml_index *x = &s->index;
-    const struct xml_span value = {a->value, a->value_len};
+    const struct xml_span value = {s->token, end - s->token};
     const struct xml_span whole = {s->gap, end + 1 - s->gap};
     str name = text_at(bytes, a->name, a->name_len);
     switch (name.n) {
@@ -108,7 +109,8 @@ static bool may_bind(str prefix, str uri, bool special)
     return !to_xmlns && to_xml == str_is(prefix, "xml");
 }
 
-static err declare(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a)
+static inline err declare(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a,
+                          uint32_t end)
 {
     if (s->nbinding == SCAN_BINDINGS)
         return ERR_STREAM_TOO_MANY_NAMESPACES;
@@ -116,7 +118,7 @@ static err declare(struct xml_scan *s, const uchar *bytes, const struct scan_att
     uint32_t skip = a->prefix_len ? 6 : 5;
     b->prefix = a->name + skip;
     b->prefix_len = (uint16_t)(a->name_len - skip);
-    b->uri = a->value, b->uri_len = a->value_len;
+    b->uri = s->token, b->uri_len = end - s->token;
     b->special = s->special;
     if (b->prefix_len == 0)
         s->default_ns = s->nbinding;
@@ -128,9 +130,8 @@ static err declare(struct xml_scan *s, const uchar *bytes, const struct scan_att
 static err attr_done(struct xml_scan *s, const uchar *bytes, uint32_t end)
 {
     struct scan_attr *a = &s->attr[s->nattr - 1];
-    a->value = s->token, a->value_len = end - s->token;
-    if (is_declaration(bytes, a))
-        return declare(s, bytes, a);
+    if (s->declares)
+        return declare(s, bytes, a, end);
     if (a->prefix_len)
         s->prefixed = true;
     if (s->depth == 0)
@@ -186,7 +187,7 @@ static str local_name(const uchar *bytes, const struct scan_attr *a)
 
 /* Namespaces in XML 5.3 and 6.3: prefixes are declared, and no two attributes have one local name
  * and prefixes for one namespace. */
-static err bind_attributes(struct xml_scan *s, const uchar *bytes)
+static __attribute__((noinline)) err bind_attributes(struct xml_scan *s, const uchar *bytes)
 {
     uint16_t ref[SCAN_ATTRS];
     for (unsigned i = 0; i < s->nattr; i++) {

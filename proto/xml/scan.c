@@ -82,12 +82,12 @@ static err pass_colon(struct xml_scan *s, struct at *a)
  * ERR_OK: pos is behind it, and there is a byte at pos. */
 inlined err read_name(struct xml_scan *s, struct at *a)
 {
-    uint32_t too_far = s->token + s->limits->name_max + 1;
-    uint32_t stop = a->end < too_far ? a->end : too_far;
     for (;;) {
-        a->pos = (uint32_t)(find_name_end(a->bytes + a->pos, a->bytes + stop) - a->bytes);
-        if (a->pos >= stop)
-            break;
+        a->pos = (uint32_t)(find_name_end(a->bytes + a->pos, a->bytes + a->end) - a->bytes);
+        if (a->pos - s->token > s->name_max)
+            return ERR_STREAM_NAME_TOO_LONG;
+        if (a->pos == a->end)
+            return ERR_PARTIAL;
         uchar c = byte(a);
         if (c == ':' || c >= 0x80) {
             err e = c == ':' ? aside(pass_colon, s, a) : aside(wide_name_char, s, a);
@@ -97,7 +97,6 @@ inlined err read_name(struct xml_scan *s, struct at *a)
             return ERR_OK;
         }
     }
-    return a->pos >= too_far ? ERR_STREAM_NAME_TOO_LONG : ERR_PARTIAL;
 }
 
 inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
@@ -123,8 +122,10 @@ static err odd_char(struct xml_scan *s, struct at *a)
     if (*p < 0x80 && !is_space(*p))
         return ERR_STREAM_NOT_WELL_FORMED;
     while (p < end && (*p >= 0x80 || is_space(*p))) {
-        int len = *p < 0x80 ? 1 : utf8_decode(p, end, &cp);
+        int len = *p < 0x80 ? 1 : utf8_common(p, end);
         s->special |= *p < 0x20;
+        if (len == 0)
+            len = utf8_decode(p, end, &cp);
         if (len <= 0) {
             a->pos = (uint32_t)(p - a->bytes);
             return len == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
@@ -557,12 +558,24 @@ static void set_limits(struct xml_scan *s, const struct xml_limits *limits,
     s->depth_max = at_most(limits->depth_max, XML_DEPTH_MAX);
     s->attributes_max = at_most(limits->attributes_max, XML_ATTRIBUTES_MAX);
     s->namespaces_max = at_most(limits->namespaces_max, XML_NAMESPACES_MAX);
+    s->name_max = limits->name_max;
 }
 
 void xml_scan_begin(struct xml_scan *s, const struct xml_limits *limits,
                     const struct xml_header *header)
 {
-    memset(s, 0, offsetof(struct xml_scan, index.child));
+    /* Field by field: gcc makes "rep stos" of a memset this size, which costs more than an <a h='1'/>. */
+    s->pos = s->token = s->colon = s->gap = s->elements = 0;
+    s->state = SCAN_ITEM, s->expect = XML_EXPECT_ELEMENT, s->what = XML_NONE;
+    s->quote = 0, s->special = s->declares = s->prefixed = false;
+    s->depth = s->nbinding = s->nattr = s->declared = s->default_ns = 0;
+    s->el = (struct scan_open){0};
+    const struct xml_span none = {0};
+    struct xml_index *x = &s->index;
+    x->len = x->name_off = x->splice = x->open_len = 0;
+    x->name_len = x->ns = x->header_prefixes = x->children = x->nchild = 0;
+    x->ns_uri = x->to = x->from = x->id = x->type = x->lang = x->to_attr = x->from_attr = none;
+    x->entities = x->root_prefixed = x->empty = false;
     set_limits(s, limits, header);
 }
 

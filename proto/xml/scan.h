@@ -41,7 +41,7 @@ struct scan_open {
     uint16_t default_ns; /* and which was the default one */
 };
 struct scan_attr {
-    uint32_t name, value, value_len;
+    uint32_t name;
     uint16_t name_len, prefix_len;
 };
 /* xmlns or xmlns:prefix. */
@@ -62,6 +62,7 @@ struct xml_scan {
     enum xml_item what : 8;
     unsigned char quote;
     bool special;  /* the value has references or white space to normalise */
+    bool declares; /* the attribute is xmlns or xmlns:prefix */
     bool prefixed; /* the tag has an attribute with a prefix that needs looking up */
     uint16_t depth, nbinding, nattr;
     uint16_t declared;   /* declarations of this tag */
@@ -71,7 +72,7 @@ struct xml_scan {
     struct xml_index index;
     const struct xml_limits *limits;
     const struct xml_header *header;
-    uint16_t depth_max, attributes_max, namespaces_max; /* the limits, no higher than the stacks */
+    uint16_t depth_max, attributes_max, namespaces_max, name_max; /* no higher than the stacks */
     struct scan_open open[XML_DEPTH_MAX];
     struct scan_binding binding[SCAN_BINDINGS];
     struct scan_attr attr[SCAN_ATTRS];
