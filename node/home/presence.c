@@ -332,9 +332,13 @@ void presence_from(struct session *s, struct stanza *stanza, struct ticket *t)
 
 /* ---- probes (RFC 6121 4.3) ---- */
 
+/* A probe that a client has sent (lane 0) is answered to that client; one of a home at a login to
+ * the account, where `unsubscribed` mends what the two rosters disagree about. */
 static void answer_probe(struct route *r, const char *type)
 {
-    struct stanza *s = presence_make(r->home, r->to.bare, stanza_from(r->stanza), type);
+    str from = stanza_from(r->stanza);
+    str to = r->uid.lane == 0 ? from : jid_parse_prepared(from).bare;
+    struct stanza *s = presence_make(r->home, r->to.bare, to, type);
     home_send_derived(r->home, s, r->uid, r->to.bare, "probed", r->ticket);
     stanza_unref(s);
 }

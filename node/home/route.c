@@ -218,10 +218,15 @@ static void route_presence(struct user *u, struct route *r)
         return;
     }
     switch (r->stanza->type) {
+    case TYPE_UNSUBSCRIBED:
+        if (r->uid.lane && r->to.resource.n) { /* a home's answer to this client's own probe */
+            presence_to_sessions(u, r);
+            return;
+        }
+        /* fall through */
     case TYPE_SUBSCRIBE:
     case TYPE_SUBSCRIBED:
     case TYPE_UNSUBSCRIBE:
-    case TYPE_UNSUBSCRIBED:
         if (u->exists)
             subscription_to(u, r);
         return;
