@@ -409,13 +409,14 @@ static struct stanza *stamp(struct client *c, const char *text)
 {
     struct side *s = &c->rig->side[c->edge];
     static const struct xml_limits limits = {262144, 64, 64, 32, 1024, 4096, 1024};
+    static const struct xml_header header = {.default_ns = NS_CLIENT};
     const struct xml_index *x;
     enum xml_item what;
     size_t used;
     enum stanza_kind kind;
     enum stanza_type type;
     str xml = str_of(text);
-    xml_scan_begin(s->node.scan, &limits, NULL);
+    xml_scan_begin(s->node.scan, &limits, &header);
     must(xml_scan(s->node.scan, xml, false, &what, &used, &x) == ERR_OK && what == XML_ELEMENT);
     must(stanza_classify(xml, x, &kind, &type) == ERR_OK);
     bool bare = kind == STANZA_PRESENCE && is_subscription(type);
