@@ -8,7 +8,7 @@
 #include "node/tls/helper.h"
 #include "proto/bus/store.pb-c.h"
 
-enum { DELAY_MAX_MS = 10000 };
+enum { BINDING_REFUSALS_MAX = 6, DELAY_MAX_MS = 10000 };
 
 /* ---- the offer ---- */
 
@@ -139,6 +139,18 @@ void auth_fail(struct conn *c, err reason)
     n->failure = reason;
     conn_pause(c, PAUSE_LOGIN);
     loop_timer_set(loop, &n->delay, delay < DELAY_MAX_MS ? delay : DELAY_MAX_MS);
+}
+
+/* Refused for its channel binding before any key was looked at: no password was tried, so this is not
+ * a try, and told at once. Clients that know only tls-unique go through every -PLUS mechanism like
+ * that before they take a plain one (slixmpp 1.8 does, over TLS 1.3). */
+static void refuse_binding(struct conn *c)
+{
+    struct negotiation *n = c->negotiation;
+    log_failed(c, STR_NONE, ERR_SASL_NOT_AUTHORIZED);
+    sasl_end(&n->sasl);
+    n->sasl.user = STR_NONE;
+    conn_put(c, STR("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>"));
 }
 
 /* ---- the exchange ---- */
@@ -300,7 +312,12 @@ void auth_begin(struct conn *c, str item, const struct xml_index *x)
         if (e != ERR_OK)
             return auth_fail(c, e);
     }
-    answer(c, sasl_begin(&n->sasl, mechanism, &n->offer, text.n ? &initial : NULL, a));
+    struct sasl_answer first =
+        sasl_begin(&n->sasl, mechanism, &n->offer, text.n ? &initial : NULL, a);
+    if (first.verdict == SASL_FAILURE && first.reason == ERR_SASL_NOT_AUTHORIZED &&
+        n->refusals++ < BINDING_REFUSALS_MAX)
+        return refuse_binding(c);
+    answer(c, first);
 }
 
 void auth_response(struct conn *c, str item, const struct xml_index *x)

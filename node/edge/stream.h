@@ -26,7 +26,7 @@ struct negotiation {
     struct sasl_offer offer;
     struct timer delay; /* a failure waits to be told */
     err failure;
-    unsigned tries;
+    unsigned tries, refusals; /* failed logins; those refused before any key was looked at */
 };
 
 struct negotiation *negotiation_new(struct conn *c);

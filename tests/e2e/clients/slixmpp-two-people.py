@@ -36,6 +36,7 @@ class Person(slixmpp.ClientXMPP):
 
 async def log_in(server, jid, direct):
     person = Person(jid)
+    person.ca_certs = str(server.dir / "localhost.pem") # self-signed: its own authority
     port = server.tls_port if direct else server.port
     person.connect(("127.0.0.1", port), use_ssl=direct, force_starttls=not direct,
                    disable_starttls=direct)
