@@ -71,6 +71,30 @@ static void derive(const struct scram_client *c, str salt, uint32_t iterations,
     scram_hmac(c->hash, str_from(salted, size), &STR("Server Key"), 1, server_key);
 }
 
+static bool is_known(const struct scram_client *c, str salt, uint32_t iterations)
+{
+    const struct scram_salted *k = c->salted;
+    return k && k->iterations == iterations && k->hash == c->hash &&
+           str_eq(salt, str_from(k->salt, k->salt_n));
+}
+
+static void keys_of(const struct scram_client *c, str salt, uint32_t iterations,
+                    unsigned char *client_key, unsigned char *server_key)
+{
+    struct scram_salted *k = c->salted;
+    if (!k) {
+        derive(c, salt, iterations, client_key, server_key);
+        return;
+    }
+    if (!is_known(c, salt, iterations)) {
+        k->hash = c->hash, k->iterations = iterations, k->salt_n = (uint8_t)salt.n;
+        memcpy(k->salt, salt.p, salt.n);
+        derive(c, salt, iterations, k->client_key, k->server_key);
+    }
+    memcpy(client_key, k->client_key, sizeof k->client_key);
+    memcpy(server_key, k->server_key, sizeof k->server_key);
+}
+
 err scram_client_final(struct scram_client *c, str server_first, struct arena *a, str *out)
 {
     str nonce, salt_text, iterations_text, salt, features;
@@ -86,7 +110,7 @@ err scram_client_final(struct scram_client *c, str server_first, struct arena *a
     size_t size = scram_hash_size(c->hash);
     unsigned char key[SCRAM_DIGEST_MAX], server_key[SCRAM_DIGEST_MAX], stored[SCRAM_DIGEST_MAX];
     unsigned char signature[SCRAM_DIGEST_MAX];
-    derive(c, salt, iterations, key, server_key);
+    keys_of(c, salt, iterations, key, server_key);
     scram_digest(c->hash, &(str){(char *)key, size}, 1, stored);
     str cbind[] = {c->gs2, c->binding_data};
     str without_proof = arena_printf(

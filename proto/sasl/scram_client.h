@@ -6,6 +6,16 @@
 
 #include "proto/sasl/scram.h"
 
+/* What PBKDF2 gave for one password, hash, salt and number of iterations, kept by who logs in again
+ * and again (RFC 5802 3 allows that). All zero at first; only ever used with the same password. */
+struct scram_salted {
+    enum scram_hash hash;
+    uint32_t iterations; /* 0: nothing is known yet */
+    uint8_t salt_n;
+    unsigned char salt[SCRAM_SALT_MAX];
+    unsigned char client_key[SCRAM_DIGEST_MAX], server_key[SCRAM_DIGEST_MAX];
+};
+
 struct scram_client {
     enum scram_hash hash;
     str user, password; /* prepared; user without host */
@@ -14,6 +24,7 @@ struct scram_client {
     str binding_data;
     char flag;   /* without binding: 'n', or 'y' = could, but saw no -PLUS */
     str nonce;   /* printable, no comma */
+    struct scram_salted *salted; /* looked at and filled by scram_client_final; may be NULL */
     str features_hash; /* XEP-0474: base64 of the hash that is expected; empty: not looked at */
     str gs2, first_bare;
     unsigned char server_signature[SCRAM_DIGEST_MAX];

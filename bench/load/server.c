@@ -1,0 +1,69 @@
+/* server: see server.h. Process clocks (clock_getcpuclockid), because /proc/PID/stat counts in ticks
+ * of 10 ms; PSS, because the shards of a node share pages (fifos, certificates, the program). */
+#include "bench/load/server.h"
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static bool is_shard_of(pid_t pid, pid_t parent)
+{
+    char path[64], line[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(line, 1, sizeof line - 1, f);
+    fclose(f);
+    line[n] = 0;
+    const char *behind = strrchr(line, ')');
+    int of = 0;
+    return behind && sscanf(behind, ") %*c %d", &of) == 1 && of == parent &&
+           strstr(line, "(pemberley-shard)");
+}
+
+unsigned server_find(struct server *s, pid_t supervisor)
+{
+    DIR *d = opendir("/proc");
+    *s = (struct server){.shards = 0};
+    for (struct dirent *e; d && (e = readdir(d)) && s->shards < SERVER_SHARDS_MAX;) {
+        pid_t pid = (pid_t)atoi(e->d_name);
+        if (pid > 0 && is_shard_of(pid, supervisor))
+            s->shard[s->shards++] = pid;
+    }
+    if (d)
+        closedir(d);
+    return s->shards;
+}
+
+double server_cpu_us(const struct server *s)
+{
+    double us = 0;
+    for (unsigned i = 0; i < s->shards; i++) {
+        clockid_t clock;
+        struct timespec t;
+        if (clock_getcpuclockid(s->shard[i], &clock) == 0 && clock_gettime(clock, &t) == 0)
+            us += (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+    }
+    return us;
+}
+
+uint64_t server_memory(const struct server *s)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < s->shards; i++) {
+        char path[64], line[256];
+        unsigned long long kb;
+        snprintf(path, sizeof path, "/proc/%d/smaps_rollup", s->shard[i]);
+        FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof line, f))
+            if (sscanf(line, "Pss: %llu kB", &kb) == 1)
+                bytes += kb * 1024;
+        if (f)
+            fclose(f);
+    }
+    return bytes;
+}
