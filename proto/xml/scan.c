@@ -24,8 +24,8 @@
 /* What the states share. It lives in registers, because all that touch it are inlined into walk, and
  * what is not goes through aside(). */
 struct at {
-    const uchar *bytes;
-    uint32_t pos, end;
+    const uchar *p, *end;
+    const uchar *bytes; /* offset 0 */
 };
 #define inlined static inline __attribute__((always_inline))
 
@@ -33,19 +33,18 @@ inlined err aside(err (*step)(struct xml_scan *, struct at *), struct xml_scan *
 {
     struct at copy = *a;
     err e = step(s, &copy);
-    a->pos = copy.pos;
+    a->p = copy.p;
     return e;
 }
 
-inlined uchar byte(const struct at *a) { return a->bytes[a->pos]; }
-inlined bool is_byte(const struct at *a, uchar c) { return a->bytes[a->pos] == c; }
+inlined uint32_t offset(const struct at *a) { return (uint32_t)(a->p - a->bytes); }
 
 inlined void skip_space(struct at *a)
 {
-    if (a->pos < a->end && byte(a) > ' ') /* mostly there is none */
+    if (a->p < a->end && *a->p > ' ') /* mostly there is none */
         return;
-    while (a->pos < a->end && is_space(byte(a)))
-        a->pos++;
+    while (a->p < a->end && is_space(*a->p))
+        a->p++;
 }
 
 /* ---- names ---- */
@@ -54,13 +53,13 @@ inlined void skip_space(struct at *a)
 static err wide_name_char(struct xml_scan *s, struct at *a)
 {
     uint32_t cp;
-    int len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
+    int len = utf8_decode(a->p, a->end, &cp);
     if (len == 0)
         return ERR_PARTIAL;
-    bool first = a->pos == s->token || (s->colon && a->pos == s->colon + 1);
+    bool first = offset(a) == s->token || (s->colon && offset(a) == s->colon + 1);
     if (len < 0 || !xml_name_char(cp, first))
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->pos += (uint32_t)len;
+    a->p += len;
     return ERR_OK;
 }
 
@@ -69,12 +68,13 @@ static err pass_colon(struct xml_scan *s, struct at *a)
 {
     if (s->colon)
         return ERR_STREAM_NOT_WELL_FORMED;
-    if (a->pos + 1 == a->end)
+    if (a->p + 1 == a->end)
         return ERR_PARTIAL;
-    uchar next = a->bytes[a->pos + 1];
+    uchar next = a->p[1];
     if (!is_start(next) && next < 0x80)
         return ERR_STREAM_NOT_WELL_FORMED;
-    s->colon = a->pos++;
+    s->colon = offset(a);
+    a->p++;
     return ERR_OK;
 }
 
@@ -83,12 +83,12 @@ static err pass_colon(struct xml_scan *s, struct at *a)
 inlined err read_name(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->pos = (uint32_t)(find_name_end(a->bytes + a->pos, a->bytes + a->end) - a->bytes);
-        if (a->pos - s->token > s->name_max)
+        a->p = find_name_end(a->p, a->end);
+        if (offset(a) - s->token > s->name_max)
             return ERR_STREAM_NAME_TOO_LONG;
-        if (a->pos == a->end)
+        if (a->p == a->end)
             return ERR_PARTIAL;
-        uchar c = byte(a);
+        uchar c = *a->p;
         if (c == ':' || c >= 0x80) {
             err e = c == ':' ? aside(pass_colon, s, a) : aside(wide_name_char, s, a);
             if (e != ERR_OK)
@@ -101,10 +101,10 @@ inlined err read_name(struct xml_scan *s, struct at *a)
 
 inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
 {
-    uchar c = byte(a);
+    uchar c = *a->p;
     if (!is_start(c) && c < 0x80)
         return ERR_STREAM_NOT_WELL_FORMED;
-    s->token = a->pos;
+    s->token = offset(a);
     s->colon = 0;
     s->state = state;
     return ERR_OK;
@@ -117,7 +117,7 @@ inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
  * line ends make a value special. */
 static err odd_char(struct xml_scan *s, struct at *a)
 {
-    const uchar *p = a->bytes + a->pos, *end = a->bytes + a->end;
+    const uchar *p = a->p, *end = a->end;
     uint32_t cp;
     if (*p < 0x80 && !is_space(*p))
         return ERR_STREAM_NOT_WELL_FORMED;
@@ -127,21 +127,21 @@ static err odd_char(struct xml_scan *s, struct at *a)
         if (len == 0)
             len = utf8_decode(p, end, &cp);
         if (len <= 0) {
-            a->pos = (uint32_t)(p - a->bytes);
+            a->p = p;
             return len == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
         }
         p += len;
     }
-    a->pos = (uint32_t)(p - a->bytes);
+    a->p = p;
     return ERR_OK;
 }
 
 static err pass_reference(struct xml_scan *s, struct at *a)
 {
     uint32_t len, cp;
-    err e = xml_reference(a->bytes + a->pos, a->bytes + a->end, &len, &cp);
+    err e = xml_reference(a->p, a->end, &len, &cp);
     if (e == ERR_OK)
-        a->pos += len;
+        a->p += len;
     return e;
 }
 
@@ -149,22 +149,22 @@ static err pass_reference(struct xml_scan *s, struct at *a)
  * looking back two bytes never looks beyond its beginning. */
 inlined bool ends_cdata(const struct at *a)
 {
-    return a->bytes[a->pos - 1] == ']' && a->bytes[a->pos - 2] == ']';
+    return a->p[-1] == ']' && a->p[-2] == ']';
 }
 
 inlined err read_text(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        if (a->pos == a->end)
+        if (a->p == a->end)
             return ERR_PARTIAL;
-        if (!is_byte(a, '<')) /* tag follows tag as often as not */
-            a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
-        if (a->pos == a->end)
+        if (*a->p != '<') /* tag follows tag as often as not */
+            a->p = find_stop(a->p, a->end, 0);
+        if (a->p == a->end)
             return ERR_PARTIAL;
         err e = ERR_OK;
-        switch (byte(a)) {
+        switch (*a->p) {
         case '<':
-            a->pos++;
+            a->p++;
             s->state = SCAN_LT;
             return ERR_OK;
         case '&':
@@ -173,7 +173,7 @@ inlined err read_text(struct xml_scan *s, struct at *a)
         case '>': /* 2.4: "]]>" must not appear in text */
             if (ends_cdata(a))
                 return ERR_STREAM_NOT_WELL_FORMED;
-            a->pos++;
+            a->p++;
             break;
         default:
             e = aside(odd_char, s, a);
@@ -186,18 +186,18 @@ inlined err read_text(struct xml_scan *s, struct at *a)
 static err read_cdata(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, 0) - a->bytes);
-        if (a->pos == a->end)
+        a->p = find_stop(a->p, a->end, 0);
+        if (a->p == a->end)
             return ERR_PARTIAL;
-        uchar c = byte(a);
+        uchar c = *a->p;
         if (c == '>' && ends_cdata(a)) {
-            a->pos++;
+            a->p++;
             s->state = SCAN_TEXT;
             return ERR_OK;
         }
         err e = ERR_OK;
         if (c == '<' || c == '&' || c == '>')
-            a->pos++;
+            a->p++;
         else
             e = aside(odd_char, s, a);
         if (e != ERR_OK)
@@ -210,7 +210,7 @@ static err after_bang(struct xml_scan *s, struct at *a)
 {
     static const char open[] = "<![CDATA[";
     const uchar *p = a->bytes + s->token;
-    uint32_t have = a->end - s->token, want = sizeof open - 1;
+    uint32_t have = (uint32_t)(a->end - p), want = sizeof open - 1;
     if (have > 2 && p[2] != '[')
         return p[2] == '-' || is_start(p[2]) ? ERR_STREAM_RESTRICTED_XML
                                              : ERR_STREAM_NOT_WELL_FORMED;
@@ -220,7 +220,7 @@ static err after_bang(struct xml_scan *s, struct at *a)
         return ERR_STREAM_NOT_WELL_FORMED;
     if (have < want)
         return ERR_PARTIAL;
-    a->pos = s->token + want;
+    a->p = p + want;
     s->state = SCAN_CDATA;
     return ERR_OK;
 }
@@ -234,7 +234,7 @@ inlined err begin_element(struct xml_scan *s, struct at *a)
     if (s->elements >= s->limits->elements_max)
         return ERR_STREAM_TOO_MANY_ELEMENTS;
     s->elements++;
-    s->el = (struct scan_open){.bindings = s->nbinding, .default_ns = s->default_ns};
+    s->el.bindings = (uint16_t)s->nbinding, s->el.default_ns = (uint16_t)s->default_ns;
     s->nattr = s->declared = 0;
     s->prefixed = false;
     return start_name(s, a, SCAN_NAME);
@@ -242,17 +242,18 @@ inlined err begin_element(struct xml_scan *s, struct at *a)
 
 inlined err after_lt(struct xml_scan *s, struct at *a)
 {
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    switch (byte(a)) {
+    switch (*a->p) {
     case '/':
         if (s->depth == 0 && (!s->header || s->expect != XML_EXPECT_ELEMENT))
             return ERR_STREAM_NOT_WELL_FORMED;
-        s->token = ++a->pos;
+        a->p++;
+    s->token = offset(a);
         s->state = SCAN_END_NAME;
         return ERR_OK;
     case '!':
-        s->token = a->pos - 1;
+        s->token = offset(a) - 1;
         s->state = SCAN_BANG;
         return ERR_OK;
     case '?':
@@ -269,40 +270,40 @@ inlined err element_name(struct xml_scan *s, struct at *a)
     if (e != ERR_OK)
         return e;
     s->el.name = s->token;
-    s->el.name_len = (uint16_t)(a->pos - s->token);
+    s->el.name_len = (uint16_t)(offset(a) - s->token);
     s->el.prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0;
-    s->gap = a->pos;
+    s->gap = offset(a);
     s->state = SCAN_TAG;
     return ERR_OK;
 }
 
 inlined err empty_tag(struct xml_scan *s, struct at *a)
 {
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    if (!is_byte(a, '>'))
+    if (*a->p != '>')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->pos++;
-    return tag_done(s, a->bytes, a->pos, true);
+    a->p++;
+    return tag_done(s, a->bytes, offset(a), true);
 }
 
 /* Inside a start tag, behind its name or an attribute. */
 inlined err in_tag(struct xml_scan *s, struct at *a)
 {
     skip_space(a);
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    uchar c = byte(a);
+    uchar c = *a->p;
     if (c == '>') {
-        a->pos++;
-        return tag_done(s, a->bytes, a->pos, false);
+        a->p++;
+        return tag_done(s, a->bytes, offset(a), false);
     }
     if (c == '/') {
-        a->pos++;
+        a->p++;
         s->state = SCAN_EMPTY;
         return empty_tag(s, a);
     }
-    return a->pos > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
+    return offset(a) > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
 }
 
 inlined err attribute_name(struct xml_scan *s, struct at *a)
@@ -311,14 +312,15 @@ inlined err attribute_name(struct xml_scan *s, struct at *a)
     if (e != ERR_OK)
         return e;
     s->state = SCAN_EQUALS;
-    return attr_named(s, a->bytes, a->pos);
+    return attr_named(s, a->bytes, offset(a));
 }
 
 inlined err begin_value(struct xml_scan *s, struct at *a)
 {
-    s->quote = byte(a);
+    s->quote = *a->p;
     s->special = false;
-    s->token = ++a->pos;
+    a->p++;
+    s->token = offset(a);
     s->state = SCAN_VALUE;
     return ERR_OK;
 }
@@ -328,12 +330,12 @@ inlined bool is_quote(uchar c) { return c == '\'' || c == '"'; }
 inlined err equals_sign(struct xml_scan *s, struct at *a)
 {
     skip_space(a);
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    if (!is_byte(a, '='))
+    if (*a->p != '=')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->pos++;
-    if (a->pos < a->end && is_quote(byte(a)))
+    a->p++;
+    if (a->p < a->end && is_quote(*a->p))
         return begin_value(s, a);
     s->state = SCAN_QUOTE;
     return ERR_OK;
@@ -342,18 +344,18 @@ inlined err equals_sign(struct xml_scan *s, struct at *a)
 inlined err opening_quote(struct xml_scan *s, struct at *a)
 {
     skip_space(a);
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    return is_quote(byte(a)) ? begin_value(s, a) : ERR_STREAM_NOT_WELL_FORMED;
+    return is_quote(*a->p) ? begin_value(s, a) : ERR_STREAM_NOT_WELL_FORMED;
 }
 
 inlined err attribute_value(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->pos = (uint32_t)(find_stop(a->bytes + a->pos, a->bytes + a->end, s->quote) - a->bytes);
-        if (a->pos == a->end)
+        a->p = find_stop(a->p, a->end, s->quote);
+        if (a->p == a->end)
             return ERR_PARTIAL;
-        uchar c = byte(a);
+        uchar c = *a->p;
         if (c == s->quote)
             break;
         if (c == '<')
@@ -363,10 +365,11 @@ inlined err attribute_value(struct xml_scan *s, struct at *a)
         if (e != ERR_OK)
             return e;
     }
-    uint32_t end = a->pos++;
+    uint32_t end = offset(a);
+    a->p++;
     s->state = SCAN_TAG;
     err e = attr_done(s, a->bytes, end);
-    s->gap = a->pos;
+    s->gap = offset(a);
     return e;
 }
 
@@ -382,12 +385,13 @@ inlined err end_name(struct xml_scan *s, struct at *a)
     } else {
         name = s->header->name, want = s->header->name_len;
     }
-    uint32_t have = a->end - s->token;
-    if (memcmp(a->bytes + s->token, name, have < want ? have : want) != 0)
+    const uchar *from = a->bytes + s->token;
+    uint32_t have = (uint32_t)(a->end - from);
+    if (memcmp(from, name, have < want ? have : want) != 0)
         return ERR_STREAM_NOT_WELL_FORMED;
     if (have <= want)
         return ERR_PARTIAL;
-    a->pos = s->token + want;
+    a->p = from + want;
     s->state = SCAN_END_SPACE;
     return ERR_OK;
 }
@@ -395,17 +399,17 @@ inlined err end_name(struct xml_scan *s, struct at *a)
 inlined err end_space(struct xml_scan *s, struct at *a)
 {
     skip_space(a);
-    if (a->pos == a->end)
+    if (a->p == a->end)
         return ERR_PARTIAL;
-    if (!is_byte(a, '>'))
+    if (*a->p != '>')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->pos++;
+    a->p++;
     if (s->depth == 0) {
         s->what = XML_CLOSE;
         s->state = SCAN_DONE;
         return ERR_OK;
     }
-    element_done(s, a->pos);
+    element_done(s, offset(a));
     return ERR_OK;
 }
 
@@ -415,10 +419,10 @@ inlined err end_space(struct xml_scan *s, struct at *a)
  * character of a stream (RFC 6120 11.6); before a header nothing but XML is talked about at all. */
 static err no_markup(const struct xml_scan *s, const struct at *a)
 {
-    uint32_t cp = byte(a);
+    uint32_t cp = *a->p;
     int len = 1;
     if (cp >= 0x80)
-        len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
+        len = utf8_decode(a->p, a->end, &cp);
     if (len == 0)
         return ERR_PARTIAL;
     bool text = len > 0 && xml_is_char(cp) && cp != 0xfeff;
@@ -427,26 +431,26 @@ static err no_markup(const struct xml_scan *s, const struct at *a)
 
 static err item_start(struct xml_scan *s, struct at *a)
 {
-    if (is_byte(a, '<')) {
-        a->pos++;
+    if (*a->p == '<') {
+        a->p++;
         s->state = SCAN_LT;
         return ERR_OK;
     }
-    if (!is_space(byte(a)))
+    if (!is_space(*a->p))
         return no_markup(s, a);
     skip_space(a);
     s->what = XML_WHITESPACE;
     s->state = SCAN_DONE;
-    return a->pos > s->limits->whitespace_max ? ERR_STREAM_WHITESPACE_FLOOD : ERR_OK;
+    return offset(a) > s->limits->whitespace_max ? ERR_STREAM_WHITESPACE_FLOOD : ERR_OK;
 }
 
 static err declaration(struct xml_scan *s, struct at *a)
 {
     uint32_t used;
-    err e = scan_declaration(str_from(a->bytes, a->end), &used);
+    err e = scan_declaration(str_from(a->bytes, (size_t)(a->end - a->bytes)), &used);
     if (e != ERR_OK)
         return e;
-    a->pos = used;
+    a->p = a->bytes + used;
     s->what = XML_DECLARATION;
     s->state = SCAN_DONE;
     return ERR_OK;
@@ -524,17 +528,19 @@ err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item
     if (item.n == 0)
         return ERR_OK;
     bool clipped = item.n >= s->limits->bytes_max;
-    struct at a = {(const uchar *)item.p, s->pos, clipped ? s->limits->bytes_max : (uint32_t)item.n};
-    must(s->state != SCAN_DONE && s->pos <= item.n);
-    if (a.end == 0)
+    size_t end = clipped ? s->limits->bytes_max : item.n;
+    must(s->state != SCAN_DONE && s->pos <= end);
+    if (end == 0)
         return ERR_STREAM_STANZA_TOO_BIG;
+    const uchar *bytes = (const uchar *)item.p;
+    struct at a = {bytes + s->pos, bytes + end, bytes};
     s->expect = expect;
     err e = walk(s, &a);
-    s->pos = a.pos;
+    s->pos = offset(&a);
     if (e == ERR_PARTIAL && clipped)
         return ERR_STREAM_STANZA_TOO_BIG;
     if (e == ERR_OK)
-        *what = s->what, *used = a.pos;
+        *what = s->what, *used = s->pos;
     return e;
 }
 
