@@ -11,6 +11,8 @@
 
 enum {
     CARRY_HELD_MAX = 1 << 20, /* bytes that may come behind a pause: some turns' budgets */
+    UNREAD_MAX_PREAUTH = 8192, /* output beyond which a peer that goes on asking is not read; after */
+    UNREAD_MAX = OUTPUT_WRITE_MAX, /* login stanzas may fill a whole write */
     WHITESPACE_GRACE_MS = 10000,
 };
 
@@ -277,11 +279,18 @@ void conn_resume(struct conn *c, enum conn_pause why)
 
 /* ---- out ---- */
 
+static uint32_t unread_max(const struct conn *c)
+{
+    return c->authenticated ? UNREAD_MAX : UNREAD_MAX_PREAUTH;
+}
+
 void conn_put(struct conn *c, str xml)
 {
     if (c->ending || xml.n == 0)
         return;
     output_put(&c->out, xml);
+    if (c->out.bytes > unread_max(c))
+        conn_pause(c, PAUSE_OUTPUT);
     conn_at_turn_end(c);
 }
 
@@ -359,6 +368,8 @@ static void on_written(struct transport *t)
         c2s_taken(c->session, outs);
     if (c->upgrading && c->out.count == 0)
         return start_tls(c);
+    if (c->out.bytes <= unread_max(c))
+        conn_resume(c, PAUSE_OUTPUT);
     flush(c);
 }
 

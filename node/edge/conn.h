@@ -28,6 +28,7 @@ enum conn_pause {
     PAUSE_HOME = 1 << 2,   /* BOUND or RESUMED is awaited */
     PAUSE_RATE = 1 << 3,
     PAUSE_TLS = 1 << 4,    /* between <starttls/> and TLS */
+    PAUSE_OUTPUT = 1 << 5, /* it does not read our answers */
 };
 
 /* Where the stream is (stream.c has the table). */
@@ -84,6 +85,8 @@ struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind k
 extern const struct transport_sink conn_sink;
 
 struct conn *conn_find(struct edge *e, uint64_t number);
+/* For what is no session stanza (those have a bounded queue of their own): answers to what the peer
+ * sends. Its reading pauses while too many of them wait. */
 void conn_put(struct conn *c, str xml);
 void conn_put_cstr(struct conn *c, const char *xml);
 void conn_at_turn_end(struct conn *c); /* have it fed and flushed */
