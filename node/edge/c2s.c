@@ -349,12 +349,15 @@ void c2s_free(struct c2s *s)
     free(s);
 }
 
+bool c2s_is_draining(const struct c2s *s) { return !s->sm && s->taken < s->put; }
+
 void c2s_lost(struct c2s *s, err reason)
 {
     const struct err_row *row = err_row(reason);
     bool ends = reason == ERR_OK || (row->class == ERR_CLASS_STREAM && row->ends_session);
     struct frame f = {.kind = ends || !s->resumable ? FRAME_END : FRAME_DETACH,
                       .reason = reason == ERR_OK ? ERR_CLOSED : reason};
+    c2s_tell_acked(s);
     c2s_tell(s, &f, true);
     c2s_free(s);
 }

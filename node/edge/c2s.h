@@ -98,6 +98,9 @@ void c2s_on_close(struct edge *e, const struct frame *f);
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x);
 /* A FRAME_IN is safe at the home. */
 void c2s_safe(struct edge *e, struct hold h);
+/* Is there something in the conn's output whose fate only the transport knows? Without XEP-0198 the
+ * home must not hear of the end before, or it would store what is being written. */
+bool c2s_is_draining(const struct c2s *s);
 /* The conn goes: the home is told (DETACH or END, as reason and XEP-0198 say), s is freed. */
 void c2s_lost(struct c2s *s, err reason);
 /* The same without telling: the home knows. */
@@ -122,6 +125,8 @@ uint32_t c2s_h(const struct c2s *s);
 void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f);
 /* Moves what waits into the conn's output, as far as that has room. */
 void c2s_pump(struct c2s *s);
+/* CACK, if one is due. */
+void c2s_tell_acked(struct c2s *s);
 /* Once per turn: CACK, <a/>. */
 void c2s_turn_end(struct c2s *s);
 /* n more stanzas were taken by the transport. */

@@ -301,6 +301,8 @@ void conn_at_turn_end(struct conn *c) { loop_at_turn_end(c->edge->node->loop, &c
 static void close_gracefully(struct conn *c)
 {
     c->closing = true;
+    if (c->session)
+        c2s_lost(c->session, c->end_reason);
     output_close(&c->out);
     transport_close(c->transport, true);
 }
@@ -309,7 +311,7 @@ static void flush(struct conn *c)
 {
     if (c->flying || c->closing || c->handshaking)
         return;
-    if (c->session)
+    if (c->session && !c->ending)
         c2s_pump(c->session);
     if (c->out.count == 0) {
         if (c->ending)
@@ -401,7 +403,7 @@ void conn_end_extra(struct conn *c, err reason, str extra)
         return conn_lost(c, reason);
     c->end_reason = reason;
     stream_put_end(c, reason, extra);
-    if (c->session)
+    if (c->session && !c2s_is_draining(c->session))
         c2s_lost(c->session, reason);
     c->ending = true;
     if (!c->feeding)
@@ -416,10 +418,10 @@ void conn_end(struct conn *c, err reason) { conn_end_extra(c, reason, STR_NONE);
 
 void conn_lost(struct conn *c, err reason)
 {
-    if (c->session)
-        c2s_lost(c->session, reason);
     if (!c->ending)
         c->end_reason = reason;
+    if (c->session)
+        c2s_lost(c->session, c->end_reason);
     c->ending = true;
     if (!c->closing)
         c->closing = true, transport_close(c->transport, false);
@@ -466,8 +468,10 @@ static void on_closed(struct transport *t, err reason)
     struct conn *c = t->owner;
     struct edge *e = c->edge;
     struct loop *loop = e->node->loop;
+    if (c->session && !c->ending)
+        c->end_reason = reason == ERR_OK ? ERR_CLOSED : reason;
     if (c->session)
-        c2s_lost(c->session, reason == ERR_OK ? ERR_CLOSED : reason);
+        c2s_lost(c->session, c->end_reason);
     log_closed(c, reason);
     loop_timer_stop(loop, &c->timer);
     loop_timer_stop(loop, &c->rate_timer);

@@ -194,13 +194,18 @@ void c2s_out_acked(struct c2s *s, uint64_t seq)
     conn_at_turn_end(s->conn);
 }
 
+void c2s_tell_acked(struct c2s *s)
+{
+    if (!s->cack_due)
+        return;
+    struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
+    s->cack_due = false;
+    c2s_tell(s, &f, false);
+}
+
 void c2s_turn_end(struct c2s *s)
 {
-    if (s->cack_due) {
-        struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
-        s->cack_due = false;
-        c2s_tell(s, &f, false);
-    }
+    c2s_tell_acked(s);
     if (s->ack_now && s->sm && !s->enabled_due)
         c2s_put_ack(s);
 }

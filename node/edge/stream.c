@@ -156,8 +156,7 @@ static err check_to(struct conn *c, str to)
     struct jid jid;
     if (to.n == 0)
         return ERR_STREAM_IMPROPER_ADDRESSING;
-    if (jid_prepare(to, n->turn, &jid) != ERR_OK || !jid_is_domain(&jid) ||
-        !conf_host_find(n->conf, jid.full))
+    if (jid_prepare(to, n->turn, &jid) != ERR_OK || !conf_host_find(n->conf, jid.full))
         return ERR_STREAM_HOST_UNKNOWN;
     /* After TLS or SASL the peer speaks of the same host or of nothing. */
     if (c->authenticated && !str_eq(jid.full, *host))

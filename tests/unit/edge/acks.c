@@ -187,6 +187,8 @@ static void one_request_of_ours_is_open_at_a_time(void **state)
     assert_string_equal(received(), "<message/>");
     client_sends("<a " SM " h='1'/>");
     assert_string_equal(received(), "<r xmlns='urn:xmpp:sm:3'/>");
+    client_sends("<a " SM " h='1'/>"); /* one that lags is not asked again for the same */
+    assert_string_equal(received(), "");
     client_sends("<a " SM " h='2'/>");
     assert_string_equal(received(), "");
     world_close();
@@ -224,6 +226,25 @@ static void a_broken_connection_detaches_a_resumable_session_and_ends_another(vo
     client_sends("</stream:stream>");
     assert_non_null(last_frame(FRAME_END));
     assert_null(last_frame(FRAME_DETACH));
+    world_close();
+}
+
+static void the_end_of_a_session_waits_for_what_is_being_written(void **state)
+{
+    bound(NULL);
+    w.transport->stalled = true;
+    home_sends_out(1, "<message/>", 0);
+    turn();
+    home_sends_out(2, "<message/>", 0);
+    client_sends("</stream:stream>");
+    home_sends_out(3, "<message/>", 0);
+    assert_null(last_frame(FRAME_END));
+    w.transport->stalled = false;
+    turn();
+    assert_string_equal(received(), "<message/></stream:stream>");
+    assert_int_equal(last_frame(FRAME_CACK)->f.seq, 1); /* 2 and 3 are the home's to store */
+    assert_non_null(last_frame(FRAME_END));
+    assert_true(last_frame(FRAME_CACK) < last_frame(FRAME_END));
     world_close();
 }
 
@@ -271,6 +292,18 @@ static void a_resumed_session_goes_on_where_it_was(void **state)
     assert_int_equal(last_frame(FRAME_IN)->f.gen, 2);
     client_sends("<a " SM " h='5'/>");
     assert_int_equal(last_frame(FRAME_CACK)->f.seq, 15);
+    world_close();
+}
+
+static void only_what_is_replayed_is_marked_as_delayed(void **state)
+{
+    bound_with_sm(0);
+    struct stanza *s = stanza_make(w.node.scan, STR("<message/>"), &w.turn);
+    home_sends(&(struct frame){.kind = FRAME_OUT, .sid = sid_of_juliet(), .gen = 1, .seq = 1,
+                               .stanza = s, .us = w.now_us - 6000000});
+    stanza_unref(s);
+    turn();
+    assert_string_equal(received(), "<message/><r xmlns='urn:xmpp:sm:3'/>");
     world_close();
 }
 
@@ -409,7 +442,9 @@ int main(void)
         cmocka_unit_test(one_request_of_ours_is_open_at_a_time),
         cmocka_unit_test(without_sm_the_transport_acks),
         cmocka_unit_test(a_broken_connection_detaches_a_resumable_session_and_ends_another),
+        cmocka_unit_test(the_end_of_a_session_waits_for_what_is_being_written),
         cmocka_unit_test(a_resumed_session_goes_on_where_it_was),
+        cmocka_unit_test(only_what_is_replayed_is_marked_as_delayed),
         cmocka_unit_test(a_failed_resume_leaves_the_stream_for_a_bind),
         cmocka_unit_test(a_close_from_the_home_is_not_told_back),
         cmocka_unit_test(the_last_answer_of_a_removed_account_is_still_written),

@@ -212,6 +212,12 @@ static void white_space_is_life_but_not_a_flood(void **state)
     client_sends(spaces);
     assert_true(got(received(), "<policy-violation "));
     world_close();
+    world_open(NULL); /* the same in small portions */
+    client_logs_in();
+    for (int i = 0; i < 120; i++)
+        client_sends("          ");
+    assert_true(got(received(), "<policy-violation "));
+    world_close();
 }
 
 static void equal_headers_are_shared(void **state)
