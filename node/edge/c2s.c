@@ -249,8 +249,6 @@ static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_inde
     struct xml_edit e[3] = {{x->splice, 0, arena_concat(a, ins, 4)}};
     size_t n = 1;
     struct xml_edit cut = {x->from_attr.off, x->from_attr.len, STR_NONE};
-    if (cut.off == x->splice)
-        e[0].del = cut.del, cut.off = 0;
     if (cut.off && (!new_to.p || cut.off < x->to.off))
         e[n++] = cut, cut.off = 0;
     if (new_to.p)

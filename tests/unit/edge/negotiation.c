@@ -179,6 +179,17 @@ static void login_and_bind_lead_to_a_session(void **state)
     world_close();
 }
 
+static void after_login_the_header_names_the_same_host(void **state)
+{
+    world_open(NULL);
+    client_open(LISTENER_C2S_TLS);
+    client_authenticates();
+    received();
+    client_sends(OPEN("to='example.org' version='1.0' xmlns='jabber:client'"));
+    assert_true(got(received(), STREAM_ERROR("not-authorized")));
+    world_close();
+}
+
 static void a_refused_bind_is_told_and_may_be_tried_again(void **state)
 {
     go_to(AT_BIND);
@@ -323,6 +334,7 @@ int main(void)
         cmocka_unit_test(features_without_tls_are_starttls_alone),
         cmocka_unit_test(plain_from_lets_its_networks_log_in_without_tls_but_not_by_plain),
         cmocka_unit_test(login_and_bind_lead_to_a_session),
+        cmocka_unit_test(after_login_the_header_names_the_same_host),
         cmocka_unit_test(a_refused_bind_is_told_and_may_be_tried_again),
         cmocka_unit_test(a_session_bound_for_a_conn_that_has_gone_is_ended),
         cmocka_unit_test(a_failure_is_told_late_and_the_third_ends_the_stream),
