@@ -14,6 +14,7 @@ struct giving {
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
+    bool over; /* ended while a page was asked for: its answer frees it */
 };
 
 /* xmpp.md 5, column "offline". */
@@ -82,6 +83,7 @@ static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
         submit(r); /* the same uid: harmless if it was written */
         return;
     }
+    u->putting--;
     if (e == ERR_OK) {
         u->offline_count++;
         home_count(h, METRIC_offline_stored, 1);
@@ -122,6 +124,7 @@ void offline_put(struct user *u, struct route *r)
     struct route *k = route_keep(r);
     k->user = u;
     user_pin(u);
+    u->putting++;
     submit(k);
 }
 
@@ -152,7 +155,9 @@ static void finish(struct giving *g)
     u->giving = NULL;
     list_remove(&g->link);
     flush(g, false);
-    free(g);
+    g->over = true;
+    if (!g->asked)
+        free(g);
     user_touch(u);
 }
 
@@ -194,12 +199,13 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
 
 static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
-    struct user *u = ctx;
-    struct giving *g = u->giving;
-    user_unpin(u);
-    if (!g)
-        return;
+    struct giving *g = ctx;
+    user_unpin(g->user);
     g->asked = false;
+    if (g->over) {
+        free(g);
+        return;
+    }
     struct session *s = session_find(h, g->sid);
     bool there = s && session_eligible(s) && !s->detached && list_empty(&s->doomed);
     if (e != ERR_OK || !reply || reply->body_case != STORE__REPLY__BODY_OFFLINE || !there) {
@@ -216,7 +222,7 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
         offline_more(s);
         return;
     }
-    u->offline_count = 0;
+    g->user->offline_count = 0;
     finish(g);
 }
 
@@ -228,13 +234,14 @@ static void ask(struct giving *g)
     req.op_case = STORE__REQUEST__OP_OFFLINE_GET, req.offline_get = &op;
     g->asked = true;
     user_pin(g->user);
-    home_store(g->user->home, user_bare(g->user), &req, on_page, g->user);
+    home_store(g->user->home, user_bare(g->user), &req, on_page, g);
 }
 
 void offline_start(struct session *s)
 {
     struct user *u = s->user;
-    if (u->giving || !u->offline_count || s->detached)
+    /* Those still being written count: the store does one after the other. */
+    if (u->giving || s->detached || (!u->offline_count && !u->putting))
         return;
     struct giving *g = calloc(1, sizeof *g);
     must(g);

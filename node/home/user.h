@@ -41,6 +41,7 @@ struct user {
     char *last_status;     /* its status then, or NULL */
     uint64_t since_ms;     /* LOADING: since; resting: since */
     uint32_t offline_count; /* messages in the store that no session was given */
+    uint32_t putting;       /* messages on their way into the store */
     uint32_t pins;
     enum user_state state : 8;
     bool exists : 1, disabled : 1, anonymous : 1;

@@ -182,9 +182,12 @@ static void who_comes_while_a_message_is_written_gets_it_too(void **state)
     rig_run(r);
     rig_send(&bob, "<presence/>");
     rig_expect(&bob, "<presence");
+    say(&alice, "live");
     rig_expect_nothing(&bob);
     fake_store_pause(rig_store(r), false);
     rig_expect(&bob, "crossing");
+    rig_expect(&bob, "live");
+    rig_expect_nothing(&bob);
     rig_close(r);
 }
 
