@@ -189,7 +189,7 @@ str xml_text(const struct xml_el *el, struct arena *a)
 
 /* ---- standing alone ---- */
 
-/* Inherited declarations of el, the innermost of each prefix. */
+/* Inherited declarations of el, the innermost first: use() finds that one. */
 struct inherited {
     const struct xml_scope **scope;
     bool *used;
@@ -216,7 +216,7 @@ static struct inherited find_inherited(const struct xml_el *el, const struct tag
         .used = arena_zalloc(a, depth),
     };
     for (const struct xml_scope *s = el->scope; s; s = s->up)
-        if (s->prefix.n && find_scope(el->scope, s->prefix) == s && !declares(t, s->prefix))
+        if (s->prefix.n && !declares(t, s->prefix))
             in.scope[in.n++] = s;
     return in;
 }

@@ -120,6 +120,10 @@ static void an_element_can_stand_alone_with_what_it_inherited(void **state)
     assert_true(xml_next(&el, &child, &arena));
     assert_true(xml_first(&child, &child, &arena));
     check_str(xml_standalone(&child, STR("jabber:client"), &arena), "<p:c xmlns:p='urn:own'/>");
+    el = root("<m xmlns:p='urn:1'><a xmlns:p='urn:2'><p:b/></a></m>");
+    assert_true(xml_first(&el, &child, &arena));
+    assert_true(xml_first(&child, &child, &arena));
+    check_str(xml_standalone(&child, STR("jabber:client"), &arena), "<p:b xmlns:p='urn:2'/>");
 }
 
 static void bytes_the_scanner_never_saw_do_no_harm(void **state)

@@ -133,7 +133,8 @@ static void what_is_not_well_formed_is_rejected(void **state)
         {"<a>&#x110000;</a>", NWF}, {"<a>]]></a>", NWF}, {"<a>]]]></a>", NWF},
         {"<a><![CDATX[]]></a>", NWF}, {"<a><!></a>", NWF},
         {"<a>\x01</a>", NWF}, {"<a>\x0c</a>", NWF}, {"<a b='\x1f'/>", NWF},
-        {"<a>\xc0\x80</a>", NWF}, {"<a>\xe0\x80\x80</a>", NWF}, {"<a>\xed\xa0\x80</a>", NWF},
+        {"<a>\xc0\x80</a>", NWF}, {"<a>\xe0\x81\x81</a>", NWF}, {"<a>\xf0\x80\x81\x81</a>", NWF},
+        {"<a>\xed\xa0\x80</a>", NWF},
         {"<a>\xef\xbf\xbe</a>", NWF}, {"<a>\xef\xbf\xbf</a>", NWF}, {"<a>\xf4\x90\x80\x80</a>", NWF},
         {"<a>\xf5\x80\x80\x80</a>", NWF}, {"<a>\x80</a>", NWF}, {"<a>\xff</a>", NWF},
         {"<a>\xc3(</a>", NWF}, {"<a\xc3\x97/>", NWF}, {"<\xcc\x81/>", NWF},
@@ -256,7 +257,7 @@ static void check_span(const char *xml, struct xml_span s, const char *expect)
 static void the_index_says_what_a_stanza_is(void **state)
 {
     const char *xml = "<message  to='a@b'\n from=\"c&amp;d\" id='' type='chat'><body>x</body>"
-                      "<p:n/><x xmlns='urn:xmpp:receipts'/></message>";
+                      "<p:n/><x xmlns='urn:xmpp:receipts'/><y/></message>";
     struct xml_header h = read_header(HEADER);
     for (size_t step = 0; step < 2; step++) {
         struct xml_index x = feed(str_of(xml), step, &h, XML_EXPECT_ELEMENT).index;
@@ -273,8 +274,8 @@ static void the_index_says_what_a_stanza_is(void **state)
         assert_true(x.id.off > 0 && x.id.len == 0);
         assert_true(x.entities && !x.empty && !x.root_prefixed && x.lang.off == 0);
         assert_int_equal(x.header_prefixes, 2); /* stream, p, q: bit 1 */
-        assert_int_equal(x.children, 3);
-        assert_int_equal(x.nchild, 3);
+        assert_int_equal(x.children, 4);
+        assert_int_equal(x.nchild, 4);
         check_span(xml, (struct xml_span){x.child[0].off, x.child[0].len}, "<body>x</body>");
         check_span(xml, (struct xml_span){x.child[1].off, x.child[1].len}, "<p:n/>");
         check_span(xml, (struct xml_span){x.child[1].name_off, x.child[1].name_len}, "n");
@@ -282,6 +283,8 @@ static void the_index_says_what_a_stanza_is(void **state)
         assert_int_equal(x.child[1].ns, NS_OTHER);
         assert_int_equal(x.child[2].ns, NS_RECEIPTS);
         check_span(xml, x.child[2].ns_uri, "urn:xmpp:receipts");
+        assert_int_equal(x.child[3].ns, NS_CLIENT);
+        assert_int_equal(x.child[3].ns_uri.off, 0);
     }
 }
 
