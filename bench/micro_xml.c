@@ -1,6 +1,7 @@
 /* micro_xml: the scanner against expat (namespace mode, handlers that count) on what an XMPP server
  * reads, in interleaved rounds: medians of ns per stanza, and their ratio, which is what holds when
- * the machine is busy. Data is in the cache, as it is behind a receive. Usage: bench_xml [rounds] */
+ * the machine is busy. Data is in the cache, as it is behind a receive. Usage: bench_xml [rounds]
+ */
 #include <expat.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,11 +27,12 @@ static str base64(struct arena *a, size_t n)
 
 static str chat_full(struct arena *a)
 {
-    return STR("<message to='juliet@example.com/balcony' from='romeo@example.net/orchard' type='chat' "
-               "id='5b1e7a3c-0f2d-4f5e'><body>Wherefore art thou, and what is the weather like on the "
-               "balcony tonight?</body><active xmlns='http://jabber.org/protocol/chatstates'/>"
-               "<origin-id xmlns='urn:xmpp:sid:0' id='5b1e7a3c-0f2d-4f5e'/><request "
-               "xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/></message>");
+    return STR(
+        "<message to='juliet@example.com/balcony' from='romeo@example.net/orchard' type='chat' "
+        "id='5b1e7a3c-0f2d-4f5e'><body>Wherefore art thou, and what is the weather like on the "
+        "balcony tonight?</body><active xmlns='http://jabber.org/protocol/chatstates'/>"
+        "<origin-id xmlns='urn:xmpp:sid:0' id='5b1e7a3c-0f2d-4f5e'/><request "
+        "xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/></message>");
 }
 
 static str chat_short(struct arena *a)
@@ -51,11 +53,12 @@ static str presence(struct arena *a)
 
 static str iq(struct arena *a)
 {
-    return STR("<iq type='result' id='disco-1' to='juliet@example.com/balcony'><query "
-               "xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='pc' "
-               "name='Client'/><feature var='urn:xmpp:ping'/><feature var='urn:xmpp:receipts'/>"
-               "<feature var='jabber:iq:version'/><feature var='urn:xmpp:jingle:1'/><feature "
-               "var='http://jabber.org/protocol/muc'/></query></iq>");
+    return STR(
+        "<iq type='result' id='disco-1' to='juliet@example.com/balcony'><query "
+        "xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='pc' "
+        "name='Client'/><feature var='urn:xmpp:ping'/><feature var='urn:xmpp:receipts'/>"
+        "<feature var='jabber:iq:version'/><feature var='urn:xmpp:jingle:1'/><feature "
+        "var='http://jabber.org/protocol/muc'/></query></iq>");
 }
 
 static str omemo_message(struct arena *a)
@@ -81,9 +84,10 @@ static str omemo_bundle(struct arena *a)
 {
     str parts[320];
     size_t n = 0;
-    parts[n++] = STR("<iq type='set' id='b'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish "
-                     "node='eu.siacs.conversations.axolotl.bundles:27183'><item id='current'><bundle "
-                     "xmlns='eu.siacs.conversations.axolotl'><prekeys>");
+    parts[n++] =
+        STR("<iq type='set' id='b'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish "
+            "node='eu.siacs.conversations.axolotl.bundles:27183'><item id='current'><bundle "
+            "xmlns='eu.siacs.conversations.axolotl'><prekeys>");
     for (int i = 0; i < 100; i++) {
         parts[n++] = arena_printf(a, "<preKeyPublic preKeyId='%d'>", i + 1);
         parts[n++] = base64(a, 44);
@@ -120,9 +124,10 @@ static str sm_ack(struct arena *a) { return STR("<a xmlns='urn:xmpp:sm:3' h='12'
 
 static str cyrillic(struct arena *a)
 {
-    return STR("<message to='juliet@example.com' type='chat' id='a1b2c3d4'><body>Дорогая Джульетта, "
-               "увидимся сегодня вечером у балкона, как всегда, в девять часов; принеси письмо"
-               "</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>");
+    return STR(
+        "<message to='juliet@example.com' type='chat' id='a1b2c3d4'><body>Дорогая Джульетта, "
+        "увидимся сегодня вечером у балкона, как всегда, в девять часов; принеси письмо"
+        "</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>");
 }
 
 static const struct kind {
@@ -130,10 +135,16 @@ static const struct kind {
     str (*make)(struct arena *a);
     unsigned in_mix; /* of 204 */
 } kinds[] = {
-    {"chat full", chat_full, 60},       {"chat short", chat_short, 40}, {"presence", presence, 40},
-    {"iq", iq, 20},                     {"OMEMO message", omemo_message, 18},
-    {"OMEMO bundle", omemo_bundle, 1},  {"avatar", avatar, 1},          {"MAM result", mam_result, 4},
-    {"SM ack", sm_ack, 20},             {"Cyrillic chat", cyrillic, 0},
+    {"chat full", chat_full, 60},
+    {"chat short", chat_short, 40},
+    {"presence", presence, 40},
+    {"iq", iq, 20},
+    {"OMEMO message", omemo_message, 18},
+    {"OMEMO bundle", omemo_bundle, 1},
+    {"avatar", avatar, 1},
+    {"MAM result", mam_result, 4},
+    {"SM ack", sm_ack, 20},
+    {"Cyrillic chat", cyrillic, 0},
 };
 
 /* ---- the two of them ---- */
@@ -249,9 +260,10 @@ static double run(const char *name, const str *stanzas, size_t n, size_t rounds)
         ratio[r] = expat[r] / scan[r];
     }
     contest_end(&c);
-    double size = (double)bytes / (double)n, ns = median(scan, rounds), times_faster = median(ratio, rounds);
-    printf("%-14s %7.0f B  scanner %7.1f ns (%5.2f GB/s)  expat %8.1f ns  ratio %5.1f\n", name, size,
-           ns, size / ns, median(expat, rounds), times_faster);
+    double size = (double)bytes / (double)n, ns = median(scan, rounds),
+           times_faster = median(ratio, rounds);
+    printf("%-14s %7.0f B  scanner %7.1f ns (%5.2f GB/s)  expat %8.1f ns  ratio %5.1f\n", name,
+           size, ns, size / ns, median(expat, rounds), times_faster);
     return times_faster;
 }
 

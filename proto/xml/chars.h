@@ -34,8 +34,8 @@ static inline bool xml_is_char(uint32_t cp)
     return cp < 0xd800 || (cp > 0xdfff && cp < 0xfffe) || (cp > 0xffff && cp < 0x110000);
 }
 
-/* Decodes the character at p, whose first byte is >= 0x80: its length; 0 when more bytes are needed;
- * -1 when it is not one that XML allows. */
+/* Decodes the character at p, whose first byte is >= 0x80: its length; 0 when more bytes are
+ * needed; -1 when it is not one that XML allows. */
 static inline int utf8_decode(const uchar *p, const uchar *end, uint32_t *cp)
 {
     int len = *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : 2;
@@ -53,8 +53,8 @@ static inline int utf8_decode(const uchar *p, const uchar *end, uint32_t *cp)
     static const uint32_t shortest[5] = {0, 0, 0x80, 0x800, 0x10000};
     return c >= shortest[len] && xml_is_char(c) ? len : -1;
 }
-/* The length of the character at p if it is one of those that need no closer look: U+0080 to U+07FF,
- * U+1000 to U+CFFF and U+E000 to U+EFFF, which is nearly all of what people write; else 0. */
+/* The length of the character at p if it is one of those that need no closer look: U+0080 to
+ * U+07FF, U+1000 to U+CFFF and U+E000 to U+EFFF, nearly all of what people write; else 0. */
 static inline int utf8_common(const uchar *p, const uchar *end)
 {
     if (*p >= 0xc2 && *p < 0xe0)
@@ -104,9 +104,9 @@ static inline const uchar *find_stop(const uchar *p, const uchar *end, uchar quo
     return p;
 }
 
-/* The first byte in [p, end) that is no ASCII name character. By bytes, because names are short and the
- * same ones come again: a predicted loop runs ahead of its loads, whereas a vector's result has to be
- * waited for before the next token's place is known (measured: a tenth of the whole scan). */
+/* The first byte in [p, end) that is no ASCII name character. By bytes, because names are short and
+ * the same ones come again: a predicted loop runs ahead of its loads, whereas a vector's result has
+ * to be waited for before the next token's place is known (measured: a tenth of the whole scan). */
 static inline const uchar *find_name_end(const uchar *p, const uchar *end)
 {
     for (; end - p >= 4; p += 4) {

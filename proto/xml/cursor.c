@@ -2,7 +2,8 @@
  * element is a view, and going to the next one passes over the bytes between. Stanzas are small and
  * handlers look at few of their elements; a tree would cost more than all looks together.
  *
- * A scope is one declaration and those around it; elements that declare nothing share their parent's. */
+ * A scope is one declaration and those around it; elements that declare nothing share their
+ * parent's. */
 #include "proto/xml/chars.h"
 #include "proto/xml/tags.h"
 
@@ -50,7 +51,8 @@ static str inside(str all, const struct tag *t)
 {
     str rest = str_skip(all, t->all.n);
     const char *end_tag = rest.n ? memrchr(rest.p, '<', rest.n) : NULL;
-    return t->empty || !end_tag ? str_from(rest.p, 0) : str_from(rest.p, (size_t)(end_tag - rest.p));
+    return t->empty || !end_tag ? str_from(rest.p, 0)
+                                : str_from(rest.p, (size_t)(end_tag - rest.p));
 }
 
 static struct xml_el make(str all, const struct xml_scope *outer, struct arena *a)
@@ -206,7 +208,8 @@ static bool declares(const struct tag *t, str prefix)
     return false;
 }
 
-static struct inherited find_inherited(const struct xml_el *el, const struct tag *t, struct arena *a)
+static struct inherited find_inherited(const struct xml_el *el, const struct tag *t,
+                                       struct arena *a)
 {
     size_t depth = 0;
     for (const struct xml_scope *s = el->scope; s; s = s->up)
@@ -231,8 +234,8 @@ static void use(struct inherited *in, str name)
         }
 }
 
-/* Marks each prefix that a name in el has. One that is declared again inside is marked too: that costs
- * a few bytes and changes nothing. */
+/* Marks each prefix that a name in el has. One that is declared again inside is marked too: that
+ * costs a few bytes and changes nothing. */
 static void find_used(struct inherited *in, str el)
 {
     str part;

@@ -122,8 +122,8 @@ static inline err declare(struct xml_scan *s, const uchar *bytes, const struct s
     b->special = s->special;
     if (b->prefix_len == 0)
         s->default_ns = s->nbinding;
-    bool good = may_bind(text_at(bytes, b->prefix, b->prefix_len), text_at(bytes, b->uri, b->uri_len),
-                         b->special);
+    bool good = may_bind(text_at(bytes, b->prefix, b->prefix_len),
+                         text_at(bytes, b->uri, b->uri_len), b->special);
     return good ? ERR_OK : ERR_STREAM_NOT_WELL_FORMED;
 }
 
@@ -152,7 +152,8 @@ static unsigned find_prefix(struct xml_scan *s, const uchar *bytes, str prefix)
     if (str_is(prefix, "xml"))
         return XML_ITSELF;
     for (unsigned i = 0; s->header && i < s->header->prefixes; i++)
-        if (str_eq(prefix, str_from(s->header->prefix[i].prefix, s->header->prefix[i].prefix_len))) {
+        if (str_eq(prefix,
+                   str_from(s->header->prefix[i].prefix, s->header->prefix[i].prefix_len))) {
             s->index.header_prefixes |= (uint16_t)(1u << i);
             return FROM_HEADER + i;
         }

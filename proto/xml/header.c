@@ -42,7 +42,8 @@ static bool add_prefix(struct xml_header *h, const struct scan_binding *b, str i
     p->ns = scan_uri_number(str_from(item.p + b->uri, b->uri_len), b->special);
     if (!copy(p->prefix, &p->prefix_len, sizeof p->prefix, item.p, b->prefix, b->prefix_len))
         return false;
-    return p->ns != NS_OTHER || copy(p->uri, &p->uri_len, sizeof p->uri, item.p, b->uri, b->uri_len);
+    return p->ns != NS_OTHER ||
+           copy(p->uri, &p->uri_len, sizeof p->uri, item.p, b->uri, b->uri_len);
 }
 
 err xml_header_read(const struct xml_scan *s, str item, struct xml_header *out)

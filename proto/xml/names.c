@@ -1,8 +1,8 @@
 /* names: the characters of XML names and the meaning of references.
  *
  * The ranges are those of XML 1.0, 4th edition, appendix B (Letter; and NameChar without Letter),
- * because expat, our oracle, judges by them; the 5th edition's are wider. Nothing above U+FFFF is in
- * them. tests/unit/xml/scan.c compares every character with expat. */
+ * because expat, our oracle, judges by them; the 5th edition's are wider. Nothing above U+FFFF is
+ * in them. tests/unit/xml/scan.c compares every character with expat. */
 #include "pemberley/err.h"
 #include "proto/xml/chars.h"
 #include "proto/xml/xml.h"

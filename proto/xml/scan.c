@@ -3,7 +3,8 @@
  * A state machine with one function per state. All of what it knows is in struct xml_scan, as
  * offsets, so that it can stop behind any byte and go on when the bytes have grown or moved: a byte
  * that was passed is never read again, but for the token of a bounded length in which it stopped (a
- * reference, a character, the declaration). So a giant that trickles in costs what it costs at once.
+ * reference, a character, the declaration). So a giant that trickles in costs what it costs at
+ * once.
  *
  *   item_start ─► after_lt ─► element_name ─► in_tag ─► … attribute_value ─┐
  *                    ▲  │                      │  ▲─────────────────────────┘
@@ -11,9 +12,9 @@
  *                    │  ├─► cdata           tag_done (prefixes bound, index filled)
  *                    └──┴──── text ◄───────────┘
  *
- * Rejected: a table-driven automaton (one dependent load per byte: 1.5 GB/s at best), and two passes
- * (structure, then names): short stanzas are all structure. Text and values go by SSE2, which every
- * amd64 has; AVX2 won nothing but on long base64. */
+ * Rejected: a table-driven automaton (one dependent load per byte: 1.5 GB/s at best), and two
+ * passes (structure, then names): short stanzas are all structure. Text and values go by SSE2,
+ * which every amd64 has; AVX2 won nothing but on long base64. */
 #include <stdlib.h>
 
 #include "pemberley/must.h"
@@ -21,8 +22,8 @@
 #include "proto/xml/element.h"
 #include "proto/xml/scan.h"
 
-/* What the states share. It lives in registers, because all that touch it are inlined into walk, and
- * what is not goes through aside(). */
+/* What the states share. It lives in registers, because all that touch it are inlined into walk,
+ * and what is not goes through aside(). */
 struct at {
     const uchar *p, *end;
     const uchar *bytes; /* offset 0 */
@@ -78,8 +79,8 @@ static err pass_colon(struct xml_scan *s, struct at *a)
     return ERR_OK;
 }
 
-/* Reads on in the qualified name that begins at s->token, whose first byte the caller has looked at.
- * ERR_OK: pos is behind it, and there is a byte at pos. */
+/* Reads on in the qualified name that begins at s->token, whose first byte the caller has looked
+ * at. ERR_OK: pos is behind it, and there is a byte at pos. */
 inlined err read_name(struct xml_scan *s, struct at *a)
 {
     for (;;) {
@@ -570,7 +571,7 @@ static void set_limits(struct xml_scan *s, const struct xml_limits *limits,
 void xml_scan_begin(struct xml_scan *s, const struct xml_limits *limits,
                     const struct xml_header *header)
 {
-    /* Field by field: gcc makes "rep stos" of a memset this size, which costs more than an <a h='1'/>. */
+    /* Field by field: gcc makes "rep stos" of a memset this size, which is slower. */
     s->pos = s->token = s->colon = s->gap = s->elements = 0;
     s->state = SCAN_ITEM, s->expect = XML_EXPECT_ELEMENT, s->what = XML_NONE;
     s->quote = 0, s->special = s->declares = s->prefixed = false;

@@ -1,8 +1,8 @@
 /* scan.h: the scanner's state, shared by scan.c (which walks), element.h (which knows what a tag
  * means: attributes, namespaces, index) and header.c. For these files only.
  *
- * A saved state is the head of struct xml_scan up to `index`, then the used parts of the index and of
- * the three stacks, one after another. */
+ * A saved state is the head of struct xml_scan up to `index`, then the used parts of the index and
+ * of the three stacks, one after another. */
 #ifndef PEMBERLEY_PROTO_XML_SCAN_H
 #define PEMBERLEY_PROTO_XML_SCAN_H
 
@@ -64,8 +64,8 @@ struct xml_scan {
     bool special;  /* the value has references or white space to normalise */
     bool declares; /* the attribute is xmlns or xmlns:prefix */
     bool prefixed; /* the tag has an attribute with a prefix that needs looking up */
-    /* Small numbers, but of 32 bits: loaded in pairs behind 16-bit stores they would stall (a tenth of
-     * the scan). */
+    /* Small numbers, but of 32 bits: loaded in pairs behind 16-bit stores they would stall (a tenth
+     * of the scan). */
     uint32_t depth, nbinding, nattr;
     uint32_t declared;   /* declarations of this tag */
     uint32_t default_ns; /* 1 + the default one's binding; 0: from outside of the item */

@@ -1,5 +1,6 @@
-/* splice: edits of accepted bytes. What changes on a stanza's way (to, from, lang, the namespaces of
- * the stream it leaves) is put between slices of the bytes that came: nothing is serialised again. */
+/* splice: edits of accepted bytes. What changes on a stanza's way (to, from, lang, the namespaces
+ * of the stream it leaves) is put between slices of the bytes that came: nothing is serialised
+ * again. */
 #include "pemberley/must.h"
 #include "proto/xml/tags.h"
 

@@ -28,11 +28,12 @@ str tag_local(str name);
 
 /* One step through content. */
 enum tag_part { TAG_END, TAG_TEXT, TAG_CDATA, TAG_ELEMENT };
-/* Takes the next part off *rest: text, the inside of a CDATA section, or a whole element. TAG_END at
- * the end of rest or at an end tag. */
+/* Takes the next part off *rest: text, the inside of a CDATA section, or a whole element. TAG_END
+ * at the end of rest or at an end tag. */
 enum tag_part tag_next(str *rest, str *part);
 
-/* Resolves references and line ends of raw into out, which has room for raw.n; returns the length. */
+/* Resolves references and line ends of raw into out, which has room for raw.n; returns the length.
+ */
 enum tag_text { TAG_TEXT_CONTENT, TAG_TEXT_CDATA, TAG_TEXT_VALUE };
 size_t tag_resolve(str raw, enum tag_text kind, char *out);
 

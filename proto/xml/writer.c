@@ -1,6 +1,6 @@
 /* writer: new XML into an arena. What is written is well-formed whatever the values hold: markup is
- * escaped, and what XML cannot hold at all (control characters, bytes that are not UTF-8) is left out,
- * because a value may come from where XML's rules do not reach (a certificate, a database). */
+ * escaped, and what XML cannot hold at all (control characters, bytes that are not UTF-8) is left
+ * out, because a value may come from where XML's rules do not reach (a certificate, a database). */
 #include <stdio.h>
 
 #include "pemberley/must.h"
@@ -30,8 +30,8 @@ static void put(struct xml_writer *w, str s)
     w->len += s.n;
 }
 
-/* What an ASCII character becomes; p == NULL: itself; n == 0: nothing. Tabs and line ends survive an
- * attribute only as references (XML 1.0 3.3.3), a carriage return also in text (2.11). */
+/* What an ASCII character becomes; p == NULL: itself; n == 0: nothing. Tabs and line ends survive
+ * an attribute only as references (XML 1.0 3.3.3), a carriage return also in text (2.11). */
 static str escaped(uchar c, bool attribute)
 {
     switch (c) {
@@ -47,7 +47,8 @@ static str escaped(uchar c, bool attribute)
     }
 }
 
-/* Plain runs are copied at once: find_stop knows them, but for the quote that it does not look for. */
+/* Plain runs are copied at once: find_stop knows them, but for the quote that it does not look for.
+ */
 static const uchar *plain_run(const uchar *p, const uchar *end)
 {
     const uchar *quote = p;
@@ -83,7 +84,10 @@ static void end_start_tag(struct xml_writer *w)
     w->open = false;
 }
 
-void xml_writer_init(struct xml_writer *w, struct arena *a) { *w = (struct xml_writer){.arena = a}; }
+void xml_writer_init(struct xml_writer *w, struct arena *a)
+{
+    *w = (struct xml_writer){.arena = a};
+}
 
 void xml_open(struct xml_writer *w, const char *name)
 {

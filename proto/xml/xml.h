@@ -1,7 +1,8 @@
 /* xml: the room that reads and writes XML as XMPP uses it (RFC 6120 11, Namespaces in XML 1.0).
  *
- *   scan.c    framing and index in one pass over the received bytes, no allocation. What it accepts,
- *             expat accepts with the same tree; what expat rejects, it rejects (tests/fuzz).
+ *   scan.c    framing and index in one pass over the received bytes, no allocation. What it
+ *             accepts, expat accepts with the same tree; what expat rejects, it rejects
+ *             (tests/fuzz).
  *   cursor.c  walking through bytes that the scanner has accepted
  *   writer.c  building new XML with escaping
  *   splice.c  editing accepted bytes without serialising them again
@@ -67,7 +68,8 @@ struct xml_index {
     struct xml_span ns_uri;    /* the root's own xmlns="…" (or xmlns:p) value; absent: inherited */
     uint32_t splice;           /* just behind the root's name: where attributes are put in */
     uint32_t open_len;         /* bytes of the start tag, '>' included */
-    struct xml_span to, from, id, type, lang; /* values of un-prefixed attributes, and of xml:lang */
+    /* Values of un-prefixed attributes, and of xml:lang. */
+    struct xml_span to, from, id, type, lang;
     /* Where the whole attribute stands, with the white space before it (for cutting it out). */
     struct xml_span to_attr, from_attr;
     bool entities;
@@ -128,8 +130,8 @@ void xml_scan_restore(struct xml_scan *s, const void *saved, const struct xml_li
  * header and XML_EXPECT_ELEMENT an element stands alone, as in WebSocket frames (RFC 7395 3.3.3).
  *
  * Rejected though expat accepts it: DTD, comment, PI; an entity but the five; a second declaration,
- * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items, a byte
- * order mark too; an empty header (<stream/>); what is beyond a limit, and these: 256
+ * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items, a
+ * byte order mark too; an empty header (<stream/>); what is beyond a limit, and these: 256
  * declarations in force at once, 32 bytes of one reference, 256 of the declaration. */
 enum xml_expect {
     XML_EXPECT_ELEMENT = false, /* an item of an open stream, or an element alone */
@@ -138,19 +140,19 @@ enum xml_expect {
 };
 nodiscard err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item *what,
                        size_t *used, const struct xml_index **index);
-/* The declarations of a header that xml_scan has just returned, whose bytes are item. ERR_STREAM_POLICY_VIOLATION when a
- * prefix, a URI or their number does not fit. */
+/* The declarations of a header that xml_scan has just returned, whose bytes are item.
+ * ERR_STREAM_POLICY_VIOLATION when a prefix, a URI or their number does not fit. */
 nodiscard err xml_header_read(const struct xml_scan *s, str item, struct xml_header *out);
 
 /* ---- cursor ---- */
 
-/* Names one element of accepted, self-contained bytes (a stanza as the edge hands it on: prefixes of
- * the stream header are re-declared on it, its default namespace is jabber:client unless declared).
- * A value; 64 bytes or so; valid as long as the bytes are. */
+/* Names one element of accepted, self-contained bytes (a stanza as the edge hands it on: prefixes
+ * of the stream header are re-declared on it, its default namespace is jabber:client unless
+ * declared). A value; 64 bytes or so; valid as long as the bytes are. */
 struct xml_el {
     str all;            /* the whole element */
     str name;           /* local name */
-    str ns;             /* its namespace URI (raw bytes) */
+    str ns;             /* its namespace URI, references resolved */
     str inner;          /* between start and end tag; empty for <a/> */
     str start;          /* the start tag */
     const struct xml_scope *scope; /* declarations in force; in the arena */
@@ -192,7 +194,7 @@ void xml_open_ns(struct xml_writer *w, const char *name, const char *ns); /* <na
 void xml_put_attr(struct xml_writer *w, const char *name, str value);    /* escaped */
 void xml_put_attr_u64(struct xml_writer *w, const char *name, uint64_t value);
 void xml_put_text(struct xml_writer *w, str text);                       /* escaped */
-void xml_put_raw(struct xml_writer *w, str xml);                         /* accepted XML, as it is */
+void xml_put_raw(struct xml_writer *w, str xml); /* accepted XML, as it is */
 void xml_close(struct xml_writer *w, const char *name);                  /* /> or </name> */
 /* An element with nothing but text; ns NULL: inherited. */
 void xml_put_leaf(struct xml_writer *w, const char *name, const char *ns, str text);
@@ -217,8 +219,8 @@ void xml_index_splice(struct xml_index *x, const struct xml_edit *e, size_t n);
 str xml_attr_text(const char *name, str value, struct arena *a);
 /* ` xmlns:p='…'` for the header's prefixes in index->header_prefixes; "" when there are none. */
 str xml_header_declarations(const struct xml_header *h, const struct xml_index *x, struct arena *a);
-/* element with xmlns='ns' put on its start tag unless one is there: for moving a stanza into another
- * element or onto WebSocket. */
+/* element with xmlns='ns' put on its start tag unless one is there: for moving a stanza into
+ * another element or onto WebSocket. */
 str xml_with_default_ns(str element, const char *ns, struct arena *a);
 
 #endif

@@ -1,7 +1,7 @@
 /* fuzz_output: what we send parses with expat to what we meant. The input drives a generator that
- * writes a stanza with the writer and notes the tree it means; then come the edits that a stanza gets
- * on its way (from, to, xml:lang, the header's prefixes), both header styles, the stanza inside another
- * element, and parts of it standing alone. */
+ * writes a stanza with the writer and notes the tree it means; then come the edits that a stanza
+ * gets on its way (from, to, xml:lang, the header's prefixes), both header styles, the stanza
+ * inside another element, and parts of it standing alone. */
 #include "pemberley/must.h"
 #include "tests/fuzz/oracle.h"
 
@@ -266,7 +266,8 @@ static void check_moved(const struct xml_index *moved, const struct xml_index *f
     for (unsigned i = 0; i < moved->nchild; i++) {
         const struct xml_child *m = &moved->child[i], *f = &fresh->child[i];
         CHECK(m->off == f->off && m->len == f->len && m->name_off == f->name_off);
-        CHECK(m->ns_uri.off == 0 || (m->ns_uri.off == f->ns_uri.off && m->ns_uri.len == f->ns_uri.len));
+        CHECK(m->ns_uri.off == 0 ||
+              (m->ns_uri.off == f->ns_uri.off && m->ns_uri.len == f->ns_uri.len));
     }
 }
 
@@ -281,8 +282,8 @@ static void check_standalone(struct gen *g, str xml, str default_ns, const struc
             CHECK(xml_next(&el, &child, g->a));
         el = child;
     }
-    check_parses("<x xmlns='jabber:client'>", xml_standalone(&el, STR("jabber:client"), g->a), "</x>",
-                 meant);
+    check_parses("<x xmlns='jabber:client'>", xml_standalone(&el, STR("jabber:client"), g->a),
+                 "</x>", meant);
 }
 
 static void travel(struct gen *g, struct xml_scan *s, unsigned style)

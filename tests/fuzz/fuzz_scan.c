@@ -1,6 +1,6 @@
-/* fuzz_scan: the scanner against expat. What we accept, expat accepts with the same tree; what expat
- * rejects, we reject; what we alone reject is one of the restrictions that xml.h lists. And however
- * the bytes are cut into receives, the verdict is the same.
+/* fuzz_scan: the scanner against expat. What we accept, expat accepts with the same tree; what
+ * expat rejects, we reject; what we alone reject is one of the restrictions that xml.h lists. And
+ * however the bytes are cut into receives, the verdict is the same.
  *
  * Input: one byte of mode, one byte that seeds the cuts, then the document. */
 #include "pemberley/must.h"
@@ -68,8 +68,8 @@ static enum xml_expect expected(const struct run *r, enum mode mode)
     return r->n == 0 ? XML_EXPECT_START : XML_EXPECT_HEADER;
 }
 
-/* Scans data[off…] as far as `have`, which grows by `cut` (0: all at once); between two receives the
- * bytes and the state move. */
+/* Scans data[off…] as far as `have`, which grows by `cut` (0: all at once); between two receives
+ * the bytes and the state move. */
 struct feed {
     str data;
     enum mode mode;
@@ -157,7 +157,8 @@ static void check_span(str item, struct xml_span s, str expect, struct arena *a)
 }
 
 /* The index against what the cursor, already compared with expat, sees. */
-static void check_index(const struct xml_index *x, str item, const struct xml_el *el, struct arena *a)
+static void check_index(const struct xml_index *x, str item, const struct xml_el *el,
+                        struct arena *a)
 {
     CHECK(x->len == item.n && str_eq(el->name, str_from(item.p + x->name_off, x->name_len)));
     CHECK(x->ns == NS_OTHER || str_eq(xml_ns_uri(x->ns), el->ns));

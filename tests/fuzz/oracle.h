@@ -1,5 +1,5 @@
-/* oracle: expat's view of a document, as a tree, and a check that our cursor sees the same. Names are
- * "uri\1local" as expat makes them with that separator, which no document can contain. */
+/* oracle: expat's view of a document, as a tree, and a check that our cursor sees the same. Names
+ * are "uri\1local" as expat makes them with that separator, which no document can contain. */
 #ifndef PEMBERLEY_TESTS_FUZZ_ORACLE_H
 #define PEMBERLEY_TESTS_FUZZ_ORACLE_H
 

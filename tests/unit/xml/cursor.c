@@ -45,7 +45,8 @@ static void an_element_knows_its_parts(void **state)
 
 static void children_come_in_order_whatever_stands_between(void **state)
 {
-    struct xml_el el = root("<m>t<a x='/>'/>&lt;<![CDATA[<no/>]]><b><c/><b></b></b>\n<d></d></m>"), child;
+    struct xml_el el = root("<m>t<a x='/>'/>&lt;<![CDATA[<no/>]]><b><c/><b></b></b>\n<d></d></m>"),
+                  child;
     assert_true(xml_first(&el, &child, &arena));
     check_str(child.all, "<a x='/>'/>");
     assert_true(xml_next(&el, &child, &arena));
@@ -89,7 +90,8 @@ static void namespaces_follow_the_scope(void **state)
 
 static void attributes_are_read_with_references_and_white_space_resolved(void **state)
 {
-    struct xml_el el = root("<m a='1' b = \"x&lt;&#x20AC;'\ty\r\nz&#10;\" xmlns:p='urn:p' p:a='2' c=''/>");
+    struct xml_el el =
+        root("<m a='1' b = \"x&lt;&#x20AC;'\ty\r\nz&#10;\" xmlns:p='urn:p' p:a='2' c=''/>");
     check_str(xml_attr(&el, "a", &arena), "1");
     check_str(xml_attr(&el, "b", &arena), "x<\xe2\x82\xac' y z\n");
     check_str(xml_attr_ns(&el, "urn:p", "a", &arena), "2");
@@ -128,8 +130,9 @@ static void an_element_can_stand_alone_with_what_it_inherited(void **state)
 
 static void bytes_the_scanner_never_saw_do_no_harm(void **state)
 {
-    static const char *const broken[] = {"", "<", "<a", "<a b", "<a b='", "<a></", "<a><![CDATA[",
-                                         "<a>&", "<a><b", "<a><b c='>", "</a>", "<a>x", "<!", "<a b='&'/>"};
+    static const char *const broken[] = {
+        "",     "<",     "<a",         "<a b", "<a b='", "<a></", "<a><![CDATA[",
+        "<a>&", "<a><b", "<a><b c='>", "</a>", "<a>x",   "<!",    "<a b='&'/>"};
     for (size_t i = 0; i < array_len(broken); i++)
         for (size_t n = 0; n <= strlen(broken[i]); n++) {
             str copy = arena_dup(&arena, str_from(broken[i], n));

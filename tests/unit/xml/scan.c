@@ -25,7 +25,8 @@ struct verdict {
 };
 
 /* Feeds bytes by `step` (0: at once), each time from a fresh block of exactly their size. */
-static struct verdict feed(str bytes, size_t step, const struct xml_header *h, enum xml_expect expect)
+static struct verdict feed(str bytes, size_t step, const struct xml_header *h,
+                           enum xml_expect expect)
 {
     struct xml_scan *s = xml_scan_new();
     struct verdict v = {.e = ERR_PARTIAL};
@@ -123,32 +124,77 @@ static void well_formed_elements_are_accepted(void **state)
 static void what_is_not_well_formed_is_rejected(void **state)
 {
     static const struct row rows[] = {
-        {"<a></b>", NWF}, {"<a></ a>", NWF}, {"<a><b></a></b>", NWF}, {"< a/>", NWF},
-        {"<1/>", NWF}, {"<-a/>", NWF}, {"<a/ >", NWF}, {"<a//>", NWF}, {"<a b/>", NWF},
-        {"<a b=c/>", NWF}, {"<a b='1'c='2'/>", NWF}, {"<a b='<'/>", NWF}, {"<a 'b'/>", NWF},
-        {"<a b='1' b='2'/>", NWF}, {"<a =''/>", NWF}, {"<a b='&'/>", NWF},
-        {"<a>&lt</a>", NWF}, {"<a>& </a>", NWF}, {"<a>&;</a>", NWF}, {"<a>&#;</a>", NWF},
-        {"<a>&#x;</a>", NWF}, {"<a>&#xG;</a>", NWF}, {"<a>&#X41;</a>", NWF}, {"<a>&#0;</a>", NWF},
-        {"<a>&#x1F;</a>", NWF}, {"<a>&#xD800;</a>", NWF}, {"<a>&#xFFFE;</a>", NWF},
-        {"<a>&#x110000;</a>", NWF}, {"<a>]]></a>", NWF}, {"<a>]]]></a>", NWF},
-        {"<a><![CDATX[]]></a>", NWF}, {"<a><!></a>", NWF},
-        {"<a>\x01</a>", NWF}, {"<a>\x0c</a>", NWF}, {"<a b='\x1f'/>", NWF},
-        {"<a>\xc0\x80</a>", NWF}, {"<a>\xe0\x81\x81</a>", NWF}, {"<a>\xf0\x80\x81\x81</a>", NWF},
+        {"<a></b>", NWF},
+        {"<a></ a>", NWF},
+        {"<a><b></a></b>", NWF},
+        {"< a/>", NWF},
+        {"<1/>", NWF},
+        {"<-a/>", NWF},
+        {"<a/ >", NWF},
+        {"<a//>", NWF},
+        {"<a b/>", NWF},
+        {"<a b=c/>", NWF},
+        {"<a b='1'c='2'/>", NWF},
+        {"<a b='<'/>", NWF},
+        {"<a 'b'/>", NWF},
+        {"<a b='1' b='2'/>", NWF},
+        {"<a =''/>", NWF},
+        {"<a b='&'/>", NWF},
+        {"<a>&lt</a>", NWF},
+        {"<a>& </a>", NWF},
+        {"<a>&;</a>", NWF},
+        {"<a>&#;</a>", NWF},
+        {"<a>&#x;</a>", NWF},
+        {"<a>&#xG;</a>", NWF},
+        {"<a>&#X41;</a>", NWF},
+        {"<a>&#0;</a>", NWF},
+        {"<a>&#x1F;</a>", NWF},
+        {"<a>&#xD800;</a>", NWF},
+        {"<a>&#xFFFE;</a>", NWF},
+        {"<a>&#x110000;</a>", NWF},
+        {"<a>]]></a>", NWF},
+        {"<a>]]]></a>", NWF},
+        {"<a><![CDATX[]]></a>", NWF},
+        {"<a><!></a>", NWF},
+        {"<a>\x01</a>", NWF},
+        {"<a>\x0c</a>", NWF},
+        {"<a b='\x1f'/>", NWF},
+        {"<a>\xc0\x80</a>", NWF},
+        {"<a>\xe0\x81\x81</a>", NWF},
+        {"<a>\xf0\x80\x81\x81</a>", NWF},
         {"<a>\xed\xa0\x80</a>", NWF},
-        {"<a>\xef\xbf\xbe</a>", NWF}, {"<a>\xef\xbf\xbf</a>", NWF}, {"<a>\xf4\x90\x80\x80</a>", NWF},
-        {"<a>\xf5\x80\x80\x80</a>", NWF}, {"<a>\x80</a>", NWF}, {"<a>\xff</a>", NWF},
-        {"<a>\xc3(</a>", NWF}, {"<a\xc3\x97/>", NWF}, {"<\xcc\x81/>", NWF},
-        {"<a:/>", NWF}, {"<:a/>", NWF}, {"<p:a:b/>", NWF}, {"<p:1/>", NWF}, {"<p::a/>", NWF},
-        {"<r:a/>", NWF}, {"<a r:b='1'/>", NWF}, {"<a><b xmlns:r='urn:r'/><r:c/></a>", NWF},
+        {"<a>\xef\xbf\xbe</a>", NWF},
+        {"<a>\xef\xbf\xbf</a>", NWF},
+        {"<a>\xf4\x90\x80\x80</a>", NWF},
+        {"<a>\xf5\x80\x80\x80</a>", NWF},
+        {"<a>\x80</a>", NWF},
+        {"<a>\xff</a>", NWF},
+        {"<a>\xc3(</a>", NWF},
+        {"<a\xc3\x97/>", NWF},
+        {"<\xcc\x81/>", NWF},
+        {"<a:/>", NWF},
+        {"<:a/>", NWF},
+        {"<p:a:b/>", NWF},
+        {"<p:1/>", NWF},
+        {"<p::a/>", NWF},
+        {"<r:a/>", NWF},
+        {"<a r:b='1'/>", NWF},
+        {"<a><b xmlns:r='urn:r'/><r:c/></a>", NWF},
         {"<a xmlns:r='urn:p' r:b='1' p:b='2'/>", NWF},
         {"<a xmlns:r='urn&#58;p' r:b='1' p:b='2'/>", NWF},
-        {"<a xmlns:r=''/>", NWF}, {"<a xmlns:='urn:r'/>", NWF}, {"<xmlns:a/>", NWF},
-        {"<a xmlns:xmlns='urn:r'/>", NWF}, {"<a xmlns:xml='urn:r'/>", NWF},
+        {"<a xmlns:r=''/>", NWF},
+        {"<a xmlns:='urn:r'/>", NWF},
+        {"<xmlns:a/>", NWF},
+        {"<a xmlns:xmlns='urn:r'/>", NWF},
+        {"<a xmlns:xml='urn:r'/>", NWF},
         {"<a xmlns='http://www.w3.org/2000/xmlns/'/>", NWF},
         {"<a xmlns='http://www.w3.org/XML/1998/namespace'/>", NWF},
         {"<a xmlns:r='http://www.w3.org/XML/1998/namesp&#97;ce'/>", NWF},
         {"<a xmlns='urn:a' xmlns='urn:a'/>", NWF},
-        {"</stream>", NWF}, {"</stream:streams>", NWF}, {"\xef\xbb\xbf<a/>", NWF}, {"\x02", NWF},
+        {"</stream>", NWF},
+        {"</stream:streams>", NWF},
+        {"\xef\xbb\xbf<a/>", NWF},
+        {"\x02", NWF},
     };
     check_rows(rows, array_len(rows), HEADER, XML_EXPECT_ELEMENT);
     struct xml_header h = read_header(HEADER);
@@ -226,13 +272,23 @@ static void a_stream_starts_with_a_declaration_or_a_header(void **state)
         {"<?xml version = '1.0'\n?>", ERR_OK},
         {"<?xml version='1.0' encoding='ISO-8859-1'?>", ERR_STREAM_UNSUPPORTED_ENCODING},
         {"<?xml version='1.0' encoding='UTF-16'?>", ERR_STREAM_UNSUPPORTED_ENCODING},
-        {"<?xml version='1.0' encoding='-'?>", NWF}, {"<?xml version='1.1'?>", NWF},
-        {"<?xml?>", NWF}, {"<?xml encoding='UTF-8'?>", NWF}, {"<?xml version='1.0' x='y'?>", NWF},
-        {"<?xml version='1.0'encoding='UTF-8'?>", NWF}, {"<?xml version='1.0' standalone='1'?>", NWF},
-        {"<?xml version='1.0' <", NWF}, {"<?xml-stylesheet x?>", RESTRICTED},
-        {"<?php x?>", RESTRICTED}, {"<!DOCTYPE a>", RESTRICTED},
-        {"\xef\xbb\xbf<a>", NWF}, {"GET / HTTP/1.1", NWF}, {"\x16\x03\x01", NWF}, {"</a>", NWF},
-        {"<a/>", ERR_STREAM_BAD_FORMAT}, {"<p:a>", NWF},
+        {"<?xml version='1.0' encoding='-'?>", NWF},
+        {"<?xml version='1.1'?>", NWF},
+        {"<?xml?>", NWF},
+        {"<?xml encoding='UTF-8'?>", NWF},
+        {"<?xml version='1.0' x='y'?>", NWF},
+        {"<?xml version='1.0'encoding='UTF-8'?>", NWF},
+        {"<?xml version='1.0' standalone='1'?>", NWF},
+        {"<?xml version='1.0' <", NWF},
+        {"<?xml-stylesheet x?>", RESTRICTED},
+        {"<?php x?>", RESTRICTED},
+        {"<!DOCTYPE a>", RESTRICTED},
+        {"\xef\xbb\xbf<a>", NWF},
+        {"GET / HTTP/1.1", NWF},
+        {"\x16\x03\x01", NWF},
+        {"</a>", NWF},
+        {"<a/>", ERR_STREAM_BAD_FORMAT},
+        {"<p:a>", NWF},
     };
     check_rows(start, array_len(start), NULL, XML_EXPECT_START);
     static const struct row after[] = {{HEADER, ERR_OK}, {"<?xml version='1.0'?>", RESTRICTED}};
@@ -299,8 +355,9 @@ static void white_space_is_reported_as_far_as_it_reaches(void **state)
 
 static void a_header_gives_its_declarations(void **state)
 {
-    struct xml_header h = read_header("<s xmlns='jabber:client' xmlns:c='urn:&#58;' xmlns:x='jabber:"
-                                      "server' xmlns:xml='http://www.w3.org/XML/1998/namespace'>");
+    struct xml_header h =
+        read_header("<s xmlns='jabber:client' xmlns:c='urn:&#58;' xmlns:x='jabber:"
+                    "server' xmlns:xml='http://www.w3.org/XML/1998/namespace'>");
     assert_int_equal(h.default_ns, NS_CLIENT);
     assert_int_equal(h.prefixes, 2);
     assert_string_equal(h.prefix[0].prefix, "c");

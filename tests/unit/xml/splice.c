@@ -55,7 +55,8 @@ static str at(str xml, uint32_t off, uint32_t len) { return str_from(xml.p + off
 
 static void edits_replace_insert_and_cut(void **state)
 {
-    const struct xml_edit e[] = {{0, 0, STR("A")}, {1, 2, STR("xyz")}, {4, 1, STR("")}, {6, 0, STR("Z")}};
+    const struct xml_edit e[] = {
+        {0, 0, STR("A")}, {1, 2, STR("xyz")}, {4, 1, STR("")}, {6, 0, STR("Z")}};
     check_str(apply(STR("012345"), e, 4), "A0xyz35Z");
     check_str(apply(STR("012"), NULL, 0), "012");
 }
@@ -67,7 +68,8 @@ static void the_index_moves_with_the_bytes(void **state)
     const struct xml_edit e[] = {
         {x.splice, 0, STR(" from='somebody'")}, {x.from_attr.off, x.from_attr.len, STR("")}};
     str out = apply(xml, e, 2);
-    check_str(out, "<message from='somebody' to='bb' id='i'><x xmlns='urn:xmpp:ping'/><y/></message>");
+    check_str(out,
+              "<message from='somebody' to='bb' id='i'><x xmlns='urn:xmpp:ping'/><y/></message>");
     xml_index_splice(&x, e, 2);
     assert_int_equal(x.len, out.n);
     assert_int_equal(x.from.off, 0);
