@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Runs tests/e2e/<theme>/<rfc|xep>-<section>-<what>.py: every function test_*(server) in it, one node
-per file (SETTINGS, HOST_OPTIONS, SHARDS, PLAIN in the file configure it; a function without
+per file (SETTINGS, HOST_OPTIONS, SHARDS, PLAIN, ENV in the file configure it; a function without
 parameters starts its own). A filter is a part of theme/file:test. Ends with `N passed, N failed`."""
 
 import importlib.util
@@ -26,7 +26,8 @@ def server_for(module):
     server = pemb.Server(settings=getattr(module, "SETTINGS", ()),
                          hosts=getattr(module, "HOSTS", ("localhost", "example.org")),
                          host_options=getattr(module, "HOST_OPTIONS", ""),
-                         shards=getattr(module, "SHARDS", 2), plain=getattr(module, "PLAIN", True))
+                         shards=getattr(module, "SHARDS", 2), plain=getattr(module, "PLAIN", True),
+                         env=getattr(module, "ENV", None))
     for jid in getattr(module, "USERS", ()):
         server.add_user(jid)
     return server
