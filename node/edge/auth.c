@@ -141,16 +141,17 @@ void auth_fail(struct conn *c, err reason)
     loop_timer_set(loop, &n->delay, delay < DELAY_MAX_MS ? delay : DELAY_MAX_MS);
 }
 
-/* Refused for its channel binding before any key was looked at: no password was tried, so this is not
- * a try, and told at once. Clients that know only tls-unique go through every -PLUS mechanism like
- * that before they take a plain one (slixmpp 1.8 does, over TLS 1.3). */
+/* Refused for its channel binding before any key was looked at: no password was tried, so this is
+ * not a try, and told at once. Clients that know only tls-unique go through every -PLUS mechanism
+ * like that before they take a plain one (slixmpp 1.8 does, over TLS 1.3). */
 static void refuse_binding(struct conn *c)
 {
     struct negotiation *n = c->negotiation;
     log_failed(c, STR_NONE, ERR_SASL_NOT_AUTHORIZED);
     sasl_end(&n->sasl);
     n->sasl.user = STR_NONE;
-    conn_put(c, STR("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>"));
+    conn_put_cstr(c, "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
+                     "</failure>");
 }
 
 /* ---- the exchange ---- */

@@ -1,6 +1,6 @@
-/* auth: the SASL exchange of one stream (RFC 6120 6): keys from the store, PLAIN's derivation on the
- * helper thread, failures counted per stream, address and account, and told late. Reading pauses
- * while an answer is under way. */
+/* auth: the SASL exchange of one stream (RFC 6120 6): keys from the store, PLAIN's derivation on
+ * the helper thread, failures counted per stream, address and account, and told late. Reading
+ * pauses while an answer is under way. */
 #ifndef PEMBERLEY_EDGE_AUTH_H
 #define PEMBERLEY_EDGE_AUTH_H
 

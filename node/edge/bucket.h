@@ -18,8 +18,8 @@ static inline void bucket_refill(struct bucket *b, struct conf_rate r, uint64_t 
 }
 /* Takes n tokens whether they are there or not; returns how many milliseconds the taker is to wait
  * for what it overdrew: 0, go on. */
-static inline uint64_t bucket_charge(struct bucket *b, struct conf_rate r, uint64_t burst, uint64_t n,
-                                     uint64_t now_ms)
+static inline uint64_t bucket_charge(struct bucket *b, struct conf_rate r, uint64_t burst,
+                                     uint64_t n, uint64_t now_ms)
 {
     if (r.count == 0)
         return 0;

@@ -366,8 +366,8 @@ void c2s_on_close(struct edge *e, const struct frame *f)
     if (!s)
         return;
     struct conn *c = s->conn;
-    /* Else what waits is the home's to give to somebody; of a removed account nobody is left, and the
-     * answer to the removal is among it. */
+    /* Else what waits is the home's to give to somebody; of a removed account nobody is left, and
+     * the answer to the removal is among it. */
     if (f->reason == ERR_STREAM_ACCOUNT_GONE)
         c2s_pump(s);
     c2s_free(s);

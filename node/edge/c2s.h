@@ -15,8 +15,8 @@
 #include "node/edge/window.h"
 #include "proto/bus/frame.h"
 
-/* A stanza from the home that the client (without XEP-0198: the transport) has not taken. Its seq is
- * its place. 40 bytes; a session with nothing on the way has none. */
+/* A stanza from the home that the client (without XEP-0198: the transport) has not taken. Its seq
+ * is its place. 40 bytes; a session with nothing on the way has none. */
 struct out {
     struct stanza *stanza;
     uint64_t sid, ord;     /* uid, for an ORPHAN */
@@ -33,7 +33,7 @@ struct c2s {
     struct conn *conn;
     struct hnode by_sid;
     uint64_t sid;
-    struct buf *names;        /* full JID, then ` to='…'` of the full and of the bare JID, escaped */
+    struct buf *names;        /* full JID, then ` to='…'` of the full and the bare one, escaped */
     uint16_t full_n, bare_n, to_full_n, to_bare_n;
     uint32_t gen;
 

@@ -11,8 +11,10 @@
 
 enum {
     CARRY_HELD_MAX = 1 << 20, /* bytes that may come behind a pause: some turns' budgets */
-    UNREAD_MAX_PREAUTH = 8192, /* output beyond which a peer that goes on asking is not read; after */
-    UNREAD_MAX = OUTPUT_WRITE_MAX, /* login stanzas may fill a whole write */
+    /* Output beyond which a peer that goes on asking is not read; after login stanzas may fill a
+     * whole write. */
+    UNREAD_MAX_PREAUTH = 8192,
+    UNREAD_MAX = OUTPUT_WRITE_MAX,
     WHITESPACE_GRACE_MS = 10000,
 };
 

@@ -6,11 +6,12 @@
  *   out   conn_put… -> output -> one transport_write in flight, at the end of the turn
  *   end   conn_end (we end it: stream error, close tag), conn_lost (it broke), conn_drop (now)
  *
- * Reading pauses while anybody has a reason to (enum conn_pause); what was received already waits in
- * the carry buffer. Nothing is scanned from inside conn_resume: it happens at the end of the turn.
+ * Reading pauses while anybody has a reason to (enum conn_pause); what was received already waits
+ * in the carry buffer. Nothing is scanned from inside conn_resume: it happens at the end of the
+ * turn.
  *
- * Life: conn_open … transport's closed(), which frees it. Timers, orders to the store and the helper
- * thread name a conn by its number, so that they may come back after its end. */
+ * Life: conn_open … transport's closed(), which frees it. Timers, orders to the store and the
+ * helper thread name a conn by its number, so that they may come back after its end. */
 #ifndef PEMBERLEY_EDGE_CONN_H
 #define PEMBERLEY_EDGE_CONN_H
 
@@ -96,9 +97,9 @@ void conn_resume(struct conn *c, enum conn_pause why);
 /* One stanza more: over the rate reading pauses. */
 void conn_charge_stanza(struct conn *c);
 
-/* Ends the stream: its header if it had none, the stream error (unless ERR_OK or a LOCAL one), extra
- * inside the error, the close tag; then the transport. The session is let go as the error says, unless
- * the home knows already (conn->session is NULL then). A second end does nothing. */
+/* Ends the stream: its header if it had none, the stream error (unless ERR_OK or a LOCAL one),
+ * extra inside the error, the close tag; then the transport. The session is let go as the error
+ * says, unless the home knows already (conn->session is NULL then). A second end does nothing. */
 void conn_end(struct conn *c, err reason);
 void conn_end_extra(struct conn *c, err reason, str extra);
 /* The connection broke: the session is lost, nothing is written. */

@@ -1,4 +1,5 @@
-/* edge: the room's door (edge.h): frames from homes, settled stanzas, peers that die, reload, stop. */
+/* edge: the room's door (edge.h): frames from homes, settled stanzas, peers that die, reload,
+ * stop. */
 #include "node/edge/inside.h"
 
 #include <stdlib.h>

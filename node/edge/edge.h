@@ -1,17 +1,19 @@
-/* edge: the role of a shard that holds connections. TCP and TLS, the XML stream, SASL, and the edge's
- * half of a session: it numbers what the client sends, makes each stanza once (stanza_edited: from,
- * to, xml:lang, prefixes), keeps what the home has not acked out of reading's way (window), queues
- * what the home sends, and speaks XEP-0198. Everything that is decided about an account is decided
- * by its home.
+/* edge: the role of a shard that holds connections. TCP and TLS, the XML stream, SASL, and the
+ * edge's half of a session: it numbers what the client sends, makes each stanza once
+ * (stanza_edited: from, to, xml:lang, prefixes), keeps what the home has not acked out of
+ * reading's way (window), queues what the home sends, and speaks XEP-0198. Everything that is
+ * decided about an account is decided by its home.
  *
- *   listen.c   accepting, limits per address, PROXY (later)
- *   conn.c     bytes: transport, carry-over, scanning, output queue and its bound, closing
- *   stream.c   the XML stream: header, features by stage as a step table, stream errors
- *   auth.c     SASL exchange: keys from the store, delay and counting of failures
- *   c2s.c      the session's half: bind, resume, stanzas in, OUTs out, acks
+ *   listen.c    accepting, limits per address;  throttle.c  what is remembered of addresses
+ *   conn.c      bytes: transport, carry-over, scanning, closing;  output.c  what is to be written
+ *   stream.c    the XML stream up to bind: header, features, what may come when, stream errors
+ *   auth.c      SASL exchange: keys from the store, delay and counting of failures
+ *   register.c  XEP-0077 before login
+ *   c2s.c       the session's half: bind, resume, stanzas in, end
+ *   sm.c        XEP-0198: h, acks, enable, the idle ping;  out.c  stanzas out, their queue
  *
  * A stanza's way: transport -> conn_bytes -> xml_scan -> stream_item -> c2s_stanza -> channel_send
- * (FRAME_IN) … edge_frame (FRAME_OUT) -> c2s_out -> conn_queue -> transport_write. */
+ * (FRAME_IN) … edge_frame (FRAME_OUT) -> c2s_on_out -> c2s_pump -> transport_write. */
 #ifndef PEMBERLEY_EDGE_H
 #define PEMBERLEY_EDGE_H
 
@@ -27,10 +29,10 @@ void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd);
 
 /* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */
 void edge_frame(struct edge *e, struct origin from, const struct frame *f);
-/* A FRAME_IN (HOLD_EDGE_IN: a = sid, b = ord) is safe, or its home has died with it. */
+/* A FRAME_IN (HOLD_EDGE_IN; the numbers are the edge's own) is safe, or its home has died with it. */
 void edge_settled(struct edge *e, struct hold h, bool lost);
-/* A home has died: its sessions' clients are told what is safe (<a/>), what was held for them goes to
- * the new home as FRAME_ORPHAN, and they are to log in again. */
+/* A home has died: its sessions' clients are told what is safe (<a/>), what was held for them goes
+ * to the new home as FRAME_ORPHAN, and they are to log in again. */
 void edge_peer_down(struct edge *e, unsigned shard);
 
 void edge_reload(struct edge *e); /* node->conf is the new one */

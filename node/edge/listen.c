@@ -1,5 +1,6 @@
-/* listen: see listen.h. Sixteen one-shot accepts per listener, each with its own address (systems.md
- * 2). Who is refused is accepted and closed: left in the queue it would hold up those behind it. */
+/* listen: see listen.h. Sixteen one-shot accepts per listener, each with its own address
+ * (systems.md 2). Who is refused is accepted and closed: left in the queue it would hold up those
+ * behind it. */
 #include "node/edge/listen.h"
 
 #include <errno.h>

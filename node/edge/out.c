@@ -1,7 +1,7 @@
 /* out: a session's outbound queue (c2s.h). Circular; entry i has seq acked + 1 + i. Nothing is
- * serialised for a client that does not read: the conn's output is filled from here as the transport
- * takes it. While more than limits.output_max waits, the frames' channel_done waits too: their
- * senders' windows fill and *their* reading pauses; the reader itself is closed after
+ * serialised for a client that does not read: the conn's output is filled from here as the
+ * transport takes it. While more than limits.output_max waits, the frames' channel_done waits too:
+ * their senders' windows fill and *their* reading pauses; the reader itself is closed after
  * limits.output_stall_timeout, or at once beyond unacked_max. */
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"

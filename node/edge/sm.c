@@ -1,6 +1,6 @@
-/* sm: XEP-0198 on a bound session. `h` is what is *safe*, not what was received (delivery.md I3); an
- * <r/> waits for it, at most limits.ack_delay_max, then it is told what is safe and, unasked, the
- * rest when that is. Several <r/> in one turn get one <a/>. */
+/* sm: XEP-0198 on a bound session. `h` is what is *safe*, not what was received (delivery.md I3);
+ * an <r/> waits for it, at most limits.ack_delay_max, then it is told what is safe and, unasked,
+ * the rest when that is. Several <r/> in one turn get one <a/>. */
 #include "node/edge/c2s.h"
 
 static str attr(struct c2s *s, str item, const char *name)
@@ -166,8 +166,8 @@ void c2s_ping(struct c2s *s)
     xml_writer_init(&w, a);
     xml_open(&w, "iq");
     xml_put_attr(&w, "type", STR("get"));
-    xml_put_attr(&w, "id", arena_printf(a, "pemberley-ping-%llx",
-                                        (unsigned long long)loop_now_ms(s->conn->edge->node->loop)));
+    unsigned long long now = loop_now_ms(s->conn->edge->node->loop);
+    xml_put_attr(&w, "id", arena_printf(a, "pemberley-ping-%llx", now));
     xml_put_attr(&w, "from", domain);
     xml_put_attr(&w, "to", full);
     xml_put_leaf(&w, "ping", "urn:xmpp:ping", STR_NONE);

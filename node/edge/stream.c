@@ -1,5 +1,5 @@
-/* stream: see stream.h. What may come when is one table (steps × events below); each cell is a small
- * function that does the step or names the error of xmpp.md 10. */
+/* stream: see stream.h. What may come when is one table (steps × events below); each cell is a
+ * small function that does the step or names the error of xmpp.md 10. */
 #include "node/edge/stream.h"
 
 #include <stdio.h>
@@ -285,8 +285,8 @@ void stream_bad(struct conn *c, err e)
         struct sockaddr_storage address;
         conn_address(c, &address);
         metric_add(n->metrics, METRIC_limits_hit, 1);
-        LOG(n->log, limit_hit, F_STR("limit", str_of(err_row(e)->name)), F_ADDR("address", &address),
-            F_JID("jid", known_jid(c)), F_INT("value", 0));
+        LOG(n->log, limit_hit, F_STR("limit", str_of(err_row(e)->name)),
+            F_ADDR("address", &address), F_JID("jid", known_jid(c)), F_INT("value", 0));
     }
     conn_end(c, e);
 }

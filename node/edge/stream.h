@@ -1,6 +1,7 @@
-/* stream: the XML dialogue on a connection up to a bound session (RFC 6120 4-7): headers, features by
- * stage, the table of what may come when, STARTTLS, bind; and how a stream ends. What a stream needs
- * only until then is its *negotiation*, freed at bind: an idle session does not pay for its login. */
+/* stream: the XML dialogue on a connection up to a bound session (RFC 6120 4-7): headers, features
+ * by stage, the table of what may come when, STARTTLS, bind; and how a stream ends. What a stream
+ * needs only until then is its *negotiation*, freed at bind: an idle session does not pay for its
+ * login. */
 #ifndef PEMBERLEY_EDGE_STREAM_H
 #define PEMBERLEY_EDGE_STREAM_H
 

@@ -25,8 +25,8 @@ void throttle_close(struct throttle *t)
     htable_close(&t->entries);
 }
 
-/* Looks at a few of the oldest: those with something live are put to the young end, so that the next
- * call does not meet them again. The live ones are bounded by the connections there are. */
+/* Looks at a few of the oldest: those with something live are put to the young end, so that the
+ * next call does not meet them again. The live ones are bounded by the connections there are. */
 static void make_room(struct throttle *t)
 {
     for (int tries = 0; tries < 16 && t->entries.count >= t->max; tries++) {

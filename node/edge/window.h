@@ -1,6 +1,6 @@
 /* window: which of a client's stanzas are safe at their home (delivery.md I3). Everything up to and
- * with `safe` is; beyond it a bit per stanza, because acks come in any order. `h` towards the client
- * counts contiguous ones only, so that is the number kept. */
+ * with `safe` is; beyond it a bit per stanza, because acks come in any order. `h` towards the
+ * client counts contiguous ones only, so that is the number kept. */
 #ifndef PEMBERLEY_EDGE_WINDOW_H
 #define PEMBERLEY_EDGE_WINDOW_H
 

@@ -1,7 +1,7 @@
-/* Arbitrary bytes of a client into a whole edge: before TLS, before login, while the store is asked,
- * bound, with XEP-0198. The first byte says where to begin, the second how the rest is cut; between
- * the pieces homes, store and time do what they do. Nothing may crash, leak or trip a must, and when
- * the client goes, everything of it is gone. */
+/* Arbitrary bytes of a client into a whole edge: before TLS, before login, while the store is
+ * asked, bound, with XEP-0198. The first byte says where to begin, the second how the rest is cut;
+ * between the pieces homes, store and time do what they do. Nothing may crash, leak or trip a
+ * must, and when the client goes, everything of it is gone. */
 #include "tests/unit/edge/harness.h"
 
 static void home_answers(size_t *seen)

@@ -1,4 +1,5 @@
-/* XEP-0198 and the safe window: h counts what is safe, in both directions, and nobody waits for ever. */
+/* XEP-0198 and the safe window: h counts what is safe, in both directions, and nobody waits for
+ * ever. */
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -286,7 +287,8 @@ static void a_resumed_session_goes_on_where_it_was(void **state)
     turn();
     const char *text = received();
     assert_true(got(text, "<resumed xmlns='urn:xmpp:sm:3' previd='"));
-    assert_true(got(text, "-x' h='5'/><message id='q'><body>b</body><delay xmlns='urn:xmpp:delay'"));
+    assert_true(got(text, "-x' h='5'/><message id='q'><body>b</body>"
+                          "<delay xmlns='urn:xmpp:delay'"));
     assert_true(got(text, "</message><message id='q'><body>b</body></message><r "));
     assert_int_equal(last_frame(FRAME_IN)->f.ord, 8);
     assert_int_equal(last_frame(FRAME_IN)->f.gen, 2);

@@ -6,14 +6,16 @@
 
 #include <cmocka.h>
 
-static void in_is(const char *send, enum stanza_kind kind, const char *xml, const char *to, err reason)
+static void in_is(const char *send, enum stanza_kind kind, const char *xml, const char *to,
+                  err reason)
 {
     client_sends(send);
     struct sent_frame *f = last_frame(FRAME_IN);
     assert_non_null(f);
     str got_xml = stanza_xml(f->f.stanza);
     if (!str_eq(got_xml, str_of(xml)) || !str_eq(stanza_to(f->f.stanza), str_of(to)))
-        fail_msg("%s\n  gave %.*s\n  to %.*s", send, STR_ARG(got_xml), STR_ARG(stanza_to(f->f.stanza)));
+        fail_msg("%s\n  gave %.*s\n  to %.*s", send, STR_ARG(got_xml),
+                 STR_ARG(stanza_to(f->f.stanza)));
     assert_int_equal(f->f.stanza->kind, kind);
     assert_int_equal(f->f.reason, reason);
     assert_int_equal(f->f.fp, stanza_fp(f->f.stanza));

@@ -1,6 +1,6 @@
 /* harness: an edge without a machine around it: virtual time, a transport that is a byte string in
- * each direction, a home that is a list of frames, a store with one account. The doors' functions are
- * defined here, so that nothing of node/os, node/tls or the channels is linked.
+ * each direction, a home that is a list of frames, a store with one account. The doors' functions
+ * are defined here, so that nothing of node/os, node/tls or the channels is linked.
  *
  * One world at a time (`w`), because the doors' C functions have no place for another; world_open
  * makes a fresh one. */
@@ -95,7 +95,8 @@ static void copy_str(str *s, char *to, size_t cap)
         memcpy(to, s->p, s->n);
     s->p = to;
 }
-void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h, bool keep)
+void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h,
+                  bool keep)
 {
     must(w.frame_n < FRAMES_MAX);
     struct sent_frame *s = &w.frames[w.frame_n++];

@@ -315,8 +315,8 @@ static void registration_is_offered_only_where_it_is_open(void **state)
     client_open(LISTENER_C2S_TLS);
     client_sends(HEADER);
     assert_true(got(received(), "<register xmlns='http://jabber.org/features/iq-register'/>"));
-    client_sends("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>nurse</username>"
-                 "<password>a long enough one</password></query></iq>");
+    client_sends("<iq type='set' id='r'><query xmlns='jabber:iq:register'>"
+                 "<username>nurse</username><password>a long enough one</password></query></iq>");
     assert_int_equal(w.store_n, 1);
     assert_string_equal(w.store[0].owner, "nurse@localhost");
     run_store(ERR_OK);
