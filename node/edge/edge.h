@@ -29,7 +29,7 @@ void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd);
 
 /* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */
 void edge_frame(struct edge *e, struct origin from, const struct frame *f);
-/* A FRAME_IN (HOLD_EDGE_IN; the numbers are the edge's own) is safe, or its home has died with it. */
+/* A FRAME_IN (HOLD_EDGE_IN; the numbers are our own) is safe, or its home has died with it. */
 void edge_settled(struct edge *e, struct hold h, bool lost);
 /* A home has died: its sessions' clients are told what is safe (<a/>), what was held for them goes
  * to the new home as FRAME_ORPHAN, and they are to log in again. */
