@@ -69,7 +69,7 @@ def end(alice, bobs):
 
 def drain_offline(server):
     b = Client(server, "bob@localhost/drain").login(presence=True)
-    b.ping()
+    barrier(b, b) # what comes live waits behind what was stored
     texts = [e.findtext("c:body", None, NS) for e in b.take(lambda e: e.tag == q("c:message"))]
     b.ping()
     b.close()

@@ -14,7 +14,7 @@ def account(server):
 
 
 def bodies(client):
-    client.ping()
+    barrier(client, client) # what comes live waits behind what was stored
     return [e.findtext("c:body", None, NS) for e in client.take(lambda e: e.tag == q("c:message"))]
 
 
@@ -71,13 +71,14 @@ def test_kinds_and_hints(server):
     kept = []
     for i, (type, children, keep, error) in enumerate(rows):
         a.send(f"<message to='{to}' type='{type}' id='k{i}'>{children}</message>")
-        a.ping()
+        a.send(f"<iq to='{to}/none' type='get' id='behind{i}'><q xmlns='urn:x'/></iq>")
+        a.expect(lambda e: e.get("id") == f"behind{i}") # its home has handled both
         answers = a.take(lambda e: e.get("id") == f"k{i}")
         assert [condition(e) for e in answers] == ([error] if error else []), (i, answers)
         if keep:
             kept.append(f"k{i}")
     b = Client(server, to + "/b").login(presence=True)
-    b.ping()
+    barrier(b, b)
     assert [e.get("id") for e in b.take(lambda e: e.tag == q("c:message"))] == kept
     a.close(), b.close()
 
