@@ -17,8 +17,11 @@ static void a_snap_survives_its_codec(void **state)
     }, out;
     assert_int_equal(snap_decode(snap_encode(&in, &a), &a, &out), ERR_OK);
     assert_true(str_eq(in.full, out.full));
-    in.full = out.full;
-    assert_memory_equal(&in, &out, sizeof in);
+    assert_true(in.sid == out.sid && in.gen == out.gen && in.sm == out.sm);
+    assert_true(in.resumable == out.resumable && in.max_ms == out.max_ms);
+    assert_true(in.in_ord == out.in_ord && in.in_base == out.in_base);
+    assert_true(in.out_seq == out.out_seq && in.out_base == out.out_base);
+    assert_int_equal(in.out_acked, out.out_acked);
     arena_close(&a);
 }
 
