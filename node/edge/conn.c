@@ -15,7 +15,7 @@ enum {
      * whole write. */
     UNREAD_MAX_PREAUTH = 8192,
     UNREAD_MAX = OUTPUT_WRITE_MAX,
-    WHITESPACE_GRACE_MS = 10000,
+    WHITESPACE_MS = 100, /* a byte of white space is forgiven after */
 };
 
 static void tick(struct timer *t);
@@ -137,13 +137,12 @@ static void scan_start(struct conn *c, struct xml_scan *scan)
     c->scan = NULL;
 }
 
-/* White space between items is life, but not for ever: what comes too thick without an item between
- * is a flood (RFC 6120 4.6.1, 11.7). */
+/* White space between items is life; what comes too thick without an item between is a flood (RFC
+ * 6120 4.6.1, 11.7), what comes now and then never adds up to one. */
 static void whitespace(struct conn *c, size_t n)
 {
-    uint64_t now = loop_now_ms(c->edge->node->loop);
-    if (now - c->heard_ms > WHITESPACE_GRACE_MS)
-        c->whitespace = 0;
+    uint64_t forgiven = (loop_now_ms(c->edge->node->loop) - c->heard_ms) / WHITESPACE_MS;
+    c->whitespace -= forgiven < c->whitespace ? (uint32_t)forgiven : c->whitespace;
     c->whitespace += (uint32_t)n;
     if (c->whitespace > limits(c)->whitespace_max)
         stream_bad(c, ERR_STREAM_WHITESPACE_FLOOD);
@@ -353,6 +352,7 @@ static void start_tls(struct conn *c)
     stream_restart(c);
     conn_resume(c, PAUSE_TLS);
     if (n)
+    loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
         low->sink->bytes(low, early, n);
     free(early);
 }

@@ -253,6 +253,7 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
         lang = STR_NONE;
     c->header = header_intern(c->edge, &h, lang);
     c->step = step_after_header(c);
+    loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
     put_header(c, answer_to(item, x, a));
     put_features(c);
     if (x->empty)
