@@ -73,6 +73,7 @@ struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full)
     s->conn = c, s->sid = sid, s->gen = gen;
     s->names = names_of(full, s, c->edge->node->turn);
     timer_init(&s->ack_timer, c2s_ack_timer);
+    timer_init(&s->held_timer, c2s_held_timer);
     htable_insert(&c->edge->sessions, &s->by_sid, hash_u64(sid));
     return s;
 }
@@ -340,6 +341,7 @@ void c2s_free(struct c2s *s)
 {
     struct conn *c = s->conn;
     loop_timer_stop(c->edge->node->loop, &s->ack_timer);
+    loop_timer_stop(c->edge->node->loop, &s->held_timer);
     htable_remove(&c->edge->sessions, &s->by_sid);
     c2s_out_free(s);
     buf_unref(s->names);
@@ -370,6 +372,7 @@ void c2s_on_close(struct edge *e, const struct frame *f)
      * the answer to the removal is among it. */
     if (f->reason == ERR_STREAM_ACCOUNT_GONE)
         c2s_pump(s);
+    c2s_tell_acked(s);
     c2s_free(s);
     conn_end(c, f->reason);
 }

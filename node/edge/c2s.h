@@ -16,15 +16,16 @@
 #include "proto/bus/frame.h"
 
 /* A stanza from the home that the client (without XEP-0198: the transport) has not taken. Its seq
- * is its place. 40 bytes; a session with nothing on the way has none. */
+ * is its place. 48 bytes; a session with nothing on the way has none. */
 struct out {
     struct stanza *stanza;
     uint64_t sid, ord;     /* uid, for an ORPHAN */
+    uint64_t row;          /* of the offline store that it is; 0: none */
     uint32_t lane;
     uint32_t flags : 8;    /* enum frame_flag */
     uint64_t us : 56;      /* when its home took it, wall time */
 };
-/* A frame whose channel_done waits until a slow reader has read. */
+/* A frame whose channel_done waits until the client has caught up. */
 struct held {
     struct origin from;
 };
@@ -55,6 +56,9 @@ struct c2s {
     uint32_t max_s;           /* for <enabled/> */
     struct held *held;
     uint32_t held_count, held_cap;
+    uint64_t *rows;           /* of the offline store, taken since the last CACK, big-endian */
+    uint32_t row_count, row_cap;
+    struct timer held_timer;  /* the client's acks are not waited for longer */
 
     bool sm : 1, resumable : 1;
     bool enabling : 1;        /* <enable/> was sent on */
@@ -135,6 +139,7 @@ void c2s_taken(struct c2s *s, uint32_t n);
 void c2s_out_acked(struct c2s *s, uint64_t seq);
 /* The home is dead: what the client has not acked goes to its successor. */
 void c2s_orphan(struct c2s *s);
+void c2s_held_timer(struct timer *t);
 void c2s_out_free(struct c2s *s);
 
 #endif

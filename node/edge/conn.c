@@ -262,8 +262,8 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
 
 void conn_pause(struct conn *c, enum conn_pause why)
 {
-    if (c->pauses == 0 && !c->closing)
-        transport_pause(c->transport);
+    if (!c->stopped && !c->closing)
+        transport_pause(c->transport), c->stopped = true;
     c->pauses |= why;
 }
 
@@ -272,10 +272,8 @@ void conn_resume(struct conn *c, enum conn_pause why)
     if (!(c->pauses & why))
         return;
     c->pauses &= ~(unsigned)why;
-    if (c->pauses != 0 || c->closing)
-        return;
-    transport_resume(c->transport);
-    conn_at_turn_end(c);
+    if (c->pauses == 0)
+        conn_at_turn_end(c);
 }
 
 /* ---- out ---- */
@@ -332,6 +330,9 @@ static void turn_end(struct turn_hook *h)
     struct conn *c = container_of(h, struct conn, hook);
     if (c->carry && is_reading(c) && !c->feeding)
         feed_carry(c);
+    /* Only now: what waits would grow by a receive for each window that opens. */
+    if (c->stopped && is_reading(c) && !c->closing)
+        c->stopped = false, transport_resume(c->transport);
     if (c->session)
         c2s_turn_end(c->session);
     flush(c);
@@ -351,8 +352,8 @@ static void start_tls(struct conn *c)
     c->transport->sink = &conn_sink, c->transport->owner = c;
     stream_restart(c);
     conn_resume(c, PAUSE_TLS);
-    if (n)
     loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
+    if (n)
         low->sink->bytes(low, early, n);
     free(early);
 }

@@ -71,6 +71,7 @@ struct conn {
     enum step step : 8;
     enum listener_kind listener : 8;
     unsigned pauses : 8;
+    bool stopped : 1;                /* the transport was told to pause */
     bool secured : 1, authenticated : 1, exempt : 1;
     bool header_sent : 1, declared : 1; /* ours; theirs: <?xml?> of this stream was seen */
     bool upgrading : 1;              /* <proceed/> is on its way */

@@ -132,6 +132,7 @@ static void home_died(struct c2s *s)
     struct conn *c = s->conn;
     if (s->sm)
         c2s_put_ack(s);
+    c2s_tell_acked(s);
     c2s_orphan(s);
     c2s_free(s);
     conn_end(c, ERR_STREAM_HOME_LOST);

@@ -1,12 +1,20 @@
 /* out: a session's outbound queue (c2s.h). Circular; entry i has seq acked + 1 + i. Nothing is
  * serialised for a client that does not read: the conn's output is filled from here as the
- * transport takes it. While more than limits.output_max waits, the frames' channel_done waits too:
- * their senders' windows fill and *their* reading pauses; the reader itself is closed after
- * limits.output_stall_timeout, or at once beyond unacked_max. */
+ * transport takes it.
+ *
+ * Backpressure: while the client is behind, the frames' channel_done waits (held): their senders'
+ * windows fill and *their* reading pauses. Behind is: more than limits.output_max waits, or a
+ * quarter of limits.unacked_max is not taken or not acked, so that the windows of a dozen quick
+ * senders still fit below the bound that ends the session. The transport is waited for until
+ * limits.output_stall_timeout closes the reader; acks for a second only, because the client's <a/>
+ * may lie behind stanzas that we do not read while *its* window waits for it: two clients that
+ * flood each other would wait for each other. */
+#include <endian.h>
+
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"
 
-enum { DELAY_AFTER_US = 5000000 };
+enum { DELAY_AFTER_US = 5000000, HELD_MAX_MS = 1000 };
 
 static struct out *entry(const struct c2s *s, uint64_t seq)
 {
@@ -31,7 +39,8 @@ static void push(struct c2s *s, const struct frame *f)
     s->last = f->seq;
     s->out_count++;
     *entry(s, f->seq) = (struct out){
-        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .lane = f->lane,
+        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .row = f->h,
+        .lane = f->lane,
         .flags = f->flags & 0xff, .us = f->us & ((1ull << 56) - 1),
     };
     s->out_bytes += f->stanza->index.len;
@@ -56,7 +65,33 @@ static void free_if_empty(struct c2s *s)
     s->outs = NULL, s->out_head = s->out_cap = 0;
 }
 
+/* The client has the oldest one. */
+static void take(struct c2s *s)
+{
+    uint64_t row = entry(s, s->acked + 1)->row;
+    if (row && s->row_count == s->row_cap) {
+        s->row_cap = s->row_cap ? s->row_cap * 2 : 8;
+        s->rows = realloc(s->rows, s->row_cap * sizeof *s->rows);
+        must(s->rows);
+    }
+    if (row)
+        s->rows[s->row_count++] = htobe64(row);
+    s->cack_due = true;
+    pop(s);
+}
+
 /* ---- held frames ---- */
+
+/* Is the transport behind; is the client, which may also be slow to ack? */
+static bool is_unread(const struct c2s *s)
+{
+    const struct conf *conf = s->conn->edge->node->conf;
+    return s->unsent > conf->limits_output_max || s->last - s->taken > conf->limits_unacked_max / 4;
+}
+static bool is_behind(const struct c2s *s)
+{
+    return is_unread(s) || s->out_count > s->conn->edge->node->conf->limits_unacked_max / 4;
+}
 
 static void hold(struct c2s *s, struct origin from)
 {
@@ -66,6 +101,8 @@ static void hold(struct c2s *s, struct origin from)
         must(s->held);
     }
     s->held[s->held_count++].from = from;
+    if (!timer_is_set(&s->held_timer))
+        loop_timer_set(s->conn->edge->node->loop, &s->held_timer, HELD_MAX_MS);
 }
 
 static void release_held(struct c2s *s)
@@ -74,6 +111,21 @@ static void release_held(struct c2s *s)
         channel_done(s->conn->edge->node->channels, s->held[i].from);
     free(s->held);
     s->held = NULL, s->held_count = s->held_cap = 0;
+    loop_timer_stop(s->conn->edge->node->loop, &s->held_timer);
+}
+
+static void relieve(struct c2s *s)
+{
+    if (s->held_count && !is_behind(s))
+        release_held(s);
+}
+
+void c2s_held_timer(struct timer *t)
+{
+    struct c2s *s = container_of(t, struct c2s, held_timer);
+    if (!is_unread(s))
+        return release_held(s);
+    loop_timer_set(s->conn->edge->node->loop, t, HELD_MAX_MS);
 }
 
 /* ---- in from the home ---- */
@@ -98,7 +150,7 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
         return;
     }
     push(s, f);
-    if (s->unsent > n->conf->limits_output_max)
+    if (is_behind(s))
         hold(s, from);
     else
         channel_done(n->channels, from);
@@ -153,8 +205,7 @@ void c2s_pump(struct c2s *s)
         metric_add(c->edge->node->metrics, METRIC_stanzas_out, 1);
         c2s_put_enabled(s);
     }
-    if (s->held_count && s->unsent <= c->edge->node->conf->limits_output_max)
-        release_held(s);
+    relieve(s);
     if (s->put == s->last)
         c2s_put_request(s);
 }
@@ -177,10 +228,10 @@ void c2s_taken(struct c2s *s, uint32_t n)
         metric_delivery(node->metrics, age > 0 ? (uint64_t)age : 0);
     }
     while (s->acked < s->taken && !waits_for_client(s, s->acked + 1)) {
-        pop(s);
-        s->cack_due = true;
+        take(s);
     }
     free_if_empty(s);
+    relieve(s);
     if (s->cack_due)
         conn_at_turn_end(s->conn);
 }
@@ -188,19 +239,24 @@ void c2s_taken(struct c2s *s, uint32_t n)
 void c2s_out_acked(struct c2s *s, uint64_t seq)
 {
     while (s->acked < seq)
-        pop(s);
+        take(s);
     free_if_empty(s);
-    s->cack_due = true;
+    relieve(s);
     conn_at_turn_end(s->conn);
 }
 
+/* With rows of the store it is kept until they are removed: a new home knows the session no more, and
+ * would give them out again. */
 void c2s_tell_acked(struct c2s *s)
 {
     if (!s->cack_due)
         return;
-    struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
+    struct frame f = {.kind = FRAME_CACK, .seq = s->acked, .bare = c2s_bare(s),
+                      .payload = str_from(s->rows, s->row_count * sizeof *s->rows)};
     s->cack_due = false;
-    c2s_tell(s, &f, false);
+    c2s_tell(s, &f, s->row_count > 0);
+    free(s->rows);
+    s->rows = NULL, s->row_count = s->row_cap = 0;
 }
 
 void c2s_turn_end(struct c2s *s)
@@ -220,6 +276,7 @@ void c2s_orphan(struct c2s *s)
         struct frame f = {
             .kind = FRAME_ORPHAN, .flags = o->flags, .sid = o->sid, .ord = o->ord,
             .lane = o->lane, .us = o->us, .bare = c2s_bare(s), .stanza = o->stanza,
+            .conn = s->sid, .seq = s->sm && seq > s->out_base ? seq - s->out_base : 0,
         };
         channel_send(n->channels, c2s_home(s), &f, (struct hold){0}, true);
     }
@@ -231,4 +288,5 @@ void c2s_out_free(struct c2s *s)
         pop(s);
     free_if_empty(s);
     release_held(s);
+    free(s->rows);
 }

@@ -38,6 +38,7 @@ static void the_window_counts_contiguous_ones_in_any_order(void **state)
 static void a_full_window_stops_reading_and_opens_again(void **state)
 {
     bound((const char *const[]){"limits.unsafe_max=8", NULL});
+    size_t resumes = w.transport->resumes;
     for (int i = 0; i < 12; i++)
         client_sends("<message to='romeo@localhost'/>");
     assert_int_equal(frame_count(FRAME_IN), 8);
@@ -48,6 +49,7 @@ static void a_full_window_stops_reading_and_opens_again(void **state)
     settle(0);
     turn();
     assert_int_equal(frame_count(FRAME_IN), 10);
+    assert_int_equal(w.transport->resumes, resumes); /* what waits comes first */
     for (size_t i = 2; i < 10; i++)
         settle(i);
     turn();
@@ -405,6 +407,27 @@ static void a_slow_reader_holds_its_senders_back_and_is_closed_in_the_end(void *
     world_close();
 }
 
+static void a_client_that_is_slow_to_ack_slows_its_senders_for_a_while(void **state)
+{
+    bound((const char *const[]){"limits.unacked_max=40", NULL});
+    client_enables_sm(0);
+    size_t done = w.done_n;
+    for (uint64_t seq = 1; seq <= 12; seq++)
+        home_sends_out(seq, "<message/>", 0);
+    turn();
+    assert_int_equal(w.done_n - done, 10);
+    client_sends("<a " SM " h='1'/>");
+    assert_int_equal(w.done_n - done, 10);
+    client_sends("<a " SM " h='2'/>");
+    assert_int_equal(w.done_n - done, 12);
+    home_sends_out(13, "<message/>", 0);
+    turn();
+    assert_int_equal(w.done_n - done, 12);
+    pass_ms(1001); /* its <a/> may lie behind what we do not read: not for ever */
+    assert_int_equal(w.done_n - done, 13);
+    world_close();
+}
+
 static void a_silent_client_is_pinged_and_then_dead(void **state)
 {
     bound_with_sm(0);
@@ -453,6 +476,7 @@ int main(void)
         cmocka_unit_test(a_dead_home_leaves_orphans_to_the_next),
         cmocka_unit_test(a_queue_over_its_bound_ends_the_session),
         cmocka_unit_test(a_slow_reader_holds_its_senders_back_and_is_closed_in_the_end),
+        cmocka_unit_test(a_client_that_is_slow_to_ack_slows_its_senders_for_a_while),
         cmocka_unit_test(a_silent_client_is_pinged_and_then_dead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -232,7 +232,7 @@ static void equal_headers_are_shared(void **state)
     printf("conn %zu B, session %zu B, out %zu B, header %zu B\n", sizeof(struct conn),
            sizeof(struct c2s), sizeof(struct out), sizeof(struct header));
     assert_true(sizeof(struct conn) + sizeof(struct c2s) <= 800);
-    assert_true(sizeof(struct out) <= 40);
+    assert_true(sizeof(struct out) <= 48);
     world_close();
 }
 

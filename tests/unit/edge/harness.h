@@ -34,7 +34,7 @@ struct fake_transport {
     struct transport t;
     struct fake_transport *low; /* under "TLS" */
     char out[1 << 20];
-    size_t out_n, writes, in_flight;
+    size_t out_n, writes, in_flight, resumes;
     bool paused, stalled, closing, closed, tls;
     char address[32];
 };
@@ -127,7 +127,11 @@ static size_t fake_write(struct transport *t, const struct iovec *iov, size_t n)
     return total;
 }
 static void fake_pause(struct transport *t) { ((struct fake_transport *)t)->paused = true; }
-static void fake_resume(struct transport *t) { ((struct fake_transport *)t)->paused = false; }
+static void fake_resume(struct transport *t)
+{
+    ((struct fake_transport *)t)->paused = false;
+    ((struct fake_transport *)t)->resumes++;
+}
 static void fake_close(struct transport *t, bool graceful)
 {
     struct fake_transport *f = (struct fake_transport *)t;
