@@ -137,11 +137,13 @@ struct frame_work {
     char text[];
 };
 
+/* Keeps its order with what the same client or peers send next: it is not parked by the barrier. */
 static void orphan(struct user *u, const struct frame *f, struct ticket *t)
 {
     struct route r = {.home = u->home, .user = u, .ticket = t, .stanza = f->stanza,
                       .to = jid_parse_prepared(stanza_to(f->stanza)), .uid = frame_uid(f),
-                      .us = (int64_t)f->us, .flags = FRAME_AGAIN};
+                      .us = (int64_t)f->us, .flags = FRAME_AGAIN,
+                      .sid = f->seq ? f->conn : 0, .seq = f->seq};
     route_undelivered(&r, false, false);
 }
 
@@ -162,7 +164,9 @@ static void run_frame(struct work *work, struct user *u)
         session_resume(u, w->edge, f, w->ticket);
     else if (f->kind == FRAME_ORPHAN && u)
         orphan(u, f, w->ticket);
-    else if (f->kind != FRAME_ORPHAN)
+    else if (f->kind == FRAME_CACK && u)
+        offline_taken(u, f->payload, w->ticket);
+    else if (f->kind == FRAME_BIND || f->kind == FRAME_RESUME)
         bind_failed(w->home, w->edge, f, ERR_STANZA_STORE_AWAY);
     ticket_close(w->ticket);
     stanza_unref(f->stanza);
@@ -180,14 +184,15 @@ static char *keep(char *at, str *s)
 /* The copy of a frame that may wait for its user. */
 static struct frame_work *frame_work_new(struct home *h, struct origin from, const struct frame *f)
 {
-    size_t n = f->bare.n + f->resource.n + f->text.n;
+    size_t n = f->bare.n + f->resource.n + f->text.n + f->payload.n;
     struct frame_work *w = malloc(sizeof *w + n);
     must(w);
     *w = (struct frame_work){.work = {.run = run_frame, .bytes = (uint32_t)(sizeof *w + n)},
                              .home = h, .frame = *f, .edge = from.peer};
     list_init(&w->work.link);
-    keep(keep(keep(w->text, &w->frame.bare), &w->frame.resource), &w->frame.text);
-    w->frame.payload = STR_NONE, w->frame.recipients = NULL, w->frame.recipient_count = 0;
+    char *at = keep(keep(w->text, &w->frame.bare), &w->frame.resource);
+    keep(keep(at, &w->frame.text), &w->frame.payload);
+    w->frame.recipients = NULL, w->frame.recipient_count = 0;
     if (f->stanza) {
         stanza_ref(f->stanza);
         w->work.bytes += f->stanza->size;
@@ -196,9 +201,9 @@ static struct frame_work *frame_work_new(struct home *h, struct origin from, con
     return w;
 }
 
-static void on_user_frame(struct home *h, struct origin from, const struct frame *f)
+static void enter(struct home *h, struct frame_work *w)
 {
-    struct frame_work *w = frame_work_new(h, from, f);
+    const struct frame *f = &w->frame;
     struct user *u = user_find(h, w->frame.bare);
     if (f->kind == FRAME_BIND && (f->flags & FRAME_ANONYMOUS) && !u)
         user_anonymous(h, w->frame.bare);
@@ -208,6 +213,74 @@ static void on_user_frame(struct home *h, struct origin from, const struct frame
         user_reload(u); /* it may have been made a moment ago, at another shard's edge */
     user_with(h, w->frame.bare, &w->work);
 }
+
+static void on_user_frame(struct home *h, struct origin from, const struct frame *f)
+{
+    bool login = f->kind == FRAME_BIND || f->kind == FRAME_RESUME;
+    struct frame_work *w = frame_work_new(h, from, f);
+    if (login && h->awaited)
+        home_park(h, &h->logins, &w->work);
+    else
+        enter(h, w);
+}
+
+/* ---- the barrier ---- */
+
+void home_park(struct home *h, struct list *list, struct work *w)
+{
+    if (h->parked_bytes + w->bytes > h->node->conf->limits_park_max) {
+        home_count(h, METRIC_limits_hit, 1);
+        w->run(w, NULL);
+        return;
+    }
+    h->parked_bytes += w->bytes;
+    list_push_back(list, &w->link);
+}
+
+static struct work *unpark(struct home *h, struct list *list)
+{
+    struct work *w = list_first(list, struct work, link);
+    list_remove(&w->link);
+    h->parked_bytes -= w->bytes;
+    return w;
+}
+
+/* Routes first: what they bring belongs behind what the dead home's edges held, and before what is
+ * sent to sessions that begin now. */
+static void open_barrier(struct home *h)
+{
+    h->awaited = 0;
+    loop_timer_stop(h->node->loop, &h->barrier);
+    while (!list_empty(&h->routes)) {
+        struct work *w = unpark(h, &h->routes);
+        w->run(w, NULL);
+    }
+    while (!list_empty(&h->logins))
+        enter(h, container_of(unpark(h, &h->logins), struct frame_work, work));
+}
+
+static void on_barrier(struct timer *t) { open_barrier(container_of(t, struct home, barrier)); }
+
+static void attached(struct home *h, unsigned shard)
+{
+    if (!h->awaited)
+        return;
+    h->awaited &= ~(1ull << shard);
+    if (!h->awaited)
+        open_barrier(h);
+}
+
+void home_await_others(struct home *h)
+{
+    must(h->node->shards <= 64);
+    for (unsigned i = 0; i < h->node->shards; i++)
+        if (i != h->node->shard)
+            h->awaited |= 1ull << i;
+    if (h->awaited)
+        loop_timer_set(h->node->loop, &h->barrier, BARRIER_MS);
+}
+
+/* ---- frames ---- */
 
 static void on_route(struct home *h, struct origin from, const struct frame *f)
 {
@@ -222,10 +295,28 @@ static void on_route(struct home *h, struct origin from, const struct frame *f)
     ticket_close(t);
 }
 
+static void on_cack(struct home *h, struct origin from, const struct frame *f)
+{
+    struct session *s = session_find(h, f->sid);
+    if (s && s->gen == f->gen)
+        session_acked(s, f->seq);
+    if (f->payload.n && f->bare.n)
+        on_user_frame(h, from, f);
+    else
+        channel_done(h->node->channels, from);
+}
+
 void home_frame(struct home *h, struct origin from, const struct frame *f)
 {
     struct session *s;
     switch (f->kind) {
+    case FRAME_ATTACHED:
+        attached(h, from.peer);
+        channel_done(h->node->channels, from);
+        return;
+    case FRAME_CACK:
+        on_cack(h, from, f);
+        return;
     case FRAME_BIND:
     case FRAME_RESUME:
         on_user_frame(h, from, f);
@@ -283,6 +374,9 @@ struct home *home_new(struct node *n)
     list_init(&h->givings);
     list_init(&h->reap.link);
     h->reap.fn = on_reap;
+    list_init(&h->routes);
+    list_init(&h->logins);
+    timer_init(&h->barrier, on_barrier);
     timer_init(&h->sweep, on_sweep);
     loop_timer_set(n->loop, &h->sweep, 1000);
     return h;
@@ -309,6 +403,7 @@ void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
     htable_each(it, &h->sessions)
         session_doom(container_of(it, struct session, node), ERR_STREAM_SYSTEM_SHUTDOWN);
     on_reap(&h->reap);
+    open_barrier(h);
     loop_timer_stop(h->node->loop, &h->sweep);
     if (!h->requests) {
         done(ctx);
@@ -319,6 +414,7 @@ void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
 
 void home_free(struct home *h)
 {
+    open_barrier(h);
     htable_each(it, &h->users)
         user_free(container_of(it, struct user, node));
     loop_timer_stop(h->node->loop, &h->sweep);

@@ -24,7 +24,11 @@ struct home;
 struct conf_host;
 
 struct home *home_new(struct node *n);
-/* BIND RESUME ENABLE IN CACK DETACH END ORPHAN ROUTE. channel_done exactly once each, when safe. */
+/* The barrier (delivery.md 5.2, 6): routes and logins wait until each other shard has said what it
+ * holds of a former home of these slots (ATTACHED), or is late. Called before the first frame. */
+void home_await_others(struct home *h);
+/* BIND RESUME ENABLE IN CACK DETACH END ORPHAN ATTACHED ROUTE. channel_done exactly once each, when
+ * safe. */
 void home_frame(struct home *h, struct origin from, const struct frame *f);
 /* An edge has died: its sessions are detached, or end where they cannot be resumed. */
 void home_peer_down(struct home *h, unsigned shard);

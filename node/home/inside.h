@@ -15,6 +15,7 @@ enum {
     USER_WAIT_MS = 20000,    /* for the store, then resource-constraint (delivery.md 5.3) */
     USER_REST_MS = 60000,    /* in memory after its last use */
     USERS_RESTING_MAX = 10000,
+    BARRIER_MS = 5000,       /* a shard silent for so long is late, and late is dead (5.3) */
     RESUME_WAIT_MS = 30000,  /* for open tickets: longer than the longest of their waits */
     FANOUT_BYTES_MAX = 65536, /* of recipients in one frame */
     ROSTER_LOG = 500,        /* versions whose changes are known (xmpp.md 4) */
@@ -28,6 +29,9 @@ struct home {
     struct list givings; /* struct giving.link */
     struct list doomed;  /* struct session.doomed */
     struct timer sweep;  /* every second */
+    struct list routes, logins; /* struct work.link: behind the barrier, routes go first */
+    uint64_t awaited;           /* a bit per shard that has not said what it holds of ours */
+    struct timer barrier;       /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
     uint32_t requests;   /* store requests without an answer */
@@ -44,6 +48,8 @@ static inline void home_count(struct home *h, enum metric m, int64_t n)
 static inline struct arena *home_arena(struct home *h) { return h->node->turn; }
 static inline int64_t home_wall_us(struct home *h) { return clock_wall_us(h->node->clock); }
 bool home_serves(struct home *h, str domain);
+/* w waits in this list for the end of the barrier; without room for it it runs now. */
+void home_park(struct home *h, struct list *list, struct work *w);
 
 /* lane of what `deriver` makes of a stanza for `purpose` (delivery.md 2): no counter, the same
  * wherever and whenever it is made again. */
@@ -161,6 +167,8 @@ void offline_put(struct user *u, struct route *r);
 void offline_start(struct session *s);       /* it may have them now */
 bool offline_wait(struct user *u, struct route *r, const struct session *to); /* taken: it waits */
 void offline_acked(struct session *s, const uint64_t *ids, size_t n);
+/* Rows that a client has, as a CACK names them; the ticket gets an effect until they are gone. */
+void offline_taken(struct user *u, str rows, struct ticket *t);
 void offline_left(struct user *u, struct session *s); /* s has detached or ended */
 void offline_more(struct session *s);        /* its queue has become shorter */
 void offline_sweep(struct home *h, uint64_t now_ms);

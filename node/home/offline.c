@@ -304,18 +304,40 @@ void offline_sweep(struct home *h, uint64_t now_ms)
 
 /* ---- remove ---- */
 
-static void on_removed(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+static void on_removed(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    if (ctx)
+        ticket_close(ctx);
+}
 
-static void remove_rows(struct user *u, const uint64_t *ids, size_t n)
+static void remove_with(struct user *u, const uint64_t *ids, size_t n, struct ticket *t)
 {
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflineRemove op = STORE__OFFLINE_REMOVE__INIT;
     op.ids = (uint64_t *)ids, op.n_ids = n;
     req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE, req.offline_remove = &op;
-    home_store(u->home, user_bare(u), &req, on_removed, NULL);
+    home_store(u->home, user_bare(u), &req, on_removed, t);
 }
 
-void offline_acked(struct session *s, const uint64_t *ids, size_t n) { remove_rows(s->user, ids, n); }
+static void remove_rows(struct user *u, const uint64_t *ids, size_t n)
+{
+    remove_with(u, ids, n, NULL);
+}
+
+void offline_acked(struct session *s, const uint64_t *ids, size_t n)
+{
+    remove_rows(s->user, ids, n);
+}
+
+void offline_taken(struct user *u, str rows, struct ticket *t)
+{
+    size_t n = rows.n / sizeof(uint64_t);
+    uint64_t *ids = arena_alloc(home_arena(u->home), n * sizeof *ids);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = get_u64((const unsigned char *)rows.p + i * sizeof *ids);
+    ticket_open(t);
+    remove_with(u, ids, n, t);
+}
 
 void offline_free(struct user *u)
 {

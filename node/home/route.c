@@ -137,13 +137,14 @@ static void message_to_bare(struct user *u, struct route *r)
 {
     if (!r->offline_only && offline_wait(u, r, NULL))
         return;
-    bool behind = r->offline_only || (u->offline_count && !anybody_attached(u));
+    bool behind = r->offline_only || ((u->offline_count || u->putting) && !anybody_attached(u));
     if (behind && offline_wants(u, r->stanza))
         offline_put(u, r);
     else if (!route_to_eligible(u, r))
         put_offline(u, r);
 }
 
+/* RFC 6121 8.5.1 */
 static void message_without_account(struct route *r)
 {
     if (r->stanza->type == TYPE_HEADLINE || r->stanza->type == TYPE_ERROR)
@@ -160,6 +161,10 @@ static void route_message(struct user *u, struct route *r)
     if (s) {
         if (!offline_wait(u, r, s))
             give(s, r);
+        return;
+    }
+    if (full && (r->flags & FRAME_AGAIN)) { /* its session may have died with our predecessor */
+        route_undelivered(r, false, false);
         return;
     }
     switch (r->stanza->type) {
@@ -321,6 +326,16 @@ static void without_user(struct route *r)
         drop(r);
 }
 
+static void run_behind_barrier(struct work *w, struct user *u)
+{
+    struct route *r = container_of(w, struct route, work);
+    if (r->home->awaited) /* no room */
+        route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+    else
+        route_deliver(r->home, r->to.full, r->stanza, r->uid, r->flags, r->us, r->ticket);
+    route_done(r);
+}
+
 void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
                    int64_t us, struct ticket *t)
 {
@@ -328,6 +343,12 @@ void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uin
                       .to = jid_parse_prepared(to), .uid = uid, .us = us, .flags = flags};
     if (!r.to.local.n || !home_serves(h, r.to.domain))
         return; /* no account can be there */
+    if (h->awaited) {
+        struct route *k = route_keep(&r);
+        k->work.run = run_behind_barrier;
+        home_park(h, &h->routes, &k->work);
+        return;
+    }
     struct user *u = user_find(h, r.to.bare);
     if (u && u->state == USER_READY) {
         user_pin(u);

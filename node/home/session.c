@@ -19,6 +19,7 @@ struct held_in {
 };
 /* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
 struct resume {
+    struct ticket *ticket; /* the RESUME is not safe before its answer: it goes to a new home then */
     uint64_t conn;
     uint32_t h, edge;
 };
@@ -66,7 +67,7 @@ static void send_out(struct session *s, const struct outbound *o, uint32_t flags
 {
     struct frame f = {.kind = FRAME_OUT, .flags = flags, .sid = s->sid, .gen = s->gen,
                       .seq = o->seq, .conn = o->uid.sid, .ord = o->uid.ord, .lane = o->uid.lane,
-                      .us = (uint64_t)o->us, .stanza = o->stanza};
+                      .us = (uint64_t)o->us, .h = o->offline_id, .stanza = o->stanza};
     struct hold hold = t ? ticket_hold(t) : NOBODY;
     channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
 }
@@ -146,13 +147,14 @@ static void mark_taken(struct session *s, struct uid uid)
     }
 }
 
-static void acked(struct session *s, uint64_t seq)
+/* rows: those of the offline store leave it. */
+static void acked(struct session *s, uint64_t seq, bool rows)
 {
     uint64_t ids[64];
     size_t n = 0;
     while (s->first && s->first->seq <= seq) {
         struct outbound *o = pop_out(s);
-        if (o->offline_id)
+        if (o->offline_id && rows)
             ids[n++] = o->offline_id;
         if (o->shared)
             mark_taken(s, o->uid);
@@ -166,6 +168,12 @@ static void acked(struct session *s, uint64_t seq)
         offline_acked(s, ids, n);
     if (s->user->giving)
         offline_more(s);
+}
+
+void session_acked(struct session *s, uint64_t seq)
+{
+    if (seq <= s->out_seq)
+        acked(s, seq, false);
 }
 
 /* ---- bind ---- */
@@ -370,20 +378,25 @@ static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const ui
     to_edge(h, edge, &f);
 }
 
+static void resume_free(struct session *s)
+{
+    ticket_close(s->resume->ticket);
+    free(s->resume);
+    s->resume = NULL;
+}
+
 static void give_up_resume(struct session *s)
 {
     if (!s->resume)
         return;
     answer_failed(home_of(s), s->resume->edge, s->resume->conn, NULL);
-    free(s->resume);
-    s->resume = NULL;
+    resume_free(s);
 }
 
 void session_edge_died(struct session *s, unsigned shard)
 {
     if (s->resume && s->resume->edge == shard) {
-        free(s->resume);
-        s->resume = NULL;
+        resume_free(s);
         loop_timer_set(home_of(s)->node->loop, &s->timer, s->max_ms);
     }
     if (s->edge == shard)
@@ -430,14 +443,13 @@ static void resume_go(struct session *s)
     uint64_t seq, from = s->edge;
     bool good = seq_of_h(s, s->resume->h, &seq);
     s->edge = s->resume->edge, s->conn = s->resume->conn;
-    free(s->resume);
-    s->resume = NULL;
+    resume_free(s);
     s->detached = false;
     loop_timer_stop(h->node->loop, &s->timer);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_detached, -1);
     if (good)
-        acked(s, seq);
+        acked(s, seq, true);
     answer_resumed(s);
     if (!good) {
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
@@ -462,6 +474,7 @@ static void on_in_safe(void *ctx, struct ticket *t)
 }
 
 struct failing {
+    struct ticket *ticket;
     uint64_t conn;
     uint32_t edge;
 };
@@ -473,6 +486,7 @@ static void on_ended_known(struct home *h, void *ctx, err e, const Store__Reply 
     bool known = e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_ENDED;
     uint32_t was = known ? reply->ended->h : 0;
     answer_failed(h, f->edge, f->conn, known ? &was : NULL);
+    ticket_close(f->ticket);
     free(f);
 }
 
@@ -484,7 +498,7 @@ static void token_of(uint64_t sid, unsigned char out[8])
         out[i] = (unsigned char)(sid >> (56 - 8 * i));
 }
 
-static void resume_unknown(struct user *u, unsigned edge, const struct frame *f)
+static void resume_unknown(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
     LOG(h->node->log, resume_failed, F_JID("jid", user_bare(u)), F_STR("reason", STR("unknown")));
@@ -498,7 +512,8 @@ static void resume_unknown(struct user *u, unsigned edge, const struct frame *f)
 
     struct failing *w = malloc(sizeof *w);
     must(w);
-    *w = (struct failing){.conn = f->conn, .edge = edge};
+    *w = (struct failing){.ticket = t, .conn = f->conn, .edge = edge};
+    ticket_open(t);
     Store__EndedGet get = STORE__ENDED_GET__INIT;
     get.token = remove.sid, get.time_us = home_wall_us(h);
     req = (Store__Request)STORE__REQUEST__INIT;
@@ -511,7 +526,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     struct home *h = u->home;
     struct session *s = session_find(h, f->sid);
     if (!s || s->user != u || !s->resumable || s->closing || !list_empty(&s->doomed)) {
-        resume_unknown(u, edge, f);
+        resume_unknown(u, edge, f, t);
         return;
     }
     give_up_resume(s);
@@ -522,7 +537,9 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     s->gen++; /* from now on nothing of the old attachment is obeyed */
     s->resume = malloc(sizeof *s->resume);
     must(s->resume);
-    *s->resume = (struct resume){.conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
+    *s->resume =
+        (struct resume){.ticket = t, .conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
+    ticket_open(t);
     loop_timer_set(h->node->loop, &s->timer, RESUME_WAIT_MS);
     if (!s->open_in)
         resume_go(s);
@@ -579,8 +596,10 @@ static void dispose(struct session *s)
                           .flags = FRAME_AGAIN};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
-        if (o->offline_id)
-            u->offline_count++; /* it has never left the store */
+        if (o->offline_id && r.sid)
+            offline_put(u, &r); /* it has never left the store, which now notes where it was */
+        else if (o->offline_id)
+            u->offline_count++;
         else
             route_undelivered(&r, o->shared, o->taken);
         stanza_unref(o->stanza);
@@ -650,10 +669,6 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
     switch (f->kind) {
     case FRAME_ENABLE:
         enable(s, f);
-        break;
-    case FRAME_CACK:
-        if (f->seq <= s->out_seq)
-            acked(s, f->seq);
         break;
     case FRAME_DETACH:
         lost(s, f->reason);

@@ -93,6 +93,7 @@ void session_release(struct home *h, uint64_t sid);
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_frame(struct session *s, struct origin from, const struct frame *f);
+void session_acked(struct session *s, uint64_t seq); /* CACK: the rows among it are not its business */
 void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);

@@ -149,6 +149,14 @@ static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64
         peer_gone(s, kind, index);
 }
 
+/* What was kept for its predecessor has gone first: so this tells it that that was all. */
+static void shard_up(struct shard *s, unsigned peer, uint32_t incarnation)
+{
+    struct frame f = {.kind = FRAME_ATTACHED};
+    channel_peer_up(s->node.channels, peer, incarnation);
+    channel_send(s->node.channels, peer, &f, (struct hold){HOLD_NONE, 0, 0}, false);
+}
+
 static void on_peer_up(void *ctx, const struct child_peer *p)
 {
     struct shard *s = ctx;
@@ -164,7 +172,7 @@ static void on_peer_up(void *ctx, const struct child_peer *p)
     if (p->kind == CHILD_STORE)
         store_client_worker_up(s->store);
     else
-        channel_peer_up(s->node.channels, p->index, (uint32_t)p->incarnation);
+        shard_up(s, p->index, (uint32_t)p->incarnation);
 }
 
 /* ---- start ---- */
@@ -301,6 +309,7 @@ static void on_start(void *ctx, const struct child_start *start)
     n->store = store_client_door(s->store);
     start_tls(s, start->certs_fd);
     s->home = home_new(n);
+    home_await_others(s->home);
     s->edge = edge_new(n);
     s->child_op = (struct op){.done = on_child};
     timer_init(&s->sample, sample);

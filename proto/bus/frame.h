@@ -16,11 +16,14 @@ enum frame_kind {
     FRAME_RESUME,  /* bare, sid, h = the client's (low 32 bits), conn, text = address    -> RESUMED or FAILED */
     FRAME_ENABLE,  /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished -> ENABLED */
     FRAME_IN,      /* sid gen ord fp stanza; reject: answer it with this error instead   */
-    FRAME_CACK,    /* sid gen seq: the client has (or, without SM, the socket took) all up to seq */
+    FRAME_CACK,    /* sid gen seq: the client has (or, without SM, the socket took) all up to seq;
+                      bare, payload = rows of the offline store among it, 8 bytes each, big-endian */
     FRAME_DETACH,  /* sid gen reason: the connection is lost, the session may be resumed */
     FRAME_END,     /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
     FRAME_ORPHAN,  /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
-                      client; the new home keeps it as at the end of a session */
+                      client; the new home keeps it as at the end of a session. conn: that session's
+                      sid, seq: its number there as the client counts; 0: not counted */
+    FRAME_ATTACHED, /* to a new home, from each shard: that was all I held (delivery.md 5.2, 6) */
     /* home -> home */
     FRAME_ROUTE,   /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
     /* home -> edge */
@@ -28,7 +31,8 @@ enum frame_kind {
     FRAME_RESUMED, /* conn, sid gen, payload = snap; OUTs of the queue follow             */
     FRAME_FAILED,  /* conn; h if has_h                                                    */
     FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
-    FRAME_OUT,     /* sid gen seq, uid (its sid in conn) stanza, flags: FRAME_TO_BARE, FRAME_TO_FULL, us = time it came */
+    FRAME_OUT,     /* sid gen seq, uid (its sid in conn) stanza, us = time it came,
+                      flags: FRAME_TO_*, FRAME_REPLAY; h = its row of the offline store, 0: none */
     FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
     FRAME_KINDS
 };
