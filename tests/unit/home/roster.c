@@ -168,6 +168,7 @@ static void an_old_version_brings_each_changed_contact_once_in_order(void **stat
     char old[64], now[64];
     set(&alice, "<item jid='a@localhost'/>");
     set(&alice, "<item jid='b@localhost'/>");
+    set(&alice, "<item jid='d@localhost'/>"); /* the last that its client knows */
     rig_forget(&alice);
     rig_send(&alice, GET);
     rig_run(r);
