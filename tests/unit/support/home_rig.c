@@ -480,14 +480,24 @@ void rig_online(struct client *c, int priority)
     rig_forget(c);
 }
 
-void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags)
+static void inject(struct rig *r, const char *xml, struct frame f)
 {
     struct side *side = &r->side[0];
     struct stanza *s = stanza_make(side->node.scan, str_of(xml), &side->turn);
-    struct jid to = jid_parse_prepared(stanza_to(s));
-    struct frame f = {.kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord, .lane = uid.lane,
-                      .fp = stanza_fp(s), .stanza = s, .us = (uint64_t)wall(&r->clock),
-                      .flags = flags};
-    channel_send(side->node.channels, ring_home(r->ring, to.bare), &f, NOBODY, true);
+    f.stanza = s, f.fp = stanza_fp(s), f.us = (uint64_t)wall(&r->clock);
+    f.bare = jid_parse_prepared(stanza_to(s)).bare;
+    channel_send(side->node.channels, ring_home(r->ring, f.bare), &f, NOBODY, true);
     stanza_unref(s);
+}
+
+void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags)
+{
+    inject(r, xml, (struct frame){.kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord,
+                                  .lane = uid.lane, .flags = flags});
+}
+
+void rig_orphan(struct rig *r, const char *xml, struct uid uid, uint64_t sid, uint64_t seq)
+{
+    inject(r, xml, (struct frame){.kind = FRAME_ORPHAN, .sid = uid.sid, .ord = uid.ord,
+                                  .lane = uid.lane, .conn = sid, .seq = seq});
 }

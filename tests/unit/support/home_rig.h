@@ -41,6 +41,8 @@ void rig_pass(struct rig *r, uint64_t ms); /* time */
 void rig_hold_out(struct rig *r, bool on);  /* edges do not say that they hold what they get */
 /* A stanza with from and to, as another home would send it. Does not run. */
 void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags);
+/* The same as an edge hands it over when a home has died (FRAME_ORPHAN). */
+void rig_orphan(struct rig *r, const char *xml, struct uid uid, uint64_t sid, uint64_t seq);
 /* ROUTE frames so far with presence of this type from this JID. */
 unsigned rig_routed(struct rig *r, const char *from, enum stanza_type type);
 void rig_edge_died(struct rig *r, unsigned edge); /* the homes are told; its process goes on */
