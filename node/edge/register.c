@@ -19,6 +19,7 @@ struct registration {
     uint64_t conn;
     struct drawn drawn;
     uint32_t iterations;
+    uint64_t host_max;
     struct scram_keys keys;
     int64_t wall_us;
     uint16_t password_n, jid_n, id_n;
@@ -84,6 +85,7 @@ static void derived(struct helper_job *j)
     Store__AccountAdd add = STORE__ACCOUNT_ADD__INIT;
     add.keys = (ProtobufCBinaryData){n, blob};
     add.created_us = r->wall_us;
+    add.host_max = r->host_max;
     request.owner = (ProtobufCBinaryData){r->jid_n, (uint8_t *)r->jid};
     request.op_case = STORE__REQUEST__OP_ACCOUNT_ADD;
     request.account_add = &add;
@@ -128,6 +130,7 @@ static void submit(struct conn *c, str id, const struct jid *jid, str password)
     r->job.run = derive, r->job.done = derived;
     r->edge = c->edge, r->conn = c->number;
     r->iterations = (uint32_t)n->conf->auth_scram_iterations;
+    r->host_max = conf_host_find(n->conf, stream_host(c))->users_max; /* it was asked before */
     r->wall_us = clock_wall_us(n->clock);
     r->drawn.entropy.fill = draw;
     entropy_fill(n->entropy, r->drawn.pool, sizeof r->drawn.pool);

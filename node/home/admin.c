@@ -60,6 +60,8 @@ static void store_failed(struct command *c, err e)
     else if (e == ERR_EXISTS)
         answer(c, EXIT_THERE_ALREADY,
                arena_printf(home_arena(c->home), "%.*s exists already", STR_ARG(c->jid)));
+    else if (e == ERR_FULL)
+        answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
     else
         answer(c, EXIT_FAILED,
                arena_printf(home_arena(c->home), "the store could not do it: %s", err_row(e)->text));
@@ -110,6 +112,14 @@ static void passwd_done(struct home *h, void *ctx, err e, const Store__Reply *re
     answer_account(c, "password");
 }
 
+/* host.users_max of the account's domain; 0: no limit. */
+static uint64_t host_max(const struct command *c)
+{
+    const struct conf_host *host =
+        conf_host_find(c->home->node->conf, jid_parse_prepared(c->jid).domain);
+    return host ? host->users_max : 0;
+}
+
 static void add(struct command *c, struct user *u)
 {
     struct scram_keys keys;
@@ -121,6 +131,7 @@ static void add(struct command *c, struct user *u)
     }
     op.keys.data = blob;
     op.created_us = home_wall_us(c->home);
+    op.host_max = host_max(c);
     Store__Request r = STORE__REQUEST__INIT;
     r.op_case = STORE__REQUEST__OP_ACCOUNT_ADD, r.account_add = &op;
     store(c, &r, added);

@@ -31,6 +31,28 @@ static err compare_account(struct ops *x, const Store__AccountAdd *add)
     return same ? ERR_OK : ERR_EXISTS;
 }
 
+static err count_of_host(struct ops *x, str host, uint64_t *count)
+{
+    sqlite3_stmt *st = db_start(x->db, account_count, A_TEXT(host), A_TEXT(STR("")));
+    err e = db_next(x->db, st);
+    if (e != ERR_OK)
+        return e;
+    *count = (uint64_t)db_int(st, 0);
+    db_stop(st);
+    return ERR_OK;
+}
+
+/* ERR_FULL: host has all it may have, and the account is none of them. */
+static err check_room(struct ops *x, const Store__AccountAdd *add, str host)
+{
+    uint64_t count = 0;
+    err e = add->host_max ? count_of_host(x, host, &count) : ERR_OK;
+    if (e != ERR_OK || count < add->host_max || add->host_max == 0)
+        return e;
+    e = compare_account(x, add);
+    return e == ERR_NOT_FOUND ? ERR_FULL : e;
+}
+
 err op_account_add(struct ops *x, const Store__Request *q, Store__Reply *r)
 {
     const Store__AccountAdd *add = q->account_add;
@@ -40,8 +62,11 @@ err op_account_add(struct ops *x, const Store__Request *q, Store__Reply *r)
     str host = str_skip(x->owner, (size_t)(at - x->owner.p) + 1);
     if (host.n == 0)
         return ERR_BAD;
-    err e = db_do(x->db, account_add, A_TEXT(x->owner), A_TEXT(host), A_BLOB(ops_str(add->keys)),
-                  A_INT(add->created_us));
+    err e = check_room(x, add, host);
+    if (e != ERR_OK)
+        return e;
+    e = db_do(x->db, account_add, A_TEXT(x->owner), A_TEXT(host), A_BLOB(ops_str(add->keys)),
+              A_INT(add->created_us));
     if (e == ERR_OK && db_changes(x->db) == 0)
         return compare_account(x, add);
     return e;
