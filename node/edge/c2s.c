@@ -4,8 +4,6 @@
 #include "node/edge/stream.h"
 #include "proto/xmpp/jid.h"
 
-enum { HOLD_ORD_BITS = 48 };
-
 /* ---- frames ---- */
 
 unsigned c2s_home(const struct c2s *s)
@@ -28,11 +26,25 @@ static void tell_home_of(struct conn *c, str bare, struct frame *f)
     channel_send(n->channels, ring_home(n->ring, bare), f, (struct hold){0}, true);
 }
 
-/* A settled stanza of a former attachment says nothing about this one (delivery.md 5.2): the hold's
- * number carries the low bits of the generation. */
-static uint64_t hold_number(uint32_t gen, uint64_t ord)
+/* What a hold's number says: the low bits of the generation (a settled stanza of a former attachment
+ * says nothing about this one, delivery.md 5.2), those of ord (the window is far narrower), and the
+ * stanza's size in HOLD_UNITs, for limits.inbound_max. */
+enum { HOLD_ORD_BITS = 24, HOLD_SIZE_BITS = 24, HOLD_UNIT = 64 };
+
+static uint64_t hold_number(const struct c2s *s, const struct stanza *stanza)
 {
-    return (uint64_t)(gen & 0xffff) << HOLD_ORD_BITS | (ord & ((1ull << HOLD_ORD_BITS) - 1));
+    uint64_t ord = s->in_ord & ((1u << HOLD_ORD_BITS) - 1);
+    uint64_t size = stanza->size / HOLD_UNIT + 1;
+    return (uint64_t)(s->gen & 0xffff) << 48 | size << HOLD_ORD_BITS | ord;
+}
+static size_t hold_size(struct hold h)
+{
+    return (h.b >> HOLD_ORD_BITS & ((1u << HOLD_SIZE_BITS) - 1)) * HOLD_UNIT;
+}
+/* The last ord up to in_ord with these low bits. */
+static uint64_t hold_ord(struct hold h, uint64_t in_ord)
+{
+    return in_ord - ((in_ord - h.b) & ((1u << HOLD_ORD_BITS) - 1));
 }
 
 /* ---- begin ---- */
@@ -288,8 +300,9 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
         .kind = FRAME_IN, .sid = s->sid, .gen = s->gen, .ord = s->in_ord, .stanza = stanza,
         .fp = stanza_fp(stanza), .us = loop_now_us(n->loop), .reason = reason,
     };
-    struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s->gen, s->in_ord)};
+    struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};
     channel_send(n->channels, c2s_home(s), &f, hold, false);
+    s->conn->edge->inbound += hold_size(hold);
 }
 
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
@@ -319,15 +332,28 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
     stanza_unref(stanza);
     if (window_is_full(&s->window, s->in_ord, n->conf->limits_unsafe_max))
         conn_pause(c, PAUSE_WINDOW);
+    if (c->edge->inbound > n->conf->limits_inbound_max)
+        conn_pause(c, PAUSE_INBOUND);
+}
+
+/* Safe or lost, it does not count any more. The few who were stopped by the shard's bound go on when
+ * half of it is free. */
+void c2s_settled(struct edge *e, struct hold h)
+{
+    uint64_t half = e->node->conf->limits_inbound_max / 2;
+    bool was_over = e->inbound > half;
+    e->inbound -= hold_size(h);
+    if (was_over && e->inbound <= half)
+        list_each(c, &e->conns, struct conn, link)
+            conn_resume(c, PAUSE_INBOUND);
 }
 
 void c2s_safe(struct edge *e, struct hold h)
 {
-    uint64_t ord = h.b & ((1ull << HOLD_ORD_BITS) - 1);
     struct hnode *node = htable_find(&e->sessions, hash_u64(h.a));
     for (; node; node = htable_find_next(node)) {
         struct c2s *s = container_of(node, struct c2s, by_sid);
-        if ((s->gen & 0xffff) != h.b >> HOLD_ORD_BITS || !window_mark(&s->window, ord))
+        if ((s->gen & 0xffff) != h.b >> 48 || !window_mark(&s->window, hold_ord(h, s->in_ord)))
             continue;
         if (!window_is_full(&s->window, s->in_ord, e->node->conf->limits_unsafe_max))
             conn_resume(s->conn, PAUSE_WINDOW);

@@ -100,7 +100,9 @@ void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f);
 void c2s_on_failed(struct edge *e, const struct frame *f);
 void c2s_on_close(struct edge *e, const struct frame *f);
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x);
-/* A FRAME_IN is safe at the home. */
+/* A FRAME_IN is safe at the home, or lost with it. */
+void c2s_settled(struct edge *e, struct hold h);
+/* It is safe. */
 void c2s_safe(struct edge *e, struct hold h);
 /* Is there something in the conn's output whose fate only the transport knows? Without XEP-0198 the
  * home must not hear of the end before, or it would store what is being written. */

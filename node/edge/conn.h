@@ -30,6 +30,7 @@ enum conn_pause {
     PAUSE_RATE = 1 << 3,
     PAUSE_TLS = 1 << 4,    /* between <starttls/> and TLS */
     PAUSE_OUTPUT = 1 << 5, /* it does not read our answers */
+    PAUSE_INBOUND = 1 << 6, /* the shard has too many bytes that are not safe yet */
 };
 
 /* Where the stream is (stream.c has the table). */

@@ -123,6 +123,7 @@ void edge_frame(struct edge *e, struct origin from, const struct frame *f)
 
 void edge_settled(struct edge *e, struct hold h, bool lost)
 {
+    c2s_settled(e, h);
     if (!lost) /* else edge_peer_down ends the session */
         c2s_safe(e, h);
 }

@@ -27,6 +27,7 @@ struct edge {
     uint64_t last_number;
     size_t conn_count, preauth_count;
     size_t connections_max;
+    uint64_t inbound;              /* bytes of stanzas that are not safe yet */
     size_t pending;                /* store requests and helper jobs under way */
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */

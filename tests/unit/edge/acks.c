@@ -58,6 +58,30 @@ static void a_full_window_stops_reading_and_opens_again(void **state)
     world_close();
 }
 
+static void the_shards_bytes_have_a_bound_of_their_own(void **state)
+{
+    static char large[70000];
+    snprintf(large, sizeof large, "<message><body>%0*d</body></message>", 60000, 0);
+    bound((const char *const[]){"limits.inbound_max=1m", NULL});
+    for (int i = 0; i < 30; i++)
+        client_sends(large);
+    size_t n = frame_count(FRAME_IN);
+    assert_true(n > 10 && n < 20);
+    for (size_t i = 0; i < n / 4; i++)
+        settle(i);
+    turn();
+    assert_int_equal(frame_count(FRAME_IN), n);
+    for (size_t i = n / 4; i < n; i++)
+        settle(i);
+    turn();
+    assert_true(frame_count(FRAME_IN) > n);
+    for (size_t i = n; i < frame_count(FRAME_IN); i++)
+        settle(i), turn();
+    assert_int_equal(frame_count(FRAME_IN), 30);
+    assert_int_equal(w.edge->inbound, 0);
+    world_close();
+}
+
 static void enable_tells_the_home_and_enabled_stands_at_its_place(void **state)
 {
     bound(NULL);
@@ -456,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_window_counts_contiguous_ones_in_any_order),
         cmocka_unit_test(a_full_window_stops_reading_and_opens_again),
+        cmocka_unit_test(the_shards_bytes_have_a_bound_of_their_own),
         cmocka_unit_test(enable_tells_the_home_and_enabled_stands_at_its_place),
         cmocka_unit_test(a_request_is_answered_at_once_when_all_is_safe),
         cmocka_unit_test(a_request_waits_for_safety_then_tells_what_is_then_the_rest_unasked),
