@@ -188,13 +188,46 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
     given = was->flags & STANZA_DELAY
                 ? stanza_ref(was)
                 : stanza_with_child(h->node->scan, was, stanza_delay(domain, row->time_us, a), a);
-    struct outbound *o = session_send(s, given, uid_decode(row->uid),
-                                      given->index.to.off ? 0 : FRAME_TO_BARE, row->time_us, NULL);
-    o->offline_id = row->id;
+    session_send_row(s, given, uid_decode(row->uid), given->index.to.off ? 0 : FRAME_TO_BARE,
+                     row->time_us, row->id);
     u->offline_count -= u->offline_count > 0;
     home_count(h, METRIC_offline_delivered, 1);
     stanza_unref(was);
     stanza_unref(given);
+}
+
+static void on_given(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    session_ungate(h, (uintptr_t)ctx);
+}
+
+/* Notes what the queue of s holds from seq on: should we die, a failed resume of its client says
+ * which of these rows it has. */
+static void note_given(struct session *s, uint64_t seq)
+{
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineGiven op = STORE__OFFLINE_GIVEN__INIT;
+    unsigned char token[8];
+    put_u64(token, s->sid);
+    op.sid = home_bytes(str_from(token, sizeof token)), op.seq = seq - s->out_base;
+    op.ids = arena_alloc(home_arena(s->user->home), PAGE * sizeof *op.ids);
+    for (const struct outbound *o = s->last; o && o->seq >= seq; o = o->prev)
+        op.ids[o->seq - seq] = o->offline_id, op.n_ids++;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_GIVEN, req.offline_given = &op;
+    home_store(s->user->home, user_bare(s->user), &req, on_given, (void *)(uintptr_t)s->sid);
+}
+
+static void give_page(struct session *s, struct giving *g, const Store__OfflinePage *page)
+{
+    uint64_t seq = s->out_seq + 1;
+    if (s->resumable)
+        session_gate(s);
+    for (size_t i = 0; i < page->n_rows; i++) {
+        give_row(s, page->rows[i]);
+        g->after_id = page->rows[i]->id;
+    }
+    if (s->resumable)
+        note_given(s, seq);
 }
 
 static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
@@ -213,10 +246,7 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
         return;
     }
     const Store__OfflinePage *page = reply->offline;
-    for (size_t i = 0; i < page->n_rows; i++) {
-        give_row(s, page->rows[i]);
-        g->after_id = page->rows[i]->id;
-    }
+    give_page(s, g, page);
     g->more = page->more && page->n_rows;
     if (g->more) {
         offline_more(s);

@@ -99,6 +99,24 @@ static void check_bounds(struct session *s)
     session_doom(s, ERR_STREAM_QUEUE_OVERFLOW);
 }
 
+static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
+{
+    struct outbound *at = malloc(sizeof *at);
+    must(at);
+    *at = o;
+    at->prev = s->last, at->seq = ++s->out_seq;
+    stanza_ref(at->stanza);
+    *(s->last ? &s->last->next : &s->first) = at;
+    s->last = at;
+    s->queued++, s->queued_bytes += at->stanza->size;
+    if (s->gates && t)
+        at->ticket = t, ticket_open(t);
+    else if (!s->gates && !s->detached)
+        send_out(s, at, at->flags, t);
+    check_bounds(s);
+    return at;
+}
+
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *t)
 {
@@ -106,18 +124,40 @@ struct outbound *session_send(struct session *s, struct stanza *stanza, struct u
         home_count(home_of(s), METRIC_duplicates_suppressed, 1);
         return NULL;
     }
-    struct outbound *o = malloc(sizeof *o);
-    must(o);
-    *o = (struct outbound){.prev = s->last, .seq = ++s->out_seq, .uid = uid,
-                           .stanza = stanza_ref(stanza), .us = us,
-                           .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
-    *(s->last ? &s->last->next : &s->first) = o;
-    s->last = o;
-    s->queued++, s->queued_bytes += stanza->size;
-    if (!s->detached)
-        send_out(s, o, o->flags, t);
-    check_bounds(s);
-    return o;
+    struct outbound o = {.uid = uid, .stanza = stanza, .us = us,
+                         .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
+    return queue(s, o, t);
+}
+
+void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
+                      int64_t us, uint64_t row)
+{
+    struct outbound o = {.uid = uid, .stanza = stanza, .us = us, .offline_id = row, .flags = flags};
+    queue(s, o, NULL);
+}
+
+void session_gate(struct session *s)
+{
+    if (!s->gates++)
+        s->gate = s->out_seq;
+}
+
+/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here. */
+void session_ungate(struct home *h, uint64_t sid)
+{
+    struct session *s = session_find(h, sid);
+    if (!s || --s->gates)
+        return;
+    for (struct outbound *o = s->first; o; o = o->next) {
+        if (o->seq <= s->gate)
+            continue;
+        struct ticket *t = o->ticket;
+        o->ticket = NULL;
+        if (!s->detached)
+            send_out(s, o, o->flags, t);
+        if (t)
+            ticket_close(t);
+    }
 }
 
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
@@ -147,6 +187,14 @@ static void mark_taken(struct session *s, struct uid uid)
     }
 }
 
+static void let_go(struct outbound *o)
+{
+    if (o->ticket)
+        ticket_close(o->ticket);
+    stanza_unref(o->stanza);
+    free(o);
+}
+
 /* rows: those of the offline store leave it. */
 static void acked(struct session *s, uint64_t seq, bool rows)
 {
@@ -158,8 +206,7 @@ static void acked(struct session *s, uint64_t seq, bool rows)
             ids[n++] = o->offline_id;
         if (o->shared)
             mark_taken(s, o->uid);
-        stanza_unref(o->stanza);
-        free(o);
+        let_go(o);
         if (n == array_len(ids))
             offline_acked(s, ids, n), n = 0;
     }
@@ -433,7 +480,7 @@ static void answer_resumed(struct session *s)
     struct frame f = {.kind = FRAME_RESUMED, .conn = s->conn, .sid = s->sid, .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
     to_edge(h, s->edge, &f);
-    for (const struct outbound *o = s->first; o; o = o->next)
+    for (const struct outbound *o = s->first; o && (!s->gates || o->seq <= s->gate); o = o->next)
         send_out(s, o, o->flags | FRAME_REPLAY, NULL);
 }
 
@@ -602,8 +649,7 @@ static void dispose(struct session *s)
             u->offline_count++;
         else
             route_undelivered(&r, o->shared, o->taken);
-        stanza_unref(o->stanza);
-        free(o);
+        let_go(o);
     }
 }
 

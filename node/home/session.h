@@ -22,6 +22,7 @@ struct outbound {
     struct stanza *stanza;
     int64_t us;          /* wall time the home took it */
     uint64_t offline_id; /* row of the offline store that it is; 0: none */
+    struct ticket *ticket; /* behind the gate: an effect that ends when its edge holds it */
     uint32_t flags;      /* FRAME_TO_BARE, FRAME_TO_FULL */
     bool shared, taken;  /* given to several resources; one of them has it for sure */
 };
@@ -44,8 +45,10 @@ struct session {
     struct timer timer;   /* detached: max_ms */
     struct list doomed;   /* of home->doomed: ends at the end of this turn */
     uint32_t gen, max_ms, edge; /* edge: shard */
+    uint64_t gate;        /* while gates: nothing beyond this seq is sent */
     uint32_t open_in;     /* tickets of its client's stanzas that are open */
     uint16_t holds;       /* handlers that its later stanzas wait for */
+    uint16_t gates;       /* pages of offline messages that the store is noting as given */
     uint16_t resource_len;
     int8_t priority;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
@@ -77,6 +80,13 @@ struct session *session_named(struct user *u, str resource);
  * ends a session at once: one that is too full ends at the end of the turn. */
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *ticket);
+/* The same for a row of the offline store, whose delivery is nobody's effect. */
+void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
+                      int64_t us, uint64_t row);
+/* What is queued from now on is sent when the gate is open again (delivery.md 5.2, 1: the store, which
+ * is the other holder of these rows, is to know their seqs before the client counts them). */
+void session_gate(struct session *s);
+void session_ungate(struct home *h, uint64_t sid);
 /* The same for an answer of our own, lane by purpose. */
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);

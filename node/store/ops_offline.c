@@ -86,6 +86,23 @@ err op_offline_get(struct ops *x, const Store__Request *q, Store__Reply *r)
     return ops_end(e);
 }
 
+err op_offline_given(struct ops *x, const Store__Request *q, Store__Reply *r)
+{
+    const Store__OfflineGiven *given = q->offline_given;
+    str sid = ops_str(given->sid);
+    if (sid.n == 0 || sid.n > UID_MAX || given->seq > INT64_MAX - given->n_ids)
+        return ERR_BAD;
+    for (size_t i = 0; i < given->n_ids; i++) {
+        if (given->ids[i] > INT64_MAX)
+            return ERR_BAD;
+        err e = db_do(x->db, offline_given, A_INT(x->account), A_INT(given->ids[i]), A_BLOB(sid),
+                      A_INT(given->seq + i));
+        if (e != ERR_OK)
+            return e;
+    }
+    return ERR_OK;
+}
+
 err op_offline_remove(struct ops *x, const Store__Request *q, Store__Reply *r)
 {
     const Store__OfflineRemove *remove = q->offline_remove;

@@ -390,7 +390,24 @@ static void simple(struct client *c, enum frame_kind kind, uint64_t seq)
 }
 void rig_detach(struct client *c) { simple(c, FRAME_DETACH, 0); }
 void rig_end(struct client *c) { simple(c, FRAME_END, 0); }
-void rig_cack(struct client *c, uint64_t seq) { simple(c, FRAME_CACK, seq); }
+
+/* As an edge does it: with the rows of the offline store that are among them. */
+void rig_cack(struct client *c, uint64_t seq)
+{
+    struct rig *r = c->rig;
+    unsigned char rows[8 * 256];
+    size_t n = 0;
+    for (size_t i = 0; i < r->count && n < sizeof rows; i++) {
+        const struct frame *f = &r->notes[i].frame;
+        if (f->kind == FRAME_OUT && f->sid == c->sid && f->seq <= seq && f->h)
+            for (int b = 56; b >= 0; b -= 8)
+                rows[n++] = (unsigned char)(f->h >> b);
+    }
+    struct frame f = {.kind = FRAME_CACK, .sid = c->sid, .gen = c->gen, .seq = seq,
+                      .bare = str_of(c->bare), .payload = str_from(rows, n)};
+    to_home(c, &f, NOBODY, n > 0);
+    rig_run(r);
+}
 
 void rig_resume(struct client *c, unsigned edge, uint32_t h)
 {
