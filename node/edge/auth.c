@@ -185,6 +185,54 @@ static void succeed(struct conn *c, str additional)
     stream_restart(c);
 }
 
+/* ---- turns ----
+ * So many orders to the store and the helper thread are under way at once; the others wait in line.
+ * A place is held only while *we* work: a client that dawdles between two steps holds up nobody. */
+
+static void work(struct conn *c);
+
+static size_t jobs_max(const struct edge *e)
+{
+    uint64_t max = e->node->conf->limits_logins_concurrent;
+    return max ? max : HELPER_JOBS_MAX; /* auto: what the helper thread takes without refusing */
+}
+
+bool auth_stop_waiting(struct negotiation *n)
+{
+    if (list_empty(&n->waiting))
+        return false;
+    list_remove(&n->waiting);
+    n->conn->edge->logins_waiting_count--;
+    return true;
+}
+
+static void wait_for_turn(struct conn *c)
+{
+    struct edge *e = c->edge;
+    struct negotiation *n = c->negotiation;
+    const struct conf *conf = e->node->conf;
+    if (e->logins_waiting_count >= conf->limits_logins_queue_max)
+        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    list_push_back(&e->logins_waiting, &n->waiting);
+    e->logins_waiting_count++;
+    conn_pause(c, PAUSE_LOGIN);
+    loop_timer_set(e->node->loop, &n->delay, (uint64_t)conf->limits_login_wait_max);
+}
+
+static void job_done(struct edge *e)
+{
+    e->pending--, e->login_jobs--;
+    while (e->login_jobs < jobs_max(e) && !list_empty(&e->logins_waiting)) {
+        struct negotiation *n = list_first(&e->logins_waiting, struct negotiation, waiting);
+        auth_stop_waiting(n);
+        loop_timer_stop(e->node->loop, &n->delay);
+        work(n->conn);
+    }
+    edge_check_stopped(e);
+}
+
+/* ---- keys and checks ---- */
+
 struct keys_wanted {
     struct edge *edge;
     uint64_t conn;
@@ -210,13 +258,12 @@ static void on_keys(void *ctx, err e, const struct Store__Reply *reply)
 {
     struct keys_wanted w = *(struct keys_wanted *)ctx;
     free(ctx);
-    w.edge->pending--;
     struct conn *c = conn_find(w.edge, w.conn);
     if (c && !c->ending) {
         conn_resume(c, PAUSE_LOGIN);
         got_keys(c, e, reply);
     }
-    edge_check_stopped(w.edge);
+    job_done(w.edge);
 }
 
 static void fetch_keys(struct conn *c)
@@ -230,7 +277,7 @@ static void fetch_keys(struct conn *c)
     request.owner = (ProtobufCBinaryData){user.n, (uint8_t *)user.p};
     request.op_case = STORE__REQUEST__OP_ACCOUNT_GET;
     request.account_get = &get;
-    c->edge->pending++;
+    c->edge->pending++, c->edge->login_jobs++;
     conn_pause(c, PAUSE_LOGIN);
     store_submit(c->edge->node->store, &request, on_keys, w);
 }
@@ -260,13 +307,12 @@ static void check_done(struct helper_job *j)
     struct check_job *job = container_of(j, struct check_job, job);
     struct edge *e = job->edge;
     struct conn *c = conn_find(e, job->conn);
-    e->pending--;
     if (c && !c->ending) {
         conn_resume(c, PAUSE_LOGIN);
         answer(c, sasl_checked(&c->negotiation->sasl, job->right));
     }
     check_free(job);
-    edge_check_stopped(e);
+    job_done(e);
 }
 
 static void start_check(struct conn *c)
@@ -281,16 +327,27 @@ static void start_check(struct conn *c)
         check_free(job);
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     }
-    c->edge->pending++;
+    c->edge->pending++, c->edge->login_jobs++;
     conn_pause(c, PAUSE_LOGIN);
+}
+
+/* What the attempt waits for: its keys, or PLAIN's derivation. */
+static void work(struct conn *c)
+{
+    if (c->edge->login_jobs >= jobs_max(c->edge))
+        return wait_for_turn(c);
+    if (c->negotiation->sasl.state == SASL_KEYS)
+        fetch_keys(c);
+    else
+        start_check(c);
 }
 
 static void answer(struct conn *c, struct sasl_answer a)
 {
     switch (a.verdict) {
     case SASL_CONTINUE: return put(c, "challenge", a.bytes);
-    case SASL_NEED_KEYS: return fetch_keys(c);
-    case SASL_NEED_CHECK: return start_check(c);
+    case SASL_NEED_KEYS:
+    case SASL_NEED_CHECK: return work(c);
     case SASL_SUCCESS: return succeed(c, a.bytes);
     case SASL_FAILURE: return auth_fail(c, a.reason);
     }

@@ -15,5 +15,7 @@ void auth_response(struct conn *c, str item, const struct xml_index *x);
 void auth_abort(struct conn *c, str item, const struct xml_index *x);
 /* Tells a failure after its delay; the stream ends with the last try. */
 void auth_fail(struct conn *c, err reason);
+/* It waits for its turn no longer. Whether it did. */
+bool auth_stop_waiting(struct negotiation *n);
 
 #endif

@@ -67,6 +67,7 @@ struct edge *edge_new(struct node *n)
     e->node = n;
     list_init(&e->listeners);
     list_init(&e->conns);
+    list_init(&e->logins_waiting);
     htable_init(&e->conn_numbers);
     htable_init(&e->sessions);
     htable_init(&e->headers);

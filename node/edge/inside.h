@@ -28,6 +28,8 @@ struct edge {
     size_t conn_count, preauth_count;
     size_t connections_max;
     uint64_t inbound;              /* bytes of stanzas that are not safe yet */
+    struct list logins_waiting;    /* struct negotiation.waiting: for a place among login_jobs */
+    size_t logins_waiting_count, login_jobs;
     size_t pending;                /* store requests and helper jobs under way */
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */

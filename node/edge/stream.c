@@ -18,6 +18,7 @@ struct negotiation *negotiation_new(struct conn *c)
     struct negotiation *n = calloc(1, sizeof *n);
     must(n);
     n->conn = c;
+    list_init(&n->waiting);
     timer_init(&n->delay, failure_due);
     return n;
 }
@@ -37,6 +38,7 @@ void negotiation_free(struct negotiation *n)
     if (!n)
         return;
     loop_timer_stop(n->conn->edge->node->loop, &n->delay);
+    auth_stop_waiting(n);
     sasl_end(&n->sasl);
     free((char *)n->host.p);
     free((char *)n->bare.p);
@@ -48,6 +50,8 @@ static void failure_due(struct timer *t)
 {
     struct negotiation *n = container_of(t, struct negotiation, delay);
     struct conn *c = n->conn;
+    if (auth_stop_waiting(n))
+        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     conn_put(c, arena_printf(c->edge->node->turn,
                              "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",
                              err_row(n->failure)->condition));

@@ -25,7 +25,8 @@ struct negotiation {
     bool anonymous;
     struct sasl sasl;
     struct sasl_offer offer;
-    struct timer delay; /* a failure waits to be told */
+    struct list waiting; /* for its turn to be worked on */
+    struct timer delay; /* a failure waits to be told, or that turn has not come in time */
     err failure;
     unsigned tries, refusals; /* failed logins; those refused before any key was looked at */
 };

@@ -264,6 +264,36 @@ static void sasl_oddities_get_their_conditions(void **state)
     }
 }
 
+static void logins_beyond_the_concurrent_ones_wait_in_line(void **state)
+{
+    enum { CLIENTS = 4 };
+    struct fake_transport *t[CLIENTS];
+    world_open((const char *const[]){"limits.logins_concurrent=1", "limits.logins_queue_max=2",
+                                     "auth.failure_delay=0s", NULL});
+    for (int i = 0; i < CLIENTS; i++) {
+        client_open(LISTENER_C2S_TLS);
+        client_sends(HEADER);
+        received();
+        client_sends("<auth " SASL_NS " mechanism='SCRAM-SHA-1'>biwsbj1qdWxpZXQscj1hYmM=</auth>");
+        t[i] = w.transport;
+    }
+    assert_int_equal(w.store_n, 1);
+    pass_ms(1);
+    assert_true(got(t[3]->out, "<temporary-auth-failure/>")); /* the line is full */
+    run_store(ERR_OK);
+    run_hooks();
+    assert_true(got(t[0]->out, "<challenge "));
+    assert_int_equal(w.store_n, 1); /* the next one's turn */
+    pass_ms(30001);
+    assert_true(got(t[2]->out, "<temporary-auth-failure/>")); /* waited for too long */
+    assert_int_equal(w.edge->logins_waiting_count, 0);
+    for (int i = 0; i < CLIENTS - 1; i++) { /* the world closes the last one */
+        t[i]->t.sink->ended(&t[i]->t);
+        t[i]->t.sink->closed(&t[i]->t, ERR_OK);
+    }
+    world_close();
+}
+
 static void plain_in_clear_is_told_that_encryption_is_required(void **state)
 {
     go_to(AT_TLS);
@@ -340,6 +370,7 @@ int main(void)
         cmocka_unit_test(a_failure_is_told_late_and_the_third_ends_the_stream),
         cmocka_unit_test(a_store_that_is_away_is_a_temporary_failure),
         cmocka_unit_test(sasl_oddities_get_their_conditions),
+        cmocka_unit_test(logins_beyond_the_concurrent_ones_wait_in_line),
         cmocka_unit_test(plain_in_clear_is_told_that_encryption_is_required),
         cmocka_unit_test(bytes_behind_starttls_are_never_read),
         cmocka_unit_test(who_dawdles_is_timed_out),
