@@ -17,11 +17,19 @@ void c2s_tell(struct c2s *s, struct frame *f, bool keep)
     channel_send(s->conn->edge->node->channels, c2s_home(s), f, (struct hold){0}, keep);
 }
 
+static uint32_t tls_version(const struct conn *c)
+{
+    struct transport_info info;
+    transport_info(c->transport, &info);
+    return info.tls_version;
+}
+
 static void tell_home_of(struct conn *c, str bare, struct frame *f)
 {
     struct node *n = c->edge->node;
     f->bare = bare, f->conn = c->number;
     f->text = conn_address_text(c, n->turn);
+    f->lane = tls_version(c);
     conn_pause(c, PAUSE_HOME);
     channel_send(n->channels, ring_home(n->ring, bare), f, (struct hold){0}, true);
 }

@@ -243,6 +243,11 @@ static void show(struct command *c, struct user *u)
 
 /* ---- sessions ---- */
 
+static const char *tls_name(unsigned version)
+{
+    return version == 0x0304 ? "1.3" : version == 0x0303 ? "1.2" : "";
+}
+
 static json_t *session_json(struct home *h, struct session *s)
 {
     struct node *n = h->node;
@@ -250,9 +255,9 @@ static json_t *session_json(struct home *h, struct session *s)
     str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), s->edge);
     str home_at = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), n->shard);
     int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
-    return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p, full.n,
-                     "state", s->detached ? "detached" : "connected", "edge", edge.p, "home",
-                     home_at.p, "since", stamp(h, since), "priority", (int)s->priority,
+    return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p,
+                     full.n, "state", s->detached ? "detached" : "connected", "edge", edge.p,
+                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls), "since", stamp(h, since), "priority", (int)s->priority,
                      "resumable", s->resumable, "unacked", (int)s->queued, "queue_bytes",
                      (int)s->queued_bytes);
 }

@@ -303,6 +303,15 @@ static struct session *session_new(struct user *u, str resource)
     return s;
 }
 
+/* Where its client is, as the edge says. */
+static void note_peer(struct session *s, const struct frame *f)
+{
+    free(s->address);
+    s->address = strndup(f->text.p ? f->text.p : "", f->text.n);
+    must(s->address);
+    s->tls = (uint16_t)f->lane;
+}
+
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
@@ -320,6 +329,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     }
     struct session *s = session_new(u, resource);
     s->edge = edge, s->conn = f->conn;
+    note_peer(s, f);
     home_count(h, METRIC_sessions_connected, 1);
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("home", h->node->shard), F_STR("address", f->text));
@@ -587,6 +597,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     *s->resume =
         (struct resume){.ticket = t, .conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
     ticket_open(t);
+    note_peer(s, f);
     loop_timer_set(h->node->loop, &s->timer, RESUME_WAIT_MS);
     if (!s->open_in)
         resume_go(s);
@@ -696,6 +707,7 @@ void session_end(struct session *s, err reason, bool tell)
         put_ended(s);
     dispose(s);
     directed_free(s);
+    free(s->address);
     stanza_unref(s->presence);
     free(s);
     if (u->anonymous && list_empty(&u->sessions))

@@ -32,6 +32,7 @@ struct session {
     struct list link;  /* of user->sessions */
     struct user *user;
     uint64_t sid, conn;
+    char *address;        /* of the last connection's peer, for people */
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
     struct outbound *first, *last;
     uint32_t queued, queued_bytes;
@@ -50,6 +51,7 @@ struct session {
     uint16_t holds;       /* handlers that its later stanzas wait for */
     uint16_t gates;       /* pages of offline messages that the store is noting as given */
     uint16_t resource_len;
+    uint16_t tls;         /* version of the last connection's, 0: none */
     int8_t priority;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
     bool closing : 1;         /* its client has ended it; stanzas before that wait */

@@ -74,7 +74,8 @@ static int derive(struct cli *c, const char *password, const struct conf *conf, 
     entropy_real_init(&e);
     scram_keys_make(prepared, (uint32_t)conf->auth_scram_iterations, &e.entropy, &keys);
     *hex = hex_of(&c->arena, blob, scram_keys_encode(&keys, blob));
-    scram_wipe((void *)(uintptr_t)prepared.p, prepared.n);
+    if (prepared.p != password) /* else it is the caller's, who may want to show it */
+        scram_wipe((void *)(uintptr_t)prepared.p, prepared.n);
     scram_wipe(&keys, sizeof keys);
     scram_wipe(blob, sizeof blob);
     return EXIT_DONE;
@@ -193,12 +194,21 @@ static int ask_items(struct cli *c, size_t argc, const str *argv, const struct c
     return shown ? exit : print_items(c, text, columns, n);
 }
 
+/* 1 to 1000, which is what the store gives at once. */
+static bool is_limit(const char *s)
+{
+    size_t n = strspn(s, "0123456789");
+    return n > 0 && n <= 4 && !s[n] && atoi(s) >= 1 && atoi(s) <= 1000;
+}
+
 int cli_user_list(struct cli *c)
 {
     static const struct column columns[] = {{"JID", "jid"}};
     str host;
     if (c->argc < 1 || jid_prepare_domain(str_of(c->argv[0]), &c->arena, &host) != ERR_OK)
         return cli_fail(EXIT_USAGE, "a host is wanted: pemberley user list example.com");
+    if (c->limit && !is_limit(c->limit))
+        return cli_fail(EXIT_USAGE, "--limit is a number from 1 to 1000");
     const str argv[] = {STR("user-list"), host, str_of(c->like ? c->like : ""),
                         str_of(c->after ? c->after : ""), str_of(c->limit ? c->limit : "1000")};
     return ask_items(c, 5, argv, columns, array_len(columns));
