@@ -136,13 +136,22 @@ static bool is_overflowing(const struct c2s *s)
     return s->out_count > conf->limits_unacked_max || s->out_bytes > conf->limits_unacked_bytes_max;
 }
 
+/* Nothing is on the way, so the home may begin where it likes. What the client acked before the
+ * transport had it is still to be taken: it goes on standing before the new ones. */
+static void begin_anywhere(struct c2s *s, uint64_t seq)
+{
+    uint64_t untaken = s->put - s->taken;
+    s->acked = s->put = s->last = seq - 1;
+    s->taken = s->put - untaken;
+}
+
 void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
 {
     struct node *n = s->conn->edge->node;
     struct conn *c = s->conn;
     bool again = f->seq <= s->last;
-    if (!again && s->out_count == 0) /* nothing on the way: the home may begin anywhere */
-        s->acked = s->taken = s->put = s->last = f->seq - 1;
+    if (!again && s->out_count == 0)
+        begin_anywhere(s, f->seq);
     if (again || f->seq != s->last + 1) {
         channel_done(n->channels, from);
         if (!again)

@@ -126,19 +126,19 @@ void c2s_ack(struct c2s *s, str item)
     if (!parse_number(attr(s, item, "h"), UINT32_MAX, &h))
         return conn_end(s->conn, ERR_STREAM_BAD_FORMAT);
     s->request_open = false;
-    uint32_t told = (uint32_t)(s->acked < s->out_base ? 0 : s->acked - s->out_base);
-    uint32_t more = (uint32_t)h - told; /* modulo 2^32 (XEP-0198 4) */
-    uint64_t sent = s->put < s->out_base ? 0 : s->put - s->out_base;
+    uint64_t known = s->acked < s->out_base ? s->out_base : s->acked;
+    uint32_t more = (uint32_t)h - (uint32_t)(known - s->out_base); /* modulo 2^32 (XEP-0198 4) */
     if (more >= 1u << 31)
         return; /* an older one than we have seen */
-    if (told + (uint64_t)more > sent) {
+    if (known + more > (s->put < s->out_base ? s->out_base : s->put)) {
+        uint32_t sent = s->put < s->out_base ? 0 : (uint32_t)(s->put - s->out_base);
         str extra = arena_printf(s->conn->edge->node->turn,
                                  "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='%u' "
-                                 "send-count='%u'/>", (uint32_t)h, (uint32_t)sent);
+                                 "send-count='%u'/>", (uint32_t)h, sent);
         return conn_end_extra(s->conn, ERR_STREAM_HANDLED_COUNT_TOO_HIGH, extra);
     }
     if (more)
-        c2s_out_acked(s, s->out_base + told + more);
+        c2s_out_acked(s, known + more);
     conn_at_turn_end(s->conn); /* something may have been put after our <r/> */
 }
 
