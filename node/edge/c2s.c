@@ -34,9 +34,9 @@ static void tell_home_of(struct conn *c, str bare, struct frame *f)
     channel_send(n->channels, ring_home(n->ring, bare), f, (struct hold){0}, true);
 }
 
-/* What a hold's number says: the low bits of the generation (a settled stanza of a former attachment
- * says nothing about this one, delivery.md 5.2), those of ord (the window is far narrower), and the
- * stanza's size in HOLD_UNITs, for limits.inbound_max. */
+/* What a hold's number says: the low bits of the generation (a settled stanza of a former
+ * attachment says nothing about this one, delivery.md 5.2), those of ord (the window is far
+ * narrower), and the stanza's size in HOLD_UNITs, for limits.inbound_max. */
 enum { HOLD_ORD_BITS = 24, HOLD_SIZE_BITS = 24, HOLD_UNIT = 64 };
 
 static uint64_t hold_number(const struct c2s *s, const struct stanza *stanza)
@@ -344,8 +344,8 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
         conn_pause(c, PAUSE_INBOUND);
 }
 
-/* Safe or lost, it does not count any more. The few who were stopped by the shard's bound go on when
- * half of it is free. */
+/* Safe or lost, it does not count any more. The few who were stopped by the shard's bound go on
+ * when half of it is free. */
 void c2s_settled(struct edge *e, struct hold h)
 {
     uint64_t half = e->node->conf->limits_inbound_max / 2;

@@ -254,8 +254,8 @@ void c2s_out_acked(struct c2s *s, uint64_t seq)
     conn_at_turn_end(s->conn);
 }
 
-/* With rows of the store it is kept until they are removed: a new home knows the session no more, and
- * would give them out again. */
+/* With rows of the store it is kept until they are removed: a new home knows the session no more,
+ * and would give them out again. */
 void c2s_tell_acked(struct c2s *s)
 {
     if (!s->cack_due)
