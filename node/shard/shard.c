@@ -44,6 +44,8 @@ struct shard {
     struct turn_hook channel_hook;
     struct timer sample, deadline;
     uint64_t flushed, sessions; /* for the report of a stop */
+    struct loop_stats counted; /* of the loop, as already added to the metrics page */
+    uint64_t cpu_counted_us;
     bool started, stopping, ended;
 };
 
@@ -251,9 +253,10 @@ static void sample(struct timer *t)
     struct shard *s = container_of(t, struct shard, sample);
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    metric_set(s->node.metrics, METRIC_process_cpu_us,
-               (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
-                   (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+    uint64_t cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                      (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    metric_add(s->node.metrics, METRIC_process_cpu_us, (int64_t)(cpu_us - s->cpu_counted_us));
+    s->cpu_counted_us = cpu_us;
     FILE *f = fopen("/proc/self/statm", "re");
     unsigned long size, resident, shared;
     if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3)
@@ -417,19 +420,24 @@ static const struct child_calls calls = {
     .on_stop = on_stop, .on_lost = on_lost,
 };
 
+/* The page outlives us: what our loop did is added to what our predecessors' did. */
+static void count_turn(struct shard *s)
+{
+    struct metric_page *m = s->node.metrics;
+    const struct loop_stats *now = loop_stats(s->node.loop);
+    metric_add(m, METRIC_loop_turns, (int64_t)(now->turns - s->counted.turns));
+    metric_add(m, METRIC_loop_busy_us, (int64_t)(now->busy_us - s->counted.busy_us));
+    s->counted = *now;
+    atomic_fetch_add_explicit(&m->heartbeat, 1, memory_order_relaxed);
+}
+
 static void run(struct shard *s)
 {
-    struct node *n = &s->node;
-    uint64_t busy_before = 0;
     while (!s->ended) {
         poll_child(s);
-        loop_turn(n->loop, 60000);
+        loop_turn(s->node.loop, 60000);
         arena_reset(&s->turn);
-        const struct loop_stats *stats = loop_stats(n->loop);
-        metric_set(n->metrics, METRIC_loop_turns, stats->turns);
-        if (stats->busy_us != busy_before)
-            metric_set(n->metrics, METRIC_loop_busy_us, busy_before = stats->busy_us);
-        atomic_fetch_add_explicit(&n->metrics->heartbeat, 1, memory_order_relaxed);
+        count_turn(s);
     }
 }
 

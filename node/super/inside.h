@@ -16,6 +16,7 @@
 #include "node/os/os.h"
 #include "node/super/backoff.h"
 #include "node/super/child.h"
+#include "node/super/http.h"
 #include "node/super/listen.h"
 #include "pemberley/list.h"
 #include "proto/bus/control.pb-c.h"
@@ -122,6 +123,7 @@ struct super {
     unsigned process_count;
     struct listener listener[LISTENERS_MAX];
     unsigned listener_count;
+    struct http *http;
     struct client client[CLIENTS_MAX];
 
     int64_t now_ms, started_ms, turn_ms; /* monotonic; turn_ms: of the last turn */

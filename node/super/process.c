@@ -272,9 +272,8 @@ static void clear_gauges(struct metric_page *m)
 {
     enum { C, G };
     static const unsigned char kind[METRIC_MAX] = {
-#define METRIC(name, kind, help) kind,
+#define METRIC(id, family, labels, kind, scope, scale, help) kind,
 #include "pemberley/metrics.def"
-#undef METRIC
     };
     for (unsigned i = 0; i < METRIC_MAX; i++)
         if (kind[i] == G)

@@ -28,7 +28,7 @@ void status_tick(struct super *s)
 static void read_histogram(const struct process *p, uint64_t out[METRIC_HISTOGRAM_BUCKETS])
 {
     for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS; b++)
-        out[b] = atomic_load_explicit(&p->page->delivery_us[b], memory_order_relaxed);
+        out[b] = atomic_load_explicit(&p->page->bucket[HISTOGRAM_delivery][b], memory_order_relaxed);
 }
 
 void status_rotate(struct super *s)
@@ -40,12 +40,6 @@ void status_rotate(struct super *s)
     }
 }
 
-/* The upper edge of a bucket (metric.h: 8 per power of two). */
-static uint64_t bucket_us(unsigned b)
-{
-    return b < 8 ? b : (uint64_t)(8 + b % 8 + 1) << (b / 8 - 1);
-}
-
 uint64_t status_percentile(const uint64_t old[METRIC_HISTOGRAM_BUCKETS],
                            const uint64_t now[METRIC_HISTOGRAM_BUCKETS], double p)
 {
@@ -55,7 +49,7 @@ uint64_t status_percentile(const uint64_t old[METRIC_HISTOGRAM_BUCKETS],
     for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS && total; b++) {
         seen += now[b] - old[b];
         if ((double)seen >= p * (double)total)
-            return bucket_us(b);
+            return metric_bucket_us(b);
     }
     return 0;
 }
@@ -119,15 +113,22 @@ static void put_node(struct super *s, FILE *out)
             s->certificate_count, (long long)(s->certificate_first_end_s - time(NULL)));
 }
 
+static void put_listener(FILE *out, bool first, const char *kind, str address)
+{
+    fprintf(out, "%s{\"kind\":\"%s\",\"address\":", first ? "" : ",", kind);
+    json_write(out, address);
+    fputs("}", out);
+}
+
 static void put_listeners(const struct super *s, FILE *out)
 {
+    struct conf_list pages = s->conf->listen_metrics_address;
     fputs("\"listeners\":[", out);
-    for (unsigned i = 0; i < s->listener_count; i++) {
-        fprintf(out, "%s{\"kind\":\"%s\",\"address\":", i ? "," : "",
-                s->listener[i].kind == CHILD_C2S ? "c2s" : "c2s_tls");
-        json_write(out, s->listener[i].address);
-        fputs("}", out);
-    }
+    for (unsigned i = 0; i < s->listener_count; i++)
+        put_listener(out, i == 0, s->listener[i].kind == CHILD_C2S ? "c2s" : "c2s_tls",
+                     s->listener[i].address);
+    for (uint32_t i = 0; i < pages.count; i++)
+        put_listener(out, i + s->listener_count == 0, "metrics", conf_list_at(s->conf, pages, i));
     fputs("],\"items\":[", out);
 }
 

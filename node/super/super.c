@@ -176,6 +176,8 @@ static err open_node(struct super *s, str *problem, struct arena *a)
     if (!e)
         e = open_all_listeners(s, problem, a);
     if (!e)
+        e = http_open(s, &s->http, a, problem);
+    if (!e)
         e = admin_open(s, problem);
     return e ? e : open_processes(s);
 }
@@ -341,6 +343,7 @@ static void tick(struct super *s)
     bool late = s->now_ms - s->tick_at_ms > 2 * TICK_MS;
     s->tick_at_ms = s->now_ms + TICK_MS;
     status_tick(s);
+    http_tick(s->http);
     if (s->stopping)
         return;
     watch_hearts(s, late);
@@ -369,7 +372,7 @@ static int wait_ms(const struct super *s)
 
 static void turn(struct super *s)
 {
-    struct pollfd p[2 + PROCESSES_MAX + CLIENTS_MAX];
+    struct pollfd p[2 + PROCESSES_MAX + CLIENTS_MAX + HTTP_FDS];
     nfds_t n = 0;
     p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
     p[n++] = (struct pollfd){.fd = s->admin_fd, .events = POLLIN};
@@ -381,6 +384,8 @@ static void turn(struct super *s)
         p[n++] = (struct pollfd){
             .fd = s->client[i].fd,
             .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLOUT};
+    http_fds(s->http, p + n);
+    n += HTTP_FDS;
     if (poll(p, n, wait_ms(s)) < 0)
         must(errno == EINTR);
     s->now_ms = super_clock_ms();
@@ -391,6 +396,7 @@ static void turn(struct super *s)
     for (unsigned i = 0; i < CLIENTS_MAX; i++, at++)
         if (at->revents && at->fd >= 0)
             admin_turn(&s->client[i], s, at->revents);
+    http_turn(s->http, at);
     if (p[1].revents)
         admin_accept(s);
     if (p[0].revents)
@@ -488,6 +494,7 @@ static void close_node(struct super *s)
     for (unsigned i = 0; i < CLIENTS_MAX; i++)
         if (s->client[i].fd >= 0)
             admin_close(&s->client[i]);
+    http_close(s->http);
     for (unsigned i = 0; i < s->listener_count; i++) {
         listener_close(&s->listener[i], s->shards);
         free((char *)(uintptr_t)s->listener[i].address.p);

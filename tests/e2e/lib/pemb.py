@@ -79,7 +79,7 @@ class Server:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pemberley-e2e-"))
         atexit.register(shutil.rmtree, self.dir, True)
         self.hosts = hosts
-        self.port, self.tls_port = free_ports(2)
+        self.port, self.tls_port, self.http_port = free_ports(3)
         self.env = dict(os.environ, **(env or {}))
         self.env.setdefault("ASAN_OPTIONS", "detect_leaks=0:abort_on_error=1")
         self.log = []
@@ -91,6 +91,7 @@ node {{ name = a data_dir = "{self.dir}/data" run_dir = "{self.dir}/run" shards 
 listen {{
     c2s {{ address = {{127.0.0.1:{self.port}}} plain_from = {plain_from} }}
     c2s_tls {{ address = {{127.0.0.1:{self.tls_port}}} }}
+    metrics {{ address = {{127.0.0.1:{self.http_port}}} }}
 }}
 """
         for host in hosts:

@@ -26,7 +26,8 @@ static void write_config(const char *node_options, const char *limits)
     assert_non_null(f);
     fprintf(f,
             "node { name = t  data_dir = %s/data  run_dir = %s/data/run  %s }\n"
-            "listen { c2s { address = {127.0.0.1:42732} } c2s_tls { address = {127.0.0.1:42733} } }\n"
+            "listen { c2s { address = {127.0.0.1:42732} } c2s_tls { address = {127.0.0.1:42733} } "
+            "metrics { address = {} } }\n"
             "limits { %s }\nhost \"localhost\" { }\n",
             directory, directory, node_options, limits);
     fclose(f);
