@@ -99,7 +99,8 @@ def test_connections_of_one_address_are_counted():
         assert all(is_served(s) for s in first)
         assert not is_served(tcp(server)), "the sixth"
         server.wait_log("event=conn_refused .*reason=address_connections_max")
-        assert is_served(tcp(server, "127.0.0.2")), "somebody else"
+        other = tcp(server, "127.0.0.2")
+        assert is_served(other), "somebody else"
         first[0].sendall(b"</stream:stream>")
         rest_of(first[0])
         first[0].close()
