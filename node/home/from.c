@@ -1,5 +1,6 @@
 /* from: what the sender's home does with a stanza of its client: who is asked, and may he be? The
- * rest is the addressee's home's business (route.c). The edge has stamped `from` and prepared `to`. */
+ * rest is the addressee's home's business (route.c). The edge has stamped `from` and prepared
+ * `to`. */
 #include "node/home/inside.h"
 
 void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t)

@@ -1,6 +1,6 @@
 /* home: frames in, frames out. Each frame becomes a ticket (cluster/ticket.h): its cause is acked
- * when the last effect is safe. What names a session goes to it by sid, what names a user waits until
- * that user is in memory. */
+ * when the last effect is safe. What names a session goes to it by sid, what names a user waits
+ * until that user is in memory. */
 #include "node/home/home.h"
 
 #include "node/home/inside.h"
@@ -335,7 +335,8 @@ void home_frame(struct home *h, struct origin from, const struct frame *f)
         return;
     default:
         s = session_find(h, f->sid);
-        /* Another generation: the client is on another connection by now, whose edge has the truth. */
+        /* Another generation: the client is on another connection by now, whose edge has the
+         * truth. */
         if (s && s->gen == f->gen)
             session_frame(s, from, f);
         else

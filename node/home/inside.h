@@ -58,8 +58,8 @@ uint32_t home_lane(str deriver, const char *purpose);
  * NULL. */
 void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_t flags, int64_t us,
                struct ticket *t);
-/* An answer, or what a home makes of something else: the cause's uid, with the lane of `deriver` and
- * purpose. Goes to its own `to`; nowhere when that is not served here. */
+/* An answer, or what a home makes of something else: the cause's uid, with the lane of `deriver`
+ * and purpose. Goes to its own `to`; nowhere when that is not served here. */
 void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str deriver,
                        const char *purpose, struct ticket *t);
 static inline struct uid home_cause(struct ticket *t)
@@ -155,8 +155,8 @@ void directed_free(struct session *s);
 
 void subscription_from(struct session *s, struct stanza *stanza, struct ticket *t);
 void subscription_to(struct user *u, struct route *r);
-/* unsubscribe and unsubscribed to a contact whose item goes, as its state asks; pending_in: it waits
- * for an answer (RFC 6121 2.5.2). */
+/* unsubscribe and unsubscribed to a contact whose item goes, as its state asks; pending_in: it
+ * waits for an answer (RFC 6121 2.5.2). */
 void subscription_cancel(struct user *u, const struct item *i, bool pending_in, struct ticket *t);
 
 /* ---- offline.c ---- */

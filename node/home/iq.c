@@ -1,6 +1,6 @@
-/* iq: finds who answers a request to an account or to the server, and sends the answer: to a session
- * of this home directly, to anybody else through its own home. The roster is the room's own; all
- * other namespaces are rows of extensions (node/xep). */
+/* iq: finds who answers a request to an account or to the server, and sends the answer: to a
+ * session of this home directly, to anybody else through its own home. The roster is the room's
+ * own; all other namespaces are rows of extensions (node/xep). */
 #include "node/home/iq.h"
 
 #include "node/home/inside.h"

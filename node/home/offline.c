@@ -1,6 +1,7 @@
-/* offline: messages for those who are not there (XEP-0160). They are given out to the first resource
- * that may have them, page by page: the next page when the client has taken half of what it may hold.
- * What comes live meanwhile waits behind (order), at most USER_WAIT_MS; then it is stored behind.
+/* offline: messages for those who are not there (XEP-0160). They are given out to the first
+ * resource that may have them, page by page: the next page when the client has taken half of what
+ * it may hold. What comes live meanwhile waits behind (order), at most USER_WAIT_MS; then it is
+ * stored behind.
  *
  * A row leaves the store when the client has it (SM) or the socket took it. One that a session held
  * at its end has never left the store. */
@@ -61,7 +62,8 @@ static struct uid uid_decode(ProtobufCBinaryData b)
         return (struct uid){0, 0, 0};
     const unsigned char *p = b.data;
     return (struct uid){get_u64(p), get_u64(p + 8),
-                        (uint32_t)p[16] << 24 | (uint32_t)p[17] << 16 | (uint32_t)p[18] << 8 | p[19]};
+                        (uint32_t)p[16] << 24 | (uint32_t)p[17] << 16 | (uint32_t)p[18] << 8 |
+                            p[19]};
 }
 
 static void submit(struct route *r);

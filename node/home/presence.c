@@ -76,7 +76,10 @@ static struct directed *directed_find(const struct session *s, str jid)
     return NULL;
 }
 
-bool presence_directed_to(const struct session *s, str jid) { return directed_find(s, jid) != NULL; }
+bool presence_directed_to(const struct session *s, str jid)
+{
+    return directed_find(s, jid) != NULL;
+}
 
 static void directed_add(struct session *s, str jid)
 {
@@ -362,7 +365,8 @@ void presence_probed(struct user *u, struct route *r)
         stanza_unref(p);
         any = true;
     }
-    /* One that a client has sent (lane 0) is answered; ours at a login mean: tell if you are there. */
+    /* One that a client has sent (lane 0) is answered; ours at a login mean: tell if you are
+     * there. */
     if (!any && r->uid.lane == 0)
         answer_probe(r, "unavailable");
 }

@@ -8,7 +8,8 @@
 #include "node/home/iq.h"
 #include "node/home/user.h"
 
-enum subscription { SUB_NONE, SUB_TO, SUB_FROM, SUB_BOTH }; /* = Store__Subscription; bits TO, FROM */
+/* = Store__Subscription; bits TO and FROM */
+enum subscription { SUB_NONE, SUB_TO, SUB_FROM, SUB_BOTH };
 
 struct item {
     struct hnode node;

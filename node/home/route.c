@@ -1,5 +1,5 @@
-/* route: one stanza for one recipient, at the recipient's home: RFC 6121 8 as the tables of xmpp.md 3
- * have it. What the user's blocks, archive and copies will add stands in this order too.
+/* route: one stanza for one recipient, at the recipient's home: RFC 6121 8 as the tables of xmpp.md
+ * 3 have it. What the user's blocks, archive and copies will add stands in this order too.
  *
  *   route_deliver   finds the user (or waits for it)
  *   route_stanza    message, presence, IQ

@@ -1,6 +1,6 @@
 /* session: a bound full JID at its home; its states are drawn in session.h. Sessions end only at
- * places where nobody walks through sessions: in a frame of their own, by a timer, or doomed, at the
- * end of the turn. */
+ * places where nobody walks through sessions: in a frame of their own, by a timer, or doomed, at
+ * the end of the turn. */
 #include "node/home/session.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ struct held_in {
 };
 /* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
 struct resume {
-    struct ticket *ticket; /* the RESUME is not safe before its answer: it goes to a new home then */
+    struct ticket *ticket; /* not safe before its answer: it goes to a new home then */
     uint64_t conn;
     uint32_t h, edge;
 };

@@ -4,8 +4,8 @@
  *   bind -> ATTACHED --DETACH, edge died--> DETACHED --RESUME--> ATTACHED (gen + 1)
  *                 \--END, replaced, kicked, overflow--> ended <--max_ms--/
  *
- * Its home numbers what it sends (seq) and keeps it until the client has it (delivery.md I4). What an
- * ended session still held is given to others, stored, answered or dropped (xmpp.md 6). */
+ * Its home numbers what it sends (seq) and keeps it until the client has it (delivery.md I4). What
+ * an ended session still held is given to others, stored, answered or dropped (xmpp.md 6). */
 #ifndef PEMBERLEY_SESSION_H
 #define PEMBERLEY_SESSION_H
 
@@ -77,16 +77,16 @@ struct session *session_find(struct home *h, uint64_t sid);
 struct session *session_named(struct user *u, str resource);
 #define user_each_session(it, user) list_each(it, &(user)->sessions, struct session, link)
 
-/* Gives s a stanza: numbers, queues and sends it. ticket (may be NULL) gets an effect that ends when
- * primary and secondary hold it. flags: FRAME_TO_*; FRAME_AGAIN: may be in its queue already. Never
- * ends a session at once: one that is too full ends at the end of the turn. */
+/* Gives s a stanza: numbers, queues and sends it. ticket (may be NULL) gets an effect that ends
+ * when primary and secondary hold it. flags: FRAME_TO_*; FRAME_AGAIN: may be in its queue already.
+ * Never ends a session at once: one that is too full ends at the end of the turn. */
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *ticket);
 /* The same for a row of the offline store, whose delivery is nobody's effect. */
 void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
                       int64_t us, uint64_t row);
-/* What is queued from now on is sent when the gate is open again (delivery.md 5.2, 1: the store, which
- * is the other holder of these rows, is to know their seqs before the client counts them). */
+/* What is queued from now on is sent when the gate is open again (delivery.md 5.2, 1: the store,
+ * which is the other holder of these rows, is to know their seqs before the client counts them). */
 void session_gate(struct session *s);
 void session_ungate(struct home *h, uint64_t sid);
 /* The same for an answer of our own, lane by purpose. */
@@ -105,7 +105,8 @@ void session_release(struct home *h, uint64_t sid);
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_frame(struct session *s, struct origin from, const struct frame *f);
-void session_acked(struct session *s, uint64_t seq); /* CACK: the rows among it are not its business */
+/* CACK: the rows among it are not its business. */
+void session_acked(struct session *s, uint64_t seq);
 void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);

@@ -1,8 +1,10 @@
 /* subscription: RFC 6121 3 and its appendix A as two tables: state and stanza -> next state, and
- * whether the stanza goes on (to the contact when the user sent it, to the user when the contact did).
+ * whether the stanza goes on (to the contact when the user sent it, to the user when the contact
+ * did).
  *
  * The state of a contact is its item's subscription and `ask`, and whether a request waits for the
- * user's answer. What follows a change, in this order: commit; the stanza; roster push; presence. */
+ * the user's answer. What follows a change, in this order: commit; the stanza; roster push;
+ * presence. */
 #include "node/home/inside.h"
 
 #include <stdio.h>
@@ -202,7 +204,8 @@ static void run(struct work *w, struct user *u)
         s->answer = true;
         rule = (struct rule){with_from(state), false};
     }
-    if (s->outbound && s->kind == SUBSCRIBED && !rule.pass && !(meaning[state].subscription & SUB_FROM))
+    if (s->outbound && s->kind == SUBSCRIBED && !rule.pass &&
+        !(meaning[state].subscription & SUB_FROM))
         approved = true;
     if (s->outbound && s->kind == UNSUBSCRIBED)
         approved = false;

@@ -1,5 +1,6 @@
-/* user: one bare JID in memory at its home: an account, one that does not exist (remembered, so that
- * a flood to it does not reach the store), or an anonymous guest who exists as long as a session.
+/* user: one bare JID in memory at its home: an account, one that does not exist (remembered, so
+ * that a flood to it does not reach the store), or an anonymous guest who exists as long as a
+ * session.
  *
  *   LOADING --store answers--> READY --no session, no work, 60 s--> freed
  *

@@ -30,6 +30,8 @@ static uint64_t stored(struct rig *r)
     return rig_node(r, 0)->metrics->value[METRIC_offline_stored];
 }
 
+#define TO_BOB "<message to='bob@localhost' type='chat'>"
+
 static void only_what_is_worth_it_is_kept(void **state)
 {
     static const struct {
@@ -37,11 +39,13 @@ static void only_what_is_worth_it_is_kept(void **state)
         bool kept;
         const char *answer;
     } rows[] = {
-        {"<message to='bob@localhost' type='chat'><body>x</body></message>", true, NULL},
-        {"<message to='bob@localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", false, NULL},
-        {"<message to='bob@localhost' type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", false, "<service-unavailable"},
-        {"<message to='bob@localhost' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/><store xmlns='urn:xmpp:hints'/></message>", true, NULL},
-        {"<message to='bob@localhost' type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>", true, NULL},
+        {TO_BOB "<body>x</body></message>", true, NULL},
+        {TO_BOB "<composing xmlns='http://jabber.org/protocol/chatstates'/></message>", false, NULL},
+        {TO_BOB "<body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", false,
+         "<service-unavailable"},
+        {TO_BOB "<active xmlns='http://jabber.org/protocol/chatstates'/>"
+                "<store xmlns='urn:xmpp:hints'/></message>", true, NULL},
+        {TO_BOB "<received xmlns='urn:xmpp:receipts' id='1'/></message>", true, NULL},
         {"<message to='bob@localhost'><x xmlns='some:thing'/></message>", true, NULL},
     };
     for (size_t i = 0; i < array_len(rows); i++) {
@@ -246,7 +250,8 @@ static void an_orphan_that_its_client_had_is_taken_back(void **state)
 {
     struct client alice, bob;
     struct rig *r = open_with(&alice, NULL);
-    const char *xml = "<message from='alice@localhost/x' to='bob@localhost' type='chat'><body>1</body></message>";
+    const char *xml = "<message from='alice@localhost/x' to='bob@localhost' type='chat'>"
+                      "<body>1</body></message>";
     rig_inject(r, xml, (struct uid){5, 1, 0}, FRAME_AGAIN);
     rig_orphan(r, xml, (struct uid){5, 1, 0}, 4711, 3);
     rig_orphan(r, xml, (struct uid){5, 2, 0}, 4711, 4);

@@ -35,7 +35,8 @@ static void initial_presence_comes_in_the_order_of_the_sheet(void **state)
     struct client alice, bob, desk, carol;
     struct rig *r = open_friends(&alice, &bob);
     assert_int_equal(rig_bind(r, &carol, 0, "carol@localhost", "x"), ERR_OK);
-    rig_send(&carol, "<presence type='subscribe' to='bob@localhost'><status>carol</status></presence>");
+    rig_send(&carol, "<presence type='subscribe' to='bob@localhost'>"
+                     "<status>carol</status></presence>");
     rig_send(&carol, "<message to='bob@localhost' type='chat'><body>live</body></message>");
     rig_run(r);
     rig_end(&bob);
@@ -170,7 +171,8 @@ static void priorities_that_are_none_count_as_zero(void **state)
         const char *text;
         bool eligible;
     } rows[] = {{"-1", false}, {"-128", false}, {"-129", true}, {"128", true}, {"127", true},
-                {"", true}, {"-x", true}, {" -5 ", false}, {"99999999999999999999", true}, {"+3", true}};
+                {"", true}, {"-x", true}, {" -5 ", false}, {"99999999999999999999", true},
+                {"+3", true}};
     for (size_t i = 0; i < array_len(rows); i++) {
         struct client alice, bob;
         struct rig *r = open_friends(&alice, &bob);

@@ -22,7 +22,8 @@ static struct rig *open_one(struct client *alice)
 static void set(struct client *c, const char *items)
 {
     char xml[4096];
-    snprintf(xml, sizeof xml, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>%s</query></iq>",
+    snprintf(xml, sizeof xml, "<iq type='set' id='s'>"
+             "<query xmlns='jabber:iq:roster'>%s</query></iq>",
              items);
     rig_send(c, xml);
 }
@@ -49,9 +50,11 @@ static void a_set_is_answered_and_then_pushed_to_who_is_interested(void **state)
     rig_send(&phone, GET);
     rig_forget(&alice);
     rig_forget(&phone);
-    set(&alice, "<item jid='Bob@LOCALHOST' name='B &amp; B' subscription='both'><group>F</group></item>");
+    set(&alice, "<item jid='Bob@LOCALHOST' name='B &amp; B' subscription='both'>"
+                "<group>F</group></item>");
     rig_expect(&alice, "type='result'");
-    rig_expect(&alice, "<item jid='bob@localhost' name='B &amp; B' subscription='none'><group>F</group>");
+    rig_expect(&alice, "<item jid='bob@localhost' name='B &amp; B' subscription='none'>"
+                       "<group>F</group>");
     rig_expect(&phone, "bob@localhost");
     rig_expect_nothing(&shy);
     rig_expect_nothing(&alice);
@@ -156,7 +159,8 @@ static void version_of(const char *xml, char out[64])
 static void ask_since(struct client *c, const char *version)
 {
     char xml[256];
-    snprintf(xml, sizeof xml, "<iq type='get' id='v'><query xmlns='jabber:iq:roster' ver='%s'/></iq>",
+    snprintf(xml, sizeof xml, "<iq type='get' id='v'>"
+             "<query xmlns='jabber:iq:roster' ver='%s'/></iq>",
              version);
     rig_send(c, xml);
 }

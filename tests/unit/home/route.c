@@ -117,7 +117,8 @@ static void an_iq_goes_to_its_resource_or_is_answered(void **state)
     rig_expect(&alice, "<service-unavailable");
     rig_send(&alice, "<iq type='get' id='3' to='nobody@localhost/x'><q xmlns='x:y'/></iq>");
     rig_expect(&alice, "<service-unavailable");
-    rig_send(&alice, "<iq type='get' id='4' to='bob@localhost'><query xmlns='jabber:iq:roster'/></iq>");
+    rig_send(&alice, "<iq type='get' id='4' to='bob@localhost'>"
+                     "<query xmlns='jabber:iq:roster'/></iq>");
     rig_expect(&alice, "<forbidden");
     rig_send(&alice, "<iq type='get' id='5' to='a@elsewhere.org'><q xmlns='x:y'/></iq>");
     rig_expect(&alice, "<remote-server-not-found");

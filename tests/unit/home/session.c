@@ -407,7 +407,8 @@ static void a_frame_that_comes_again_is_not_queued_twice(void **state)
     struct rig *r = open_with(NULL);
     struct client bob;
     assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
-    const char *xml = "<message from='alice@localhost/x' to='bob@localhost/x'><body>1</body></message>";
+    const char *xml = "<message from='alice@localhost/x' to='bob@localhost/x'>"
+                      "<body>1</body></message>";
     rig_inject(r, xml, (struct uid){5, 1, 0}, 0);
     rig_inject(r, xml, (struct uid){5, 1, 0}, FRAME_AGAIN);
     rig_expect(&bob, "<body>1");

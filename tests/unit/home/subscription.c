@@ -1,5 +1,5 @@
-/* RFC 6121 appendix A, every row: A.2 (what the user sends) and A.3 (what the contact sends), state by
- * state, written down from the RFC and not from the code; then what goes with a change. */
+/* RFC 6121 appendix A, every row: A.2 (what the user sends) and A.3 (what the contact sends), state
+ * by state, written down from the RFC and not from the code; then what goes with a change. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,8 +83,9 @@ static void seed(struct rig *r, const char *owner, const char *contact, enum sta
     if (item.subscription || item.ask)
         op.version = 1, op.items = items, op.n_items = 1;
     if (seeds[state].pending) {
-        s = stanza_make(n->scan, arena_printf(n->turn, "<presence type='subscribe' from='%s' to='%s'/>",
-                                              contact, owner), n->turn);
+        str xml = arena_printf(n->turn, "<presence type='subscribe' from='%s' to='%s'/>", contact,
+                               owner);
+        s = stanza_make(n->scan, xml, n->turn);
         pending.contact = bytes(str_of(contact));
         const void *block = stanza_block(s, &size);
         pending.stanza = bytes(str_from(block, size));
@@ -226,7 +227,8 @@ static void a_request_waits_for_the_user_until_it_is_answered(void **unused)
     struct rig *r = open_pair();
     struct client alice, bob;
     come(r, &alice, 0, "alice@localhost");
-    rig_send(&alice, "<presence type='subscribe' to='bob@localhost'><status>me!</status></presence>");
+    rig_send(&alice, "<presence type='subscribe' to='bob@localhost'>"
+                     "<status>me!</status></presence>");
     rig_run(r);
     for (int i = 0; i < 2; i++) { /* on every initial presence */
         assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
