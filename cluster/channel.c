@@ -50,7 +50,8 @@ struct settle {
 
 struct channels {
     unsigned self, shards;
-    struct arena *turn;
+    struct arena in, out; /* of the frame being received, of the one being encoded: hundreds in a
+                           * turn go through memory that stays in the cache */
     struct channel_sinks sinks;
     struct list local; /* parcels for the own shard, in order; hold.a is the number */
     struct settle *settles;
@@ -170,7 +171,8 @@ static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
 
 static void put_bytes(struct channels *c, unsigned peer, const struct frame *f, uint64_t number)
 {
-    c->sinks.send(c->sinks.ctx, peer, frame_encode(f, number, c->turn));
+    c->sinks.send(c->sinks.ctx, peer, frame_encode(f, number, &c->out));
+    arena_reset(&c->out);
 }
 
 void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h, bool keep)
@@ -254,9 +256,11 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
     struct channel *ch = &c->peer[peer];
     struct frame f;
     uint64_t number;
-    err e = frame_decode(bytes.p, bytes.n, c->turn, &f, &number);
-    if (e)
+    err e = frame_decode(bytes.p, bytes.n, &c->in, &f, &number);
+    if (e) {
+        arena_reset(&c->in);
         return e;
+    }
     if (f.kind == FRAME_ACK) {
         receive_ack(c, ch, &f);
     } else if (number != ch->received + 1) {
@@ -266,6 +270,7 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
         c->sinks.frame(c->sinks.ctx, (struct origin){peer, ch->incarnation, number}, &f);
     }
     stanza_unref(f.stanza);
+    arena_reset(&c->in);
     return e;
 }
 
@@ -291,7 +296,7 @@ static void send_ack(struct channels *c, unsigned peer)
     struct channel *ch = &c->peer[peer];
     while (ch->done_upto < ch->received && *state_at(ch, ch->done_upto + 1) != IN_OPEN)
         ch->done_upto++;
-    uint64_t *ranges = arena_alloc(c->turn, FRAME_ACK_RANGES * sizeof *ranges);
+    uint64_t *ranges = arena_alloc(&c->out, FRAME_ACK_RANGES * sizeof *ranges);
     struct frame f = {.kind = FRAME_ACK, .ack_upto = ch->done_upto, .ack_ranges = ranges};
     f.ack_range_count = ranges_of(ch, ranges);
     ch->ack_due = f.ack_range_count == FRAME_ACK_RANGES;
@@ -367,13 +372,13 @@ bool channel_peer_is_up(const struct channels *c, unsigned peer) { return c->pee
 
 /* ---- life ---- */
 
-struct channels *channels_new(unsigned self, unsigned shards, struct arena *turn,
-                              const struct channel_sinks *sinks)
+struct channels *channels_new(unsigned self, unsigned shards, const struct channel_sinks *sinks)
 {
     must(self < shards);
     struct channels *c = calloc(1, sizeof *c + shards * sizeof *c->peer);
     must(c);
-    c->self = self, c->shards = shards, c->turn = turn, c->sinks = *sinks;
+    c->self = self, c->shards = shards, c->sinks = *sinks;
+    arena_init(&c->in), arena_init(&c->out);
     list_init(&c->local);
     for (unsigned i = 0; i < shards; i++) {
         list_init(&c->peer[i].waiting);
@@ -402,6 +407,7 @@ void channels_free(struct channels *c)
         free(ch->pend);
         free(ch->state);
     }
+    arena_close(&c->in), arena_close(&c->out);
     free(c->settles);
     free(c);
 }

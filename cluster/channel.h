@@ -33,14 +33,13 @@ struct channel_sinks {
     /* A frame has come. Views in it are valid until this returns; its stanza is borrowed. */
     void (*frame)(void *ctx, struct origin from, const struct frame *f);
     void (*settled)(void *ctx, struct hold h, bool lost);
-    /* Bytes for a peer that is up. */
+    /* Bytes for a peer that is up; gone when it returns. Calls nothing of the channels. */
     void (*send)(void *ctx, unsigned peer, str bytes);
     /* Something was queued for the own shard or is to be flushed: run and flush before sleeping. */
     void (*wake)(void *ctx);
 };
 
-struct channels *channels_new(unsigned self, unsigned shards, struct arena *turn,
-                              const struct channel_sinks *sinks);
+struct channels *channels_new(unsigned self, unsigned shards, const struct channel_sinks *sinks);
 void channels_free(struct channels *c);
 
 void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h, bool keep);

@@ -243,7 +243,7 @@ static void start_hub(struct shard *s, const struct child_start *start)
     err e = fifo_hub_open(&c, &s->hub);
     must(!e);
     struct channel_sinks sinks = {s, on_frame, on_settled, send_to_shard, wake_channels};
-    s->node.channels = channels_new(start->index, start->shards, &s->turn, &sinks);
+    s->node.channels = channels_new(start->index, start->shards, &sinks);
     list_init(&s->channel_hook.link);
     s->channel_hook.fn = run_channels;
 }

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(exact, data, size);
     same_again(exact, size, &a);
     struct channel_sinks sinks = {&a, on_frame, on_settled, on_send, on_wake};
-    struct channels *c = channels_new(0, 2, &a, &sinks);
+    struct channels *c = channels_new(0, 2, &sinks);
     channel_peer_up(c, 1, 1);
     err e = channel_receive(c, 1, (str){exact, size});
     (void)e;

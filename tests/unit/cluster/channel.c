@@ -58,7 +58,7 @@ static void end_open(struct end *e, struct end *other, unsigned self)
     arena_init(&e->turn);
     e->self = self, e->other = other;
     struct channel_sinks sinks = {e, on_frame, on_settled, on_send, on_wake};
-    e->c = channels_new(self, 2, &e->turn, &sinks);
+    e->c = channels_new(self, 2, &sinks);
 }
 static void end_close(struct end *e)
 {

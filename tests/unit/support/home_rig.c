@@ -252,7 +252,7 @@ static void open_side(struct rig *r, unsigned i)
                             .store = fake_store_door(r->store), .ring = r->ring, .turn = &s->turn,
                             .scan = xml_scan_new(), .conf = r->conf};
     memset(&s->node.key, (int)i + 1, sizeof s->node.key);
-    s->node.channels = channels_new(i, RIG_SHARDS, &s->turn, &sinks);
+    s->node.channels = channels_new(i, RIG_SHARDS, &sinks);
     s->home = home_new(&s->node);
 }
 
