@@ -85,16 +85,22 @@ static struct throttle_entry *by_account(struct conn *c, str user)
     return throttle_get(&c->edge->failures, hash_str(&c->edge->node->key, user) ^ 1);
 }
 
+/* Whether it is beyond its rate. One that is runs up no more debt: it is let in again when the rate
+ * says so, however much was tried meanwhile. */
+static bool charge_one(struct throttle_entry *t, struct conf_rate r, uint64_t now)
+{
+    return bucket_charge(&t->bucket, r, r.count, 0, now) > 0 ||
+           bucket_charge(&t->bucket, r, r.count, 1, now) > 0;
+}
+
 /* Charges both rates; whether the failing account or address is beyond its own. */
 static bool charge(struct conn *c, str user)
 {
     const struct conf *conf = c->edge->node->conf;
     uint64_t now = loop_now_ms(c->edge->node->loop);
-    struct conf_rate address = conf->auth_address_failure_rate;
-    struct conf_rate account = conf->auth_account_failure_rate;
-    bool beyond = bucket_charge(&by_address(c)->bucket, address, address.count, 1, now) > 0;
+    bool beyond = charge_one(by_address(c), conf->auth_address_failure_rate, now);
     if (user.n)
-        beyond |= bucket_charge(&by_account(c, user)->bucket, account, account.count, 1, now) > 0;
+        beyond |= charge_one(by_account(c, user), conf->auth_account_failure_rate, now);
     return beyond;
 }
 

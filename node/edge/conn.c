@@ -11,6 +11,7 @@
 
 enum {
     CARRY_HELD_MAX = 1 << 20, /* bytes that may come behind a pause: some turns' budgets */
+    CARRY_HELD_MAX_PREAUTH = 16384,
     /* Output beyond which a peer that goes on asking is not read; after login stanzas may fill a
      * whole write. */
     UNREAD_MAX_PREAUTH = 8192,
@@ -92,11 +93,22 @@ str conn_address_text(const struct conn *c, struct arena *a)
 
 /* ---- in ---- */
 
+static const struct xml_limits *limits(const struct conn *c)
+{
+    return c->authenticated ? &c->edge->c2s : &c->edge->preauth;
+}
+
 static void carry_free(struct conn *c)
 {
     free(c->carry);
     free(c->scan);
     c->carry = NULL, c->scan = NULL, c->carry_n = c->carry_cap = 0;
+}
+
+/* What a stranger sends ahead of our answers is bounded by what it may have to say. */
+static uint32_t carry_max(const struct conn *c)
+{
+    return limits(c)->bytes_max + (c->authenticated ? CARRY_HELD_MAX : CARRY_HELD_MAX_PREAUTH);
 }
 
 static void carry_append(struct conn *c, str bytes)
@@ -113,11 +125,6 @@ static void carry_append(struct conn *c, str bytes)
 }
 
 static bool is_reading(const struct conn *c) { return c->pauses == 0 && !c->ending; }
-
-static const struct xml_limits *limits(const struct conn *c)
-{
-    return c->authenticated ? &c->edge->c2s : &c->edge->preauth;
-}
 
 static void scan_save(struct conn *c, const struct xml_scan *scan)
 {
@@ -251,9 +258,9 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
         carry_append(c, in);
         if (is_reading(c))
             feed_carry(c);
-        else if (c->carry_n > CARRY_HELD_MAX + limits(c)->bytes_max)
-            conn_end(c, ERR_STREAM_POLICY_VIOLATION);
     }
+    if (!is_reading(c) && c->carry_n > carry_max(c))
+        stream_bad(c, ERR_STREAM_POLICY_VIOLATION);
     c->heard_ms = now, c->pinged = false;
     if (!c->ending)
         hold_for_rate(c, bucket_charge(&c->byte_rate, conf->limits_c2s_byte_rate,
@@ -330,6 +337,8 @@ static void turn_end(struct turn_hook *h)
     struct conn *c = container_of(h, struct conn, hook);
     if (c->carry && is_reading(c) && !c->feeding)
         feed_carry(c);
+    if (c->left && !(c->session && c->carry && c->pauses) && !c->ending)
+        conn_lost(c, ERR_CLOSED);
     /* Only now: what waits would grow by a receive for each window that opens. */
     if (c->stopped && is_reading(c) && !c->closing)
         c->stopped = false, transport_resume(c->transport);
@@ -371,10 +380,10 @@ static void on_written(struct transport *t)
     uint32_t outs = output_taken(&c->out, n);
     if (c->session && outs)
         c2s_taken(c->session, outs);
-    if (c->upgrading && c->out.count == 0)
-        return start_tls(c);
     if (c->out.bytes <= unread_max(c))
         conn_resume(c, PAUSE_OUTPUT);
+    if (c->upgrading && c->out.count == 0)
+        return start_tls(c);
     flush(c);
 }
 
@@ -383,8 +392,10 @@ static void on_written(struct transport *t)
 static void tick(struct timer *t)
 {
     struct conn *c = container_of(t, struct conn, timer);
-    if (c->closing || c->ending)
+    if (c->ending) {
+        c->closing = true; /* also what is still being written is given up */
         return transport_close(c->transport, false);
+    }
     uint64_t next = stream_tick(c);
     if (next && !c->ending)
         loop_timer_set(c->edge->node->loop, &c->timer, next);
@@ -438,10 +449,15 @@ static void on_opened(struct transport *t)
     c->heard_ms = loop_now_ms(c->edge->node->loop);
 }
 
+/* What a session's client sent before it left is not lost in the carry while that waits for a pause
+ * to end (turn_end): who says what it has to say, `</stream:stream>`, and leaves, does no wrong. */
 static void on_ended(struct transport *t)
 {
     struct conn *c = t->owner;
-    if (!c->ending)
+    c->left = true;
+    if (c->session && c->carry)
+        conn_at_turn_end(c);
+    else if (!c->ending)
         conn_lost(c, ERR_CLOSED);
 }
 

@@ -79,7 +79,8 @@ struct conn {
     bool pinged : 1;                 /* an answer to our ping is awaited */
     bool feeding : 1;                /* conn_feed is on the stack */
     bool handshaking : 1;            /* TLS is not open: nothing may be written */
-    bool ending : 1, closing : 1;    /* no more input; transport_close(graceful) was called */
+    bool left : 1;                   /* the peer will send no more */
+    bool ending : 1, closing : 1;    /* no more input; transport_close was called */
 };
 
 /* Takes the transport over and starts the stream's clocks. */

@@ -132,7 +132,7 @@ void edge_settled(struct edge *e, struct hold h, bool lost)
 static void home_died(struct c2s *s)
 {
     struct conn *c = s->conn;
-    if (s->sm)
+    if (s->sm && !s->enabled_due)
         c2s_put_ack(s);
     c2s_tell_acked(s);
     c2s_orphan(s);

@@ -581,6 +581,8 @@ static void become_bound(struct conn *c)
     loop_timer_stop(loop, &c->timer);
     if (conf->limits_ping_interval)
         loop_timer_set(loop, &c->timer, (uint64_t)conf->limits_ping_interval);
+    if (c->flying)
+        conn_set_stall_timer(c);
     conn_resume(c, PAUSE_HOME);
 }
 

@@ -62,11 +62,139 @@ static void the_count_of_acks_wraps_at_32_bits(void **state)
     world_close();
 }
 
+static const char *const eight[] = {"limits.unsafe_max=8", NULL};
+
+/* The peer's FIN or close_notify comes while a full window holds up what it sent before. */
+static void what_was_sent_before_leaving_is_still_taken(void **state)
+{
+    world_open(eight);
+    client_logs_in();
+    char text[2000] = "";
+    for (int i = 0; i < 20; i++)
+        strcat(text, "<message to='romeo@localhost'/>");
+    strcat(text, "</stream:stream>");
+    client_sends_bytes(text, strlen(text));
+    w.transport->t.sink->ended(&w.transport->t);
+    turn();
+    for (size_t i = 0; i < 20; i++) {
+        assert_true(frame_count(FRAME_IN) > i);
+        settle(i);
+        turn();
+    }
+    assert_int_equal(frame_count(FRAME_IN), 20);
+    assert_non_null(last_frame(FRAME_END));
+    world_close();
+}
+
+static void who_leaves_in_the_middle_of_a_stanza_is_gone_when_the_rest_was_taken(void **state)
+{
+    bound_with_sm(eight);
+    char text[2000] = "";
+    for (int i = 0; i < 10; i++)
+        strcat(text, "<message to='romeo@localhost'/>");
+    strcat(text, "<message><bo");
+    client_sends_bytes(text, strlen(text));
+    w.transport->t.sink->ended(&w.transport->t);
+    turn();
+    assert_null(last_frame(FRAME_DETACH));
+    for (size_t i = 0; i < 3; i++)
+        settle(i);
+    turn();
+    assert_int_equal(frame_count(FRAME_IN), 10);
+    assert_non_null(last_frame(FRAME_DETACH));
+    assert_true(w.transport == NULL || w.transport->closed);
+    world_close();
+}
+
+/* A stranger may send ahead while its login is looked up, but not fill our memory. */
+static void a_stranger_is_not_kept_much_of(void **state)
+{
+    char *flood = malloc(70000);
+    world_open(NULL);
+    client_open(LISTENER_C2S_TLS);
+    client_sends(HEADER "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>"
+                        "AGp1bGlldAB4</auth>");
+    memset(flood, ' ', 70000);
+    client_sends_bytes(flood, 8000);
+    assert_false(w.conn->ending);
+    client_sends_bytes(flood, 62000);
+    assert_true(w.conn->ending);
+    assert_int_equal(w.conn->carry_n, 0);
+    turn();
+    free(flood);
+    world_close();
+}
+
+/* Each guess is charged, but an address that is beyond its rate runs up no debt: it is let in when
+ * the rate says so, not hours later. */
+static void failures_are_forgiven_at_their_rate_however_many_there_were(void **state)
+{
+    world_open(NULL);
+    for (int i = 0; i < 200; i++) {
+        client_open(LISTENER_C2S_TLS);
+        client_sends(HEADER "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='X'/>");
+        w.transport->t.sink->ended(&w.transport->t);
+        turn();
+    }
+    pass_ms(60000);
+    client_open(LISTENER_C2S_TLS);
+    client_authenticates();
+    assert_true(got(received(), "<success"));
+    world_close();
+}
+
+static void a_home_that_dies_before_enabled_was_told_brings_no_ack(void **state)
+{
+    world_open(NULL);
+    client_logs_in();
+    w.transport->stalled = true;
+    home_sends_out(1, "<message/>", 0);
+    turn();
+    client_sends("<enable " SM " resume='true'/>");
+    home_sends_out(2, "<message/>", 0);
+    home_sends(&(struct frame){.kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = 2,
+                               .ms = 600000});
+    edge_peer_down(w.edge, ring_home(w.node.ring, STR(JULIET)));
+    w.transport->stalled = false;
+    turn();
+    assert_string_equal(received(),
+                        "<message/><stream:error><internal-server-error "
+                        "xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text "
+                        "xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>"
+                        "please log in again</text></stream:error></stream:stream>");
+    world_close();
+}
+
+static void who_reads_nothing_from_before_its_bind_is_closed_too(void **state)
+{
+    world_open((const char *const[]){"limits.ping_interval=0s", NULL});
+    client_open(LISTENER_C2S_TLS);
+    client_authenticates();
+    w.transport->stalled = true;
+    client_sends(HEADER BIND);
+    home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = last_frame(FRAME_BIND)->f.conn,
+                               .sid = sid_of_juliet(), .gen = 1, .text = STR(JULIET "/balcony")});
+    turn();
+    assert_non_null(w.conn->session);
+    pass_ms(60001);
+    assert_non_null(last_frame(FRAME_END));
+    assert_int_equal(last_frame(FRAME_END)->f.reason, ERR_STREAM_OUTPUT_STALLED);
+    pass_ms(5001);
+    assert_true(w.transport->closed);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_ack_of_what_the_socket_has_not_taken_does_no_harm),
         cmocka_unit_test(the_count_of_acks_wraps_at_32_bits),
+        cmocka_unit_test(what_was_sent_before_leaving_is_still_taken),
+        cmocka_unit_test(who_leaves_in_the_middle_of_a_stanza_is_gone_when_the_rest_was_taken),
+        cmocka_unit_test(a_stranger_is_not_kept_much_of),
+        cmocka_unit_test(failures_are_forgiven_at_their_rate_however_many_there_were),
+        cmocka_unit_test(a_home_that_dies_before_enabled_was_told_brings_no_ack),
+        cmocka_unit_test(who_reads_nothing_from_before_its_bind_is_closed_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
