@@ -46,6 +46,9 @@ void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str d
 
 /* ---- fan-out ---- */
 
+enum { RECIPIENT_OVERHEAD = 4 }; /* its tag and length in the header */
+_Static_assert(JID_MAX + RECIPIENT_OVERHEAD < FRAME_RECIPIENTS_BYTES, "one fits");
+
 void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
                  struct ticket *t)
 {
@@ -73,6 +76,8 @@ void fanout_add(struct fanout *f, str to)
         return;
     unsigned shard = ring_home(f->home->node->ring, j.bare);
     __typeof__(f->shard) list = &f->shard[shard];
+    if (list->bytes + to.n + RECIPIENT_OVERHEAD > FRAME_RECIPIENTS_BYTES)
+        fanout_flush(f, shard);
     if (list->n == list->cap) {
         size_t cap = list->cap ? 2 * list->cap : 16;
         str *grown = arena_alloc(home_arena(f->home), cap * sizeof *grown);
@@ -81,9 +86,7 @@ void fanout_add(struct fanout *f, str to)
         list->to = grown, list->cap = cap;
     }
     list->to[list->n++] = to;
-    list->bytes += to.n;
-    if (list->bytes > FANOUT_BYTES_MAX)
-        fanout_flush(f, shard);
+    list->bytes += to.n + RECIPIENT_OVERHEAD;
 }
 
 void fanout_send(struct fanout *f)

@@ -17,7 +17,6 @@ enum {
     USERS_RESTING_MAX = 10000,
     BARRIER_MS = 5000,       /* a shard silent for so long is late, and late is dead (5.3) */
     RESUME_WAIT_MS = 30000,  /* for open tickets: longer than the longest of their waits */
-    FANOUT_BYTES_MAX = 65536, /* of recipients in one frame */
     ROSTER_LOG = 500,        /* versions whose changes are known (xmpp.md 4) */
 };
 

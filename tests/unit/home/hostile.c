@@ -1,0 +1,55 @@
+/* What a client may do on purpose: none of it stops a shard, keeps another one from logging in, or
+ * makes anybody remember without a bound. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "node/home/inside.h"
+#include "tests/unit/support/home_rig.h"
+
+static struct rig *open_with(const char *setting, struct client *alice, struct client *bob)
+{
+    const char *settings[] = {setting, NULL};
+    struct rig *r = rig_open(setting ? settings : NULL);
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, alice, 0, "alice@localhost", "x"), ERR_OK);
+    if (bob)
+        assert_int_equal(rig_bind(r, bob, 1, "bob@localhost", "x"), ERR_OK);
+    return r;
+}
+
+static void repeat(char *at, char c, size_t n)
+{
+    memset(at, c, n);
+    at[n] = 0;
+}
+
+static void presence_to_many_long_names_takes_as_many_frames_as_it_needs(void **state)
+{
+    struct client alice;
+    struct rig *r = open_with(NULL, &alice, NULL);
+    char local[1000], resource[1000], xml[2200];
+    repeat(local, 'l', sizeof local - 1);
+    repeat(resource, 'r', sizeof resource - 1);
+    for (int i = 0; i < 120; i++) {
+        snprintf(xml, sizeof xml, "<presence to='%s%d@localhost/%s'/>", local, i, resource);
+        rig_send(&alice, xml);
+        rig_run(r);
+    }
+    rig_send(&alice, "<presence type='unavailable'/>");
+    rig_run(r);
+    assert_true(rig_routed(r, "alice@localhost/x", TYPE_UNAVAILABLE) > 2);
+    rig_expect_nothing(&alice);
+    rig_close(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(presence_to_many_long_names_takes_as_many_frames_as_it_needs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
