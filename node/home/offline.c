@@ -262,7 +262,8 @@ static void ask(struct giving *g)
 {
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflineGet op = STORE__OFFLINE_GET__INIT;
-    op.after_id = g->after_id, op.limit = PAGE;
+    uint64_t room = g->user->home->node->conf->limits_unacked_max / 2; /* the other half may be full */
+    op.after_id = g->after_id, op.limit = room < PAGE ? (uint32_t)room : PAGE;
     req.op_case = STORE__REQUEST__OP_OFFLINE_GET, req.offline_get = &op;
     g->asked = true;
     user_pin(g->user);

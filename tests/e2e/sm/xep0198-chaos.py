@@ -20,6 +20,7 @@ SEED = int(os.environ.get("PEMBERLEY_SEED", "0")) or random.SystemRandom().randr
 ROUNDS = int(os.environ.get("PEMBERLEY_CHAOS", "2"))
 PLACEMENTS = [(0, 0), (0, 1), (1, 0), (1, 1)]  # home, edge
 LOGINS_MAX = 60
+RESTART = 60 # what dies often is started ever later
 
 
 def placement(server, bare):
@@ -209,7 +210,7 @@ class Chat:
         os.kill(self.server.pid_of(process, index), signal.SIGKILL)
         self.talk(self.random.randrange(0, n - at))
         self.server.wait_log(rf"event=process_died .*process={process} index={index}")
-        self.server.wait_log(rf"event=process_started .*process={process} index={index}")
+        self.server.wait_log(rf"event=process_started .*process={process} index={index}", RESTART)
         hit = [p for p in self.everybody() if process == "shard" and index in (p.home, p.edge)]
         self.random.shuffle(hit)
         for p in hit:
