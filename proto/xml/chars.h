@@ -3,6 +3,7 @@
 #ifndef PEMBERLEY_PROTO_XML_CHARS_H
 #define PEMBERLEY_PROTO_XML_CHARS_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,11 +17,13 @@
 
 typedef unsigned char uchar;
 
-enum { CHAR_NAME = 1, CHAR_START = 2, CHAR_SPACE = 4 };
-extern const uint8_t xml_class[256]; /* ASCII only; ':' is in no class */
+enum { CHAR_NAME = 1, CHAR_START = 2, CHAR_SPACE = 4, CHAR_ODD = 8 };
+extern const uint8_t xml_class[256]; /* names and space: ASCII only, ':' is in neither */
 
 static inline bool is_space(uchar c) { return xml_class[c] & CHAR_SPACE; }
 static inline bool is_name(uchar c) { return xml_class[c] & CHAR_NAME; }
+/* ':' and what is not ASCII: it may belong to a name, but not without a closer look. */
+static inline bool is_odd_in_name(uchar c) { return xml_class[c] & CHAR_ODD; }
 static inline bool is_start(uchar c) { return xml_class[c] & CHAR_START; }
 
 /* Whether a character outside ASCII may stand in (start: begin) a name. */
@@ -78,16 +81,16 @@ static inline size_t utf8_encode(uint32_t cp, char *out)
     return len;
 }
 
-/* The first byte in [p, end) that character data or (quote != 0) an attribute value in these quotes
+/* The first byte in p[i…end) that character data or (quote != 0) an attribute value in these quotes
  * cannot pass over blindly: '<' '&', bytes below 0x20 or above 0x7f, and '>' or the quote. */
-static inline const uchar *find_stop(const uchar *p, const uchar *end, uchar quote)
+static inline size_t find_stop(const uchar *p, size_t i, size_t end, uchar quote)
 {
 #ifdef __SSE2__
     const __m128i space = _mm_set1_epi8(0x20), amp = _mm_set1_epi8('&');
     const __m128i lt = _mm_set1_epi8('<'), gt = _mm_set1_epi8('>');
     const __m128i quotes = _mm_set1_epi8((char)quote), two = _mm_set1_epi8(2);
-    for (; end - p >= 16; p += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)p);
+    for (; i + 16 <= end; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(p + i));
         __m128i hit = _mm_or_si128(_mm_cmplt_epi8(v, space), _mm_cmpeq_epi8(v, amp));
         if (quote) /* '<' and '>' differ in one bit only */
             hit = _mm_or_si128(hit, _mm_or_si128(_mm_cmpeq_epi8(v, lt), _mm_cmpeq_epi8(v, quotes)));
@@ -95,33 +98,59 @@ static inline const uchar *find_stop(const uchar *p, const uchar *end, uchar quo
             hit = _mm_or_si128(hit, _mm_cmpeq_epi8(_mm_or_si128(v, two), gt));
         unsigned mask = (unsigned)_mm_movemask_epi8(hit);
         if (mask)
-            return p + __builtin_ctz(mask);
+            return i + (size_t)__builtin_ctzll(mask);
     }
 #endif
     const uchar last = quote ? quote : '>';
-    while (p < end && *p >= 0x20 && *p < 0x80 && *p != '<' && *p != '&' && *p != last)
-        p++;
-    return p;
+    while (i < end && p[i] >= 0x20 && p[i] < 0x80 && p[i] != '<' && p[i] != '&' && p[i] != last)
+        i++;
+    return i;
 }
 
-/* The first byte in [p, end) that is no ASCII name character. By bytes, because names are short and
- * the same ones come again: a predicted loop runs ahead of its loads, whereas a vector's result has
- * to be waited for before the next token's place is known (measured: a tenth of the whole scan). */
-static inline const uchar *find_name_end(const uchar *p, const uchar *end)
+/* The first byte from p[i] on that is no ASCII name character; there is one. By bytes, because
+ * names are short and the same ones come again: a predicted loop runs ahead of its loads, whereas a
+ * vector's result has to be waited for before the next token's place is known (measured: a tenth of
+ * the whole scan). */
+static inline size_t find_fenced_name_end(const uchar *p, size_t i)
 {
-    for (; end - p >= 4; p += 4) {
-        if (!is_name(p[0]))
-            return p;
-        if (!is_name(p[1]))
-            return p + 1;
-        if (!is_name(p[2]))
-            return p + 2;
-        if (!is_name(p[3]))
-            return p + 3;
+    for (;; i += 4) {
+        if (!is_name(p[i]))
+            return i;
+        if (!is_name(p[i + 1]))
+            return i + 1;
+        if (!is_name(p[i + 2]))
+            return i + 2;
+        if (!is_name(p[i + 3]))
+            return i + 3;
     }
-    while (p < end && is_name(*p))
-        p++;
-    return p;
+}
+
+/* The same where the bytes may end before the name does. */
+static inline size_t find_name_end(const uchar *p, size_t i, size_t end)
+{
+    while (i < end && is_name(p[i]))
+        i++;
+    return i;
+}
+
+/* Whether n bytes, at least 8, are the same. */
+static inline bool same_bytes(const char *a, const char *b, size_t n)
+{
+    uint64_t x, y, differs = 0;
+    for (size_t i = 0; i + 8 < n; i += 8) {
+        memcpy(&x, a + i, 8), memcpy(&y, b + i, 8);
+        differs |= x ^ y;
+    }
+    memcpy(&x, a + n - 8, 8), memcpy(&y, b + n - 8, 8);
+    return (differs | (x ^ y)) == 0;
+}
+
+/* Whether the first n of the 8 bytes at a and b are the same; n is 1 to 8. */
+static inline bool same_word(const void *a, const void *b, size_t n)
+{
+    uint64_t x, y;
+    memcpy(&x, a, 8), memcpy(&y, b, 8);
+    return le64toh(x ^ y) << (64 - 8 * n) == 0;
 }
 
 /* One reference at p (which points at '&'): its length and character. ERR_PARTIAL, or the stream

@@ -21,48 +21,53 @@ static str text_at(const uchar *bytes, uint32_t off, uint32_t len)
 
 /* ---- attributes ---- */
 
-static bool is_declaration(const uchar *bytes, const struct scan_attr *a)
+static inline bool is_declaration(const uchar *name, uint32_t len, uint32_t prefix_len)
 {
-    return (a->name_len == 5 || a->prefix_len == 5) && memcmp(bytes + a->name, "xmlns", 5) == 0;
+    return (len == 5 || prefix_len == 5) && memcmp(name, "xmlns", 5) == 0;
 }
 
-static bool is_duplicate(const struct xml_scan *s, const uchar *bytes, const struct scan_attr *new)
+/* Whether an attribute of this tag has that name already. Names differ nearly always in their
+ * length or first byte: there is one bit for those, and only who finds it taken compares. */
+static inline bool is_duplicate(struct xml_scan *s, const uchar *bytes, const uchar *name,
+                                uint32_t len)
 {
+    uint64_t kind = 1ull << ((*name ^ len << 3) & 63);
+    bool fresh = !(s->seen & kind);
+    s->seen |= kind;
+    if (fresh)
+        return false;
 #ifndef SCAN_CANARY
-    for (const struct scan_attr *a = s->attr; a < new; a++)
-        if (a->name_len == new->name_len && bytes[a->name] == bytes[new->name] &&
-            memcmp(bytes + a->name, bytes + new->name, new->name_len) == 0)
+    for (unsigned i = 0; i < s->nattr; i++)
+        if (s->attr[i].name_len == len && memcmp(bytes + s->attr[i].name, name, len) == 0)
             return true;
 #endif
     return false;
 }
 
-static inline err attr_named(struct xml_scan *s, const uchar *bytes, uint32_t end)
+static inline err attr_named(struct xml_scan *s, const uchar *bytes, uint32_t name, uint32_t len,
+                             uint32_t prefix_len)
 {
     if (s->nattr == SCAN_ATTRS)
         return ERR_STREAM_TOO_MANY_ATTRIBUTES;
-    struct scan_attr *a = &s->attr[s->nattr++];
-    a->name = s->token;
-    a->name_len = (uint16_t)(end - s->token);
-    a->prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0;
-    s->declares = is_declaration(bytes, a);
+    s->declares = is_declaration(bytes + name, len, prefix_len);
     if (s->declares) {
         if (++s->declared > s->namespaces_max)
             return ERR_STREAM_TOO_MANY_NAMESPACES;
-    } else if (s->nattr - s->declared > s->attributes_max) {
+    } else if (s->nattr - s->declared >= s->attributes_max) {
         return ERR_STREAM_TOO_MANY_ATTRIBUTES;
     }
-    return is_duplicate(s, bytes, a) ? ERR_STREAM_NOT_WELL_FORMED : ERR_OK;
+    if (is_duplicate(s, bytes, bytes + name, len))
+        return ERR_STREAM_NOT_WELL_FORMED;
+    s->attr[s->nattr++] = (struct scan_attr){name, (uint16_t)len, (uint16_t)prefix_len};
+    return ERR_OK;
 }
 
-/* The attributes of a root that the index tells about. `end`: of the value, without its quote. */
-static void note_root_attr(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a,
-                           uint32_t end)
+/* The attributes of a root that the index tells about. gap: the white space before it. */
+static void note_root_attr(struct xml_scan *s, str name, struct xml_span value, bool special,
+                           uint32_t gap)
 {
     struct xml_index *x = &s->index;
-    const struct xml_span value = {s->token, end - s->token};
-    const struct xml_span whole = {s->gap, end + 1 - s->gap};
-    str name = text_at(bytes, a->name, a->name_len);
+    const struct xml_span whole = {gap, value.off + value.len + 1 - gap};
     switch (name.n) {
     case 2:
         if (str_is(name, "to"))
@@ -88,7 +93,7 @@ static void note_root_attr(struct xml_scan *s, const uchar *bytes, const struct 
     default:
         return;
     }
-    x->entities |= s->special;
+    x->entities |= special;
 }
 
 static bool means(str raw, bool special, str uri)
@@ -109,33 +114,45 @@ static bool may_bind(str prefix, str uri, bool special)
     return !to_xmlns && to_xml == str_is(prefix, "xml");
 }
 
+/* Nearly all URIs are told from the reserved ones, which may_bind knows, by their length. */
+static bool may_be_reserved(uint32_t len)
+{
+    return len == sizeof "http://www.w3.org/XML/1998/namespace" - 1 ||
+           len == sizeof "http://www.w3.org/2000/xmlns/" - 1;
+}
+
 static inline err declare(struct xml_scan *s, const uchar *bytes, const struct scan_attr *a,
-                          uint32_t end)
+                          struct xml_span uri, bool special)
 {
     if (s->nbinding == SCAN_BINDINGS)
         return ERR_STREAM_TOO_MANY_NAMESPACES;
     struct scan_binding *b = &s->binding[s->nbinding++];
-    uint32_t skip = a->prefix_len ? 6 : 5;
-    b->prefix = a->name + skip;
-    b->prefix_len = (uint16_t)(a->name_len - skip);
-    b->uri = s->token, b->uri_len = end - s->token;
-    b->special = s->special;
-    if (b->prefix_len == 0)
+    b->uri = uri.off, b->uri_len = uri.len;
+    b->special = special;
+    b->prefix = a->name + 6;
+    b->prefix_len = a->prefix_len ? (uint16_t)(a->name_len - 6) : 0;
+    if (b->prefix_len == 0) {
         s->default_ns = s->nbinding;
+        if (!special && !may_be_reserved(uri.len))
+            return ERR_OK;
+    }
     bool good = may_bind(text_at(bytes, b->prefix, b->prefix_len),
                          text_at(bytes, b->uri, b->uri_len), b->special);
     return good ? ERR_OK : ERR_STREAM_NOT_WELL_FORMED;
 }
 
-static err attr_done(struct xml_scan *s, const uchar *bytes, uint32_t end)
+/* The value of the attribute named last. gap: the white space before it. */
+static inline __attribute__((always_inline)) err attr_done(struct xml_scan *s, const uchar *bytes,
+                                                           struct xml_span value, bool special,
+                                                           uint32_t gap)
 {
-    struct scan_attr *a = &s->attr[s->nattr - 1];
+    const struct scan_attr *a = &s->attr[s->nattr - 1];
     if (s->declares)
-        return declare(s, bytes, a, end);
+        return declare(s, bytes, a, value, special);
     if (a->prefix_len)
         s->prefixed = true;
     if (s->depth == 0)
-        note_root_attr(s, bytes, a, end);
+        note_root_attr(s, text_at(bytes, a->name, a->name_len), value, special, gap);
     return ERR_OK;
 }
 
@@ -194,7 +211,7 @@ static __attribute__((noinline)) err bind_attributes(struct xml_scan *s, const u
     for (unsigned i = 0; i < s->nattr; i++) {
         const struct scan_attr *a = &s->attr[i];
         ref[i] = 0;
-        if (!a->prefix_len || is_declaration(bytes, a))
+        if (!a->prefix_len || is_declaration(bytes + a->name, a->name_len, a->prefix_len))
             continue;
         ref[i] = (uint16_t)find_prefix(s, bytes, text_at(bytes, a->name, a->prefix_len));
         if (!ref[i])
@@ -220,7 +237,8 @@ static void describe_ns(const struct xml_scan *s, const uchar *bytes, unsigned r
     } else {
         const struct scan_binding *b = &s->binding[ref - 1];
         *uri = (struct xml_span){b->uri, b->uri_len};
-        *ns = scan_uri_number(text_at(bytes, b->uri, b->uri_len), b->special);
+        str raw = text_at(bytes, b->uri, b->uri_len);
+        *ns = b->special ? scan_uri_number(raw, true) : (uint16_t)xml_ns_find(raw);
     }
 }
 
@@ -229,11 +247,12 @@ static void describe_ns(const struct xml_scan *s, const uchar *bytes, unsigned r
 static void note_root(struct xml_scan *s, const uchar *bytes, unsigned ref, uint32_t end)
 {
     struct xml_index *x = &s->index;
-    uint32_t skip = s->el.prefix_len ? s->el.prefix_len + 1u : 0;
-    x->name_off = s->el.name + skip;
-    x->name_len = (uint16_t)(s->el.name_len - skip);
-    x->root_prefixed = s->el.prefix_len > 0;
-    x->splice = s->el.name + s->el.name_len;
+    const struct scan_open *el = &s->open[s->depth];
+    uint32_t skip = el->prefix_len ? el->prefix_len + 1u : 0;
+    x->name_off = el->name + skip;
+    x->name_len = (uint16_t)(el->name_len - skip);
+    x->root_prefixed = el->prefix_len > 0;
+    x->splice = el->name + el->name_len;
     x->open_len = end;
     describe_ns(s, bytes, ref, &x->ns, &x->ns_uri);
 }
@@ -246,11 +265,12 @@ static void note_child(struct xml_scan *s, const uchar *bytes, unsigned ref)
     if (x->nchild == XML_CHILDREN)
         return;
     struct xml_child *c = &x->child[x->nchild++];
-    uint32_t skip = s->el.prefix_len ? s->el.prefix_len + 1u : 0;
-    c->off = s->el.name - 1;
+    const struct scan_open *el = &s->open[s->depth];
+    uint32_t skip = el->prefix_len ? el->prefix_len + 1u : 0;
+    c->off = el->name - 1;
     c->len = 0;
-    c->name_off = s->el.name + skip;
-    c->name_len = (uint16_t)(s->el.name_len - skip);
+    c->name_off = el->name + skip;
+    c->name_len = (uint16_t)(el->name_len - skip);
     describe_ns(s, bytes, ref, &c->ns, &c->ns_uri);
 }
 
@@ -275,7 +295,7 @@ static void leave_scope(struct xml_scan *s, const struct scan_open *el)
     s->default_ns = el->default_ns;
 }
 
-static void element_done(struct xml_scan *s, uint32_t end)
+static inline __attribute__((always_inline)) void element_done(struct xml_scan *s, uint32_t end)
 {
     leave_scope(s, &s->open[--s->depth]);
     ended(s, end);
@@ -291,11 +311,19 @@ static err header_done(struct xml_scan *s, uint32_t end, bool empty)
     return ERR_OK;
 }
 
-static err tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool empty)
+/* A second header inside the stream: its end would be waited for in vain (RFC 6120 4.9.3.1). */
+static bool is_stream_header(const struct xml_scan *s, const uchar *bytes)
 {
+    const struct xml_index *x = &s->index;
+    return x->ns == NS_STREAM && str_is(text_at(bytes, x->name_off, x->name_len), "stream");
+}
+
+static inline __attribute__((always_inline)) err tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool empty)
+{
+    const struct scan_open *el = &s->open[s->depth];
     unsigned ref = s->default_ns;
-    if (s->el.prefix_len) {
-        ref = find_prefix(s, bytes, text_at(bytes, s->el.name, s->el.prefix_len));
+    if (el->prefix_len) {
+        ref = find_prefix(s, bytes, text_at(bytes, el->name, el->prefix_len));
         if (!ref)
             return ERR_STREAM_NOT_WELL_FORMED;
     }
@@ -309,14 +337,16 @@ static err tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool e
         s->index.empty = empty;
         if (s->expect != XML_EXPECT_ELEMENT)
             return header_done(s, end, empty);
+        if (s->header && is_stream_header(s, bytes))
+            return ERR_STREAM_BAD_FORMAT;
     } else if (s->depth == 1) {
         note_child(s, bytes, ref);
     }
     if (empty) {
-        leave_scope(s, &s->el);
+        leave_scope(s, el);
         ended(s, end);
     } else {
-        s->open[s->depth++] = s->el;
+        s->depth++;
         s->state = SCAN_TEXT;
     }
     return ERR_OK;

@@ -50,7 +50,8 @@ err xml_header_read(const struct xml_scan *s, str item, struct xml_header *out)
 {
     must(s->what == XML_HEADER);
     *out = (struct xml_header){0};
-    if (!copy(out->name, &out->name_len, sizeof out->name, item.p, s->el.name, s->el.name_len))
+    const struct scan_open *el = &s->open[0];
+    if (!copy(out->name, &out->name_len, sizeof out->name, item.p, el->name, el->name_len))
         return ERR_STREAM_POLICY_VIOLATION;
     for (const struct scan_binding *b = s->binding; b < s->binding + s->nbinding; b++) {
         str prefix = str_from(item.p + b->prefix, b->prefix_len);

@@ -12,6 +12,7 @@ const uint8_t xml_class[256] = {
     ['-'] = CHAR_NAME, ['.'] = CHAR_NAME, ['0' ... '9'] = CHAR_NAME,
     ['A' ... 'Z'] = CHAR_NAME | CHAR_START, ['a' ... 'z'] = CHAR_NAME | CHAR_START,
     ['_'] = CHAR_NAME | CHAR_START,
+    [':'] = CHAR_ODD, [0x80 ... 0xff] = CHAR_ODD,
 };
 
 struct range {

@@ -1,11 +1,12 @@
 /* namespaces: URIs by number and numbers by URI. */
+#include "proto/xml/chars.h"
 #include "proto/xml/xml.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
-static const str uris[NS_MAX] = {
+enum {
+    ROWS = (NS_MAX + 63) / 64 * 64, /* those that are no namespace have no length */
+    URI_MIN = 8,
+};
+static const str uris[ROWS] = {
     {"", 0},
 #define XML_NS(name, uri) {uri, sizeof(uri) - 1},
 #include "proto/xml/namespaces.def"
@@ -15,7 +16,7 @@ static const str uris[NS_MAX] = {
 /* A search compares one byte of each row, the length and the two last bytes folded together: that
  * leaves one candidate in nearly every case, so that a miss or a hit costs about a memcmp. */
 #define FOLD(n, last, before) (uint8_t)((n) + 7 * (uint8_t)(last) + 31 * (uint8_t)(before))
-static const uint8_t folded[(NS_MAX + 63) / 64 * 64] __attribute__((aligned(16))) = {
+static const uint8_t folded[ROWS] __attribute__((aligned(16))) = {
     0,
 #define XML_NS(name, uri) FOLD(sizeof(uri) - 1, uri[sizeof(uri) - 2], uri[sizeof(uri) - 6]),
 #include "proto/xml/namespaces.def"
@@ -24,37 +25,36 @@ static const uint8_t folded[(NS_MAX + 63) / 64 * 64] __attribute__((aligned(16))
 
 str xml_ns_uri(enum xml_ns ns) { return uris[ns]; }
 
-static bool is_row(unsigned row, str uri)
+/* Bit i: keys[i] is key. */
+static uint64_t where_16(const uint8_t *keys, uint8_t key)
 {
-    return row > 0 && row < NS_MAX && str_eq(uris[row], uri);
+#ifdef __SSE2__
+    __m128i equal = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)keys), _mm_set1_epi8((char)key));
+    return (unsigned)_mm_movemask_epi8(equal);
+#else
+    uint64_t rows = 0;
+    for (unsigned i = 0; i < 16; i++)
+        rows |= (uint64_t)(keys[i] == key) << i;
+    return rows;
+#endif
 }
 
-/* Bit i: row i has this key. Without a branch, since where the row stands cannot be predicted. */
+/* Without a branch, since where the row stands cannot be predicted. */
 static uint64_t rows_with(uint8_t key, const uint8_t *keys)
 {
-    uint64_t rows = 0;
-#ifdef __SSE2__
-    const __m128i wanted = _mm_set1_epi8((char)key);
-    for (unsigned i = 0; i < 64; i += 16) {
-        __m128i equal = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)(keys + i)), wanted);
-        rows |= (uint64_t)(unsigned)_mm_movemask_epi8(equal) << i;
-    }
-#else
-    for (unsigned i = 0; i < 64; i++)
-        rows |= (uint64_t)(keys[i] == key) << i;
-#endif
-    return rows;
+    return where_16(keys, key) | where_16(keys + 16, key) << 16 | where_16(keys + 32, key) << 32 |
+           where_16(keys + 48, key) << 48;
 }
 
 enum xml_ns xml_ns_find(str uri)
 {
-    if (uri.n < 6)
+    if (uri.n < URI_MIN)
         return NS_OTHER;
     uint8_t key = FOLD(uri.n, uri.p[uri.n - 1], uri.p[uri.n - 5]);
-    for (unsigned at = 0; at < NS_MAX; at += 64)
+    for (unsigned at = 0; at < ROWS; at += 64)
         for (uint64_t rows = rows_with(key, folded + at); rows; rows &= rows - 1) {
             unsigned row = at + (unsigned)__builtin_ctzll(rows);
-            if (is_row(row, uri))
+            if (uris[row].n == uri.n && same_bytes(uris[row].p, uri.p, uri.n))
                 return (enum xml_ns)row;
         }
     return NS_OTHER;

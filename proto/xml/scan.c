@@ -23,10 +23,15 @@
 #include "proto/xml/scan.h"
 
 /* What the states share. It lives in registers, because all that touch it are inlined into walk,
- * and what is not goes through aside(). */
+ * and what is not goes through aside().
+ *
+ * fence is the last '>' of the bytes. In front of it names, white space and punctuation end before
+ * the bytes do, so that nobody has to look for the end; only a value may reach beyond. walk is
+ * compiled twice, `fenced` for what stands in front of the fence and without for the rest. */
 struct at {
-    const uchar *p, *end;
-    const uchar *bytes; /* offset 0 */
+    const uchar *bytes;
+    size_t pos, end, fence;
+    bool fenced; /* a constant in each walk: pos <= fence wherever passed_fence does not ask */
 };
 #define inlined static inline __attribute__((always_inline))
 
@@ -34,18 +39,24 @@ inlined err aside(err (*step)(struct xml_scan *, struct at *), struct xml_scan *
 {
     struct at copy = *a;
     err e = step(s, &copy);
-    a->p = copy.p;
+    a->pos = copy.pos;
     return e;
 }
 
-inlined uint32_t offset(const struct at *a) { return (uint32_t)(a->p - a->bytes); }
+inlined uint32_t offset(const struct at *a) { return (uint32_t)a->pos; }
+inlined uchar here(const struct at *a) { return a->bytes[a->pos]; }
+
+/* No byte at pos: where a fence makes sure that there is one, and where it does not. */
+inlined bool is_over(const struct at *a) { return !a->fenced && a->pos == a->end; }
+inlined bool passed_fence(const struct at *a)
+{
+    return a->fenced ? a->pos > a->fence : a->pos == a->end;
+}
 
 inlined void skip_space(struct at *a)
 {
-    if (a->p < a->end && *a->p > ' ') /* mostly there is none */
-        return;
-    while (a->p < a->end && is_space(*a->p))
-        a->p++;
+    while (!is_over(a) && here(a) <= ' ' && is_space(here(a)))
+        a->pos++;
 }
 
 /* ---- names ---- */
@@ -54,13 +65,13 @@ inlined void skip_space(struct at *a)
 static err wide_name_char(struct xml_scan *s, struct at *a)
 {
     uint32_t cp;
-    int len = utf8_decode(a->p, a->end, &cp);
+    int len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
     if (len == 0)
         return ERR_PARTIAL;
-    bool first = offset(a) == s->token || (s->colon && offset(a) == s->colon + 1);
+    bool first = offset(a) == s->token || (s->colon && offset(a) == s->token + s->colon + 1);
     if (len < 0 || !xml_name_char(cp, first))
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->p += len;
+    a->pos += len;
     return ERR_OK;
 }
 
@@ -69,13 +80,13 @@ static err pass_colon(struct xml_scan *s, struct at *a)
 {
     if (s->colon)
         return ERR_STREAM_NOT_WELL_FORMED;
-    if (a->p + 1 == a->end)
+    if (a->pos + 1 == a->end)
         return ERR_PARTIAL;
-    uchar next = a->p[1];
+    uchar next = a->bytes[a->pos + 1];
     if (!is_start(next) && next < 0x80)
         return ERR_STREAM_NOT_WELL_FORMED;
-    s->colon = offset(a);
-    a->p++;
+    s->colon = offset(a) - s->token;
+    a->pos++;
     return ERR_OK;
 }
 
@@ -84,25 +95,24 @@ static err pass_colon(struct xml_scan *s, struct at *a)
 inlined err read_name(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->p = find_name_end(a->p, a->end);
+        a->pos = a->fenced ? find_fenced_name_end(a->bytes, a->pos)
+                           : find_name_end(a->bytes, a->pos, a->end);
         if (offset(a) - s->token > s->name_max)
             return ERR_STREAM_NAME_TOO_LONG;
-        if (a->p == a->end)
+        if (is_over(a))
             return ERR_PARTIAL;
-        uchar c = *a->p;
-        if (c == ':' || c >= 0x80) {
-            err e = c == ':' ? aside(pass_colon, s, a) : aside(wide_name_char, s, a);
-            if (e != ERR_OK)
-                return e;
-        } else {
+        uchar c = here(a);
+        if (!is_odd_in_name(c))
             return ERR_OK;
-        }
+        err e = c == ':' ? aside(pass_colon, s, a) : aside(wide_name_char, s, a);
+        if (e != ERR_OK)
+            return e;
     }
 }
 
 inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
 {
-    uchar c = *a->p;
+    uchar c = here(a);
     if (!is_start(c) && c < 0x80)
         return ERR_STREAM_NOT_WELL_FORMED;
     s->token = offset(a);
@@ -118,7 +128,7 @@ inlined err start_name(struct xml_scan *s, struct at *a, enum scan_state state)
  * line ends make a value special. */
 static err odd_char(struct xml_scan *s, struct at *a)
 {
-    const uchar *p = a->p, *end = a->end;
+    const uchar *p = a->bytes + a->pos, *end = a->bytes + a->end;
     uint32_t cp;
     if (*p < 0x80 && !is_space(*p))
         return ERR_STREAM_NOT_WELL_FORMED;
@@ -128,21 +138,21 @@ static err odd_char(struct xml_scan *s, struct at *a)
         if (len == 0)
             len = utf8_decode(p, end, &cp);
         if (len <= 0) {
-            a->p = p;
+            a->pos = (size_t)(p - a->bytes);
             return len == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
         }
         p += len;
     }
-    a->p = p;
+    a->pos = (size_t)(p - a->bytes);
     return ERR_OK;
 }
 
 static err pass_reference(struct xml_scan *s, struct at *a)
 {
     uint32_t len, cp;
-    err e = xml_reference(a->p, a->end, &len, &cp);
+    err e = xml_reference(a->bytes + a->pos, a->bytes + a->end, &len, &cp);
     if (e == ERR_OK)
-        a->p += len;
+        a->pos += len;
     return e;
 }
 
@@ -150,22 +160,22 @@ static err pass_reference(struct xml_scan *s, struct at *a)
  * looking back two bytes never looks beyond its beginning. */
 inlined bool ends_cdata(const struct at *a)
 {
-    return a->p[-1] == ']' && a->p[-2] == ']';
+    return a->bytes[a->pos - 1] == ']' && a->bytes[a->pos - 2] == ']';
 }
 
 inlined err read_text(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        if (a->p == a->end)
+        if (a->pos == a->end)
             return ERR_PARTIAL;
-        if (*a->p != '<') /* tag follows tag as often as not */
-            a->p = find_stop(a->p, a->end, 0);
-        if (a->p == a->end)
+        if (here(a) != '<') /* tag follows tag as often as not */
+            a->pos = find_stop(a->bytes, a->pos, a->end, 0);
+        if (a->pos == a->end)
             return ERR_PARTIAL;
         err e = ERR_OK;
-        switch (*a->p) {
+        switch (here(a)) {
         case '<':
-            a->p++;
+            a->pos++;
             s->state = SCAN_LT;
             return ERR_OK;
         case '&':
@@ -174,7 +184,7 @@ inlined err read_text(struct xml_scan *s, struct at *a)
         case '>': /* 2.4: "]]>" must not appear in text */
             if (ends_cdata(a))
                 return ERR_STREAM_NOT_WELL_FORMED;
-            a->p++;
+            a->pos++;
             break;
         default:
             e = aside(odd_char, s, a);
@@ -187,18 +197,18 @@ inlined err read_text(struct xml_scan *s, struct at *a)
 static err read_cdata(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->p = find_stop(a->p, a->end, 0);
-        if (a->p == a->end)
+        a->pos = find_stop(a->bytes, a->pos, a->end, 0);
+        if (a->pos == a->end)
             return ERR_PARTIAL;
-        uchar c = *a->p;
+        uchar c = here(a);
         if (c == '>' && ends_cdata(a)) {
-            a->p++;
+            a->pos++;
             s->state = SCAN_TEXT;
             return ERR_OK;
         }
         err e = ERR_OK;
         if (c == '<' || c == '&' || c == '>')
-            a->p++;
+            a->pos++;
         else
             e = aside(odd_char, s, a);
         if (e != ERR_OK)
@@ -211,7 +221,7 @@ static err after_bang(struct xml_scan *s, struct at *a)
 {
     static const char open[] = "<![CDATA[";
     const uchar *p = a->bytes + s->token;
-    uint32_t have = (uint32_t)(a->end - p), want = sizeof open - 1;
+    uint32_t have = (uint32_t)a->end - s->token, want = sizeof open - 1;
     if (have > 2 && p[2] != '[')
         return p[2] == '-' || is_start(p[2]) ? ERR_STREAM_RESTRICTED_XML
                                              : ERR_STREAM_NOT_WELL_FORMED;
@@ -221,7 +231,7 @@ static err after_bang(struct xml_scan *s, struct at *a)
         return ERR_STREAM_NOT_WELL_FORMED;
     if (have < want)
         return ERR_PARTIAL;
-    a->p = p + want;
+    a->pos = s->token + want;
     s->state = SCAN_CDATA;
     return ERR_OK;
 }
@@ -235,22 +245,24 @@ inlined err begin_element(struct xml_scan *s, struct at *a)
     if (s->elements >= s->limits->elements_max)
         return ERR_STREAM_TOO_MANY_ELEMENTS;
     s->elements++;
-    s->el.bindings = (uint16_t)s->nbinding, s->el.default_ns = (uint16_t)s->default_ns;
+    struct scan_open *el = &s->open[s->depth];
+    el->bindings = (uint16_t)s->nbinding, el->default_ns = (uint16_t)s->default_ns;
     s->nattr = s->declared = 0;
+    s->seen = 0;
     s->prefixed = false;
     return start_name(s, a, SCAN_NAME);
 }
 
 inlined err after_lt(struct xml_scan *s, struct at *a)
 {
-    if (a->p == a->end)
+    if (passed_fence(a))
         return ERR_PARTIAL;
-    switch (*a->p) {
+    switch (here(a)) {
     case '/':
         if (s->depth == 0 && (!s->header || s->expect != XML_EXPECT_ELEMENT))
             return ERR_STREAM_NOT_WELL_FORMED;
-        a->p++;
-    s->token = offset(a);
+        a->pos++;
+        s->token = offset(a);
         s->state = SCAN_END_NAME;
         return ERR_OK;
     case '!':
@@ -270,41 +282,44 @@ inlined err element_name(struct xml_scan *s, struct at *a)
     err e = read_name(s, a);
     if (e != ERR_OK)
         return e;
-    s->el.name = s->token;
-    s->el.name_len = (uint16_t)(offset(a) - s->token);
-    s->el.prefix_len = s->colon ? (uint16_t)(s->colon - s->token) : 0;
+    struct scan_open *el = &s->open[s->depth];
+    el->name = s->token;
+    el->name_len = (uint16_t)(offset(a) - s->token);
+    el->prefix_len = (uint16_t)s->colon;
     s->gap = offset(a);
     s->state = SCAN_TAG;
     return ERR_OK;
 }
 
-inlined err empty_tag(struct xml_scan *s, struct at *a)
+/* Behind a '/' that was the last byte, or that is not followed by '>'. */
+static err empty_tag(struct xml_scan *s, struct at *a)
 {
-    if (a->p == a->end)
+    if (a->pos == a->end)
         return ERR_PARTIAL;
-    if (*a->p != '>')
+    if (here(a) != '>')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->p++;
+    a->pos++;
     return tag_done(s, a->bytes, offset(a), true);
 }
 
 /* Inside a start tag, behind its name or an attribute. */
 inlined err in_tag(struct xml_scan *s, struct at *a)
 {
+    if (!is_over(a) && here(a) == ' ') /* one, mostly */
+        a->pos++;
     skip_space(a);
-    if (a->p == a->end)
+    if (is_over(a))
         return ERR_PARTIAL;
-    uchar c = *a->p;
-    if (c == '>') {
-        a->p++;
-        return tag_done(s, a->bytes, offset(a), false);
-    }
-    if (c == '/') {
-        a->p++;
+    bool slash = here(a) == '/';
+    if (here(a) != '>' && !slash)
+        return offset(a) > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
+    a->pos++;
+    if (slash && (is_over(a) || here(a) != '>')) {
         s->state = SCAN_EMPTY;
-        return empty_tag(s, a);
+        return ERR_OK;
     }
-    return offset(a) > s->gap ? start_name(s, a, SCAN_ATTR_NAME) : ERR_STREAM_NOT_WELL_FORMED;
+    a->pos += slash;
+    return tag_done(s, a->bytes, offset(a), slash);
 }
 
 inlined err attribute_name(struct xml_scan *s, struct at *a)
@@ -313,14 +328,14 @@ inlined err attribute_name(struct xml_scan *s, struct at *a)
     if (e != ERR_OK)
         return e;
     s->state = SCAN_EQUALS;
-    return attr_named(s, a->bytes, offset(a));
+    return attr_named(s, a->bytes, s->token, offset(a) - s->token, s->colon);
 }
 
 inlined err begin_value(struct xml_scan *s, struct at *a)
 {
-    s->quote = *a->p;
+    s->quote = here(a);
     s->special = false;
-    a->p++;
+    a->pos++;
     s->token = offset(a);
     s->state = SCAN_VALUE;
     return ERR_OK;
@@ -330,13 +345,14 @@ inlined bool is_quote(uchar c) { return c == '\'' || c == '"'; }
 
 inlined err equals_sign(struct xml_scan *s, struct at *a)
 {
-    skip_space(a);
-    if (a->p == a->end)
+    if (is_over(a) || here(a) != '=')
+        skip_space(a);
+    if (is_over(a))
         return ERR_PARTIAL;
-    if (*a->p != '=')
+    if (here(a) != '=')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->p++;
-    if (a->p < a->end && is_quote(*a->p))
+    a->pos++;
+    if (!is_over(a) && is_quote(here(a)))
         return begin_value(s, a);
     s->state = SCAN_QUOTE;
     return ERR_OK;
@@ -345,19 +361,21 @@ inlined err equals_sign(struct xml_scan *s, struct at *a)
 inlined err opening_quote(struct xml_scan *s, struct at *a)
 {
     skip_space(a);
-    if (a->p == a->end)
+    if (is_over(a))
         return ERR_PARTIAL;
-    return is_quote(*a->p) ? begin_value(s, a) : ERR_STREAM_NOT_WELL_FORMED;
+    return is_quote(here(a)) ? begin_value(s, a) : ERR_STREAM_NOT_WELL_FORMED;
 }
 
 inlined err attribute_value(struct xml_scan *s, struct at *a)
 {
     for (;;) {
-        a->p = find_stop(a->p, a->end, s->quote);
-        if (a->p == a->end)
+        uchar quote = s->quote; /* as a constant it saves building a vector of it */
+        a->pos = quote == '"' ? find_stop(a->bytes, a->pos, a->end, '"')
+                              : find_stop(a->bytes, a->pos, a->end, '\'');
+        if (a->pos == a->end)
             return ERR_PARTIAL;
-        uchar c = *a->p;
-        if (c == s->quote)
+        uchar c = here(a);
+        if (c == quote)
             break;
         if (c == '<')
             return ERR_STREAM_NOT_WELL_FORMED;
@@ -366,12 +384,41 @@ inlined err attribute_value(struct xml_scan *s, struct at *a)
         if (e != ERR_OK)
             return e;
     }
-    uint32_t end = offset(a);
-    a->p++;
+    const struct xml_span value = {s->token, offset(a) - s->token};
+    a->pos++;
     s->state = SCAN_TAG;
-    err e = attr_done(s, a->bytes, end);
+    err e = attr_done(s, a->bytes, value, s->special, s->gap);
     s->gap = offset(a);
-    return e;
+    return e == ERR_OK && passed_fence(a) ? ERR_PARTIAL : e;
+}
+
+/* Takes attributes in one step as long as they are like nearly all: one space, an ASCII name
+ * without a prefix, no space around '=', and nothing in the value that needs a closer look. What is
+ * not is left to the steps above, from its space on. */
+inlined err plain_attributes(struct xml_scan *s, struct at *a)
+{
+    const uchar *bytes = a->bytes;
+    while (bytes[a->pos] == ' ' && is_start(bytes[a->pos + 1])) {
+        size_t name = a->pos + 1, name_end = find_fenced_name_end(bytes, name);
+        uchar quote = bytes[name_end] == '=' ? bytes[name_end + 1] : 0;
+        if (!is_quote(quote) || name_end - name > s->name_max)
+            break;
+        size_t value = name_end + 2;
+        size_t end = quote == '"' ? find_stop(bytes, value, a->end, '"')
+                                  : find_stop(bytes, value, a->end, '\'');
+        if (end == a->end || bytes[end] != quote)
+            break;
+        err e = attr_named(s, bytes, (uint32_t)name, (uint32_t)(name_end - name), 0);
+        if (e != ERR_OK)
+            return e;
+        const struct xml_span span = {(uint32_t)value, (uint32_t)(end - value)};
+        e = attr_done(s, bytes, span, false, s->gap);
+        a->pos = end + 1;
+        s->gap = offset(a);
+        if (e != ERR_OK || passed_fence(a))
+            return e == ERR_OK ? ERR_PARTIAL : e;
+    }
+    return ERR_OK;
 }
 
 /* ---- end tags ---- */
@@ -387,24 +434,27 @@ inlined err end_name(struct xml_scan *s, struct at *a)
         name = s->header->name, want = s->header->name_len;
     }
     const uchar *from = a->bytes + s->token;
-    uint32_t have = (uint32_t)(a->end - from);
-    if (memcmp(from, name, have < want ? have : want) != 0)
-        return ERR_STREAM_NOT_WELL_FORMED;
+    uint32_t have = (uint32_t)a->end - s->token;
     if (have <= want)
-        return ERR_PARTIAL;
-    a->p = from + want;
+        return memcmp(from, name, have) == 0 ? ERR_PARTIAL : ERR_STREAM_NOT_WELL_FORMED;
+    bool same = want <= 8 && have >= 8 && s->depth > 0 ? same_word(from, name, want)
+                                                       : memcmp(from, name, want) == 0;
+    if (!same)
+        return ERR_STREAM_NOT_WELL_FORMED;
+    a->pos = s->token + want;
     s->state = SCAN_END_SPACE;
     return ERR_OK;
 }
 
 inlined err end_space(struct xml_scan *s, struct at *a)
 {
-    skip_space(a);
-    if (a->p == a->end)
+    if (is_over(a) || here(a) != '>')
+        skip_space(a);
+    if (is_over(a))
         return ERR_PARTIAL;
-    if (*a->p != '>')
+    if (here(a) != '>')
         return ERR_STREAM_NOT_WELL_FORMED;
-    a->p++;
+    a->pos++;
     if (s->depth == 0) {
         s->what = XML_CLOSE;
         s->state = SCAN_DONE;
@@ -420,10 +470,10 @@ inlined err end_space(struct xml_scan *s, struct at *a)
  * character of a stream (RFC 6120 11.6); before a header nothing but XML is talked about at all. */
 static err no_markup(const struct xml_scan *s, const struct at *a)
 {
-    uint32_t cp = *a->p;
+    uint32_t cp = here(a);
     int len = 1;
     if (cp >= 0x80)
-        len = utf8_decode(a->p, a->end, &cp);
+        len = utf8_decode(a->bytes + a->pos, a->bytes + a->end, &cp);
     if (len == 0)
         return ERR_PARTIAL;
     bool text = len > 0 && xml_is_char(cp) && cp != 0xfeff;
@@ -432,12 +482,12 @@ static err no_markup(const struct xml_scan *s, const struct at *a)
 
 static err item_start(struct xml_scan *s, struct at *a)
 {
-    if (*a->p == '<') {
-        a->p++;
+    if (here(a) == '<') {
+        a->pos++;
         s->state = SCAN_LT;
         return ERR_OK;
     }
-    if (!is_space(*a->p))
+    if (!is_space(here(a)))
         return no_markup(s, a);
     skip_space(a);
     s->what = XML_WHITESPACE;
@@ -448,10 +498,10 @@ static err item_start(struct xml_scan *s, struct at *a)
 static err declaration(struct xml_scan *s, struct at *a)
 {
     uint32_t used;
-    err e = scan_declaration(str_from(a->bytes, (size_t)(a->end - a->bytes)), &used);
+    err e = scan_declaration(str_from(a->bytes, a->end), &used);
     if (e != ERR_OK)
         return e;
-    a->p = a->bytes + used;
+    a->pos = used;
     s->what = XML_DECLARATION;
     s->state = SCAN_DONE;
     return ERR_OK;
@@ -470,14 +520,21 @@ inlined err walk(struct xml_scan *s, struct at *a)
         return e
     for (;;) {
         switch (s->state) {
-        case SCAN_ITEM: TRY_ASIDE(item_start); break;
+        case SCAN_ITEM:
+            TRY_ASIDE(item_start);
+            if (s->state != SCAN_LT)
+                break;
+            goto lt;
         case SCAN_DECLARATION: TRY_ASIDE(declaration); break;
         case SCAN_TEXT:
         text:
             TRY(read_text);
             __attribute__((fallthrough));
         case SCAN_LT:
+        lt:
             TRY(after_lt);
+            if (s->state == SCAN_END_NAME)
+                goto end_tag;
             if (s->state != SCAN_NAME)
                 break;
             __attribute__((fallthrough));
@@ -500,26 +557,56 @@ inlined err walk(struct xml_scan *s, struct at *a)
             __attribute__((fallthrough));
         case SCAN_TAG:
         tag:
+            if (a->fenced)
+                TRY(plain_attributes);
             TRY(in_tag);
             if (s->state == SCAN_ATTR_NAME)
                 goto attr_name;
             if (s->state == SCAN_TEXT)
                 goto text;
             break;
-        case SCAN_EMPTY: TRY(empty_tag); break;
+        case SCAN_EMPTY: TRY_ASIDE(empty_tag); break;
         case SCAN_BANG: TRY_ASIDE(after_bang); break;
         case SCAN_CDATA: TRY_ASIDE(read_cdata); break;
-        case SCAN_END_NAME: TRY(end_name); __attribute__((fallthrough));
+        case SCAN_END_NAME:
+        end_tag:
+            TRY(end_name);
+            __attribute__((fallthrough));
         case SCAN_END_SPACE:
             TRY(end_space);
             if (s->state == SCAN_TEXT)
                 goto text;
-            break;
+            return ERR_OK;
         case SCAN_DONE: return ERR_OK;
         }
     }
 #undef TRY
 #undef TRY_ASIDE
+}
+
+/* Puts the fence up: near the end, because the last '>' is looked for once per item, and a receive
+ * may hold many items before a long piece of another. False: there is none from pos on. */
+inlined bool find_fence(struct at *a)
+{
+    enum { NEAR = 256 };
+    size_t stop = a->end - a->pos > NEAR ? a->end - NEAR : a->pos;
+    for (a->fence = a->end; a->fence > stop; )
+        if (a->bytes[--a->fence] == '>')
+            return true;
+    return false;
+}
+
+inlined err walk_all(struct xml_scan *s, struct at *a)
+{
+    struct at fenced = *a;
+    fenced.fenced = true;
+    if (find_fence(&fenced)) {
+        err e = walk(s, &fenced);
+        a->pos = fenced.pos;
+        if (e != ERR_PARTIAL)
+            return e;
+    }
+    return walk(s, a);
 }
 
 err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item *what,
@@ -533,10 +620,9 @@ err xml_scan(struct xml_scan *s, str item, enum xml_expect expect, enum xml_item
     must(s->state != SCAN_DONE && s->pos <= end);
     if (end == 0)
         return ERR_STREAM_STANZA_TOO_BIG;
-    const uchar *bytes = (const uchar *)item.p;
-    struct at a = {bytes + s->pos, bytes + end, bytes};
+    struct at a = {.bytes = (const uchar *)item.p, .pos = s->pos, .end = end};
     s->expect = expect;
-    err e = walk(s, &a);
+    err e = walk_all(s, &a);
     s->pos = offset(&a);
     if (e == ERR_PARTIAL && clipped)
         return ERR_STREAM_STANZA_TOO_BIG;
@@ -574,9 +660,8 @@ void xml_scan_begin(struct xml_scan *s, const struct xml_limits *limits,
     /* Field by field: gcc makes "rep stos" of a memset this size, which is slower. */
     s->pos = s->token = s->colon = s->gap = s->elements = 0;
     s->state = SCAN_ITEM, s->expect = XML_EXPECT_ELEMENT, s->what = XML_NONE;
-    s->quote = 0, s->special = s->declares = s->prefixed = false;
+    s->seen = 0, s->quote = 0, s->special = s->declares = s->prefixed = false;
     s->depth = s->nbinding = s->nattr = s->declared = s->default_ns = 0;
-    s->el = (struct scan_open){0};
     const struct xml_span none = {0};
     struct xml_index *x = &s->index;
     x->len = x->name_off = x->splice = x->open_len = 0;
@@ -591,9 +676,9 @@ enum { PIECES = 4 };
 static void saved_pieces(const struct xml_scan *s, str pieces[PIECES])
 {
     pieces[0] = str_from(s, offsetof(struct xml_scan, index) + xml_index_size(&s->index));
-    pieces[1] = str_from(s->open, s->depth * sizeof s->open[0]);
-    pieces[2] = str_from(s->binding, s->nbinding * sizeof s->binding[0]);
     bool in_tag = s->state >= SCAN_NAME && s->state <= SCAN_EMPTY;
+    pieces[1] = str_from(s->open, (s->depth + in_tag) * sizeof s->open[0]);
+    pieces[2] = str_from(s->binding, s->nbinding * sizeof s->binding[0]);
     pieces[3] = str_from(s->attr, in_tag ? s->nattr * sizeof s->attr[0] : 0);
 }
 

@@ -54,12 +54,15 @@ struct scan_binding {
 struct xml_scan {
     uint32_t pos;
     uint32_t token; /* where the name, value or markup that pos is in began */
-    uint32_t colon; /* in that name, or 0 */
+    uint32_t colon; /* where it stands in that name; 0: no prefix */
     uint32_t gap;   /* in a tag: the end of the name or attribute before */
     uint32_t elements;
-    enum scan_state state : 8;
-    enum xml_expect expect : 8;
-    enum xml_item what : 8;
+    uint64_t seen;  /* a bit for each kind of attribute name in this tag (see is_duplicate) */
+    /* Not bit-fields: clang loads neighbours at once, and behind narrow stores that stalls (a fifth
+     * of the scan). */
+    enum scan_state state;
+    enum xml_expect expect;
+    enum xml_item what;
     unsigned char quote;
     bool special;  /* the value has references or white space to normalise */
     bool declares; /* the attribute is xmlns or xmlns:prefix */
@@ -69,13 +72,12 @@ struct xml_scan {
     uint32_t depth, nbinding, nattr;
     uint32_t declared;   /* declarations of this tag */
     uint32_t default_ns; /* 1 + the default one's binding; 0: from outside of the item */
-    struct scan_open el; /* the element whose start tag this is */
 
     struct xml_index index;
     const struct xml_limits *limits;
     const struct xml_header *header;
     uint16_t depth_max, attributes_max, namespaces_max, name_max; /* no higher than the stacks */
-    struct scan_open open[XML_DEPTH_MAX];
+    struct scan_open open[XML_DEPTH_MAX]; /* [depth]: the element whose start tag this is */
     struct scan_binding binding[SCAN_BINDINGS];
     struct scan_attr attr[SCAN_ATTRS];
 };

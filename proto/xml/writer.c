@@ -52,7 +52,7 @@ static str escaped(uchar c, bool attribute)
 static const uchar *plain_run(const uchar *p, const uchar *end)
 {
     const uchar *quote = p;
-    const uchar *stop = find_stop(p, end, '"');
+    const uchar *stop = p + find_stop(p, 0, (size_t)(end - p), '"');
     while (quote < stop && *quote != '\'' && *quote != '>')
         quote++;
     return quote;

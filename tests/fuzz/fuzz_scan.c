@@ -228,7 +228,8 @@ static bool is_restriction(const struct run *r, const struct feed *f)
         CHECK(contains(rest, "<?") || contains(rest, "<!") || contains(rest, "&"));
         return true;
     case ERR_STREAM_BAD_FORMAT:
-        CHECK(rest.p[0] != '<' || str_starts(rest, STR("<![")) || contains(rest, "/>"));
+        CHECK(rest.p[0] != '<' || str_starts(rest, STR("<![")) || contains(rest, "/>") ||
+              (r->has_header && contains(rest, "stream")));
         return true;
     case ERR_STREAM_NOT_WELL_FORMED:
         return str_starts(rest, STR("\xef\xbb\xbf")) ||

@@ -217,6 +217,56 @@ static void what_rfc_6120_forbids_is_rejected_by_its_name(void **state)
     check_rows(rows, array_len(rows), HEADER, XML_EXPECT_ELEMENT);
 }
 
+static void a_header_inside_the_stream_is_refused_with_its_start_tag(void **state)
+{
+#define STREAMS "'http://etherx.jabber.org/streams'"
+    static const struct row refused[] = {
+        {"<stream:stream>", ERR_STREAM_BAD_FORMAT},
+        {"<stream:stream to='a' version='1.0' xmlns='jabber:client'>", ERR_STREAM_BAD_FORMAT},
+        {"<stream:stream/>", ERR_STREAM_BAD_FORMAT},
+        {"<s:stream xmlns:s=" STREAMS ">", ERR_STREAM_BAD_FORMAT},
+        {"<stream xmlns=" STREAMS ">", ERR_STREAM_BAD_FORMAT},
+        {"<stream xmlns='http://etherx.jabber.org/stream&#115;'>", ERR_STREAM_BAD_FORMAT},
+    };
+    check_rows(refused, array_len(refused), HEADER, XML_EXPECT_ELEMENT);
+    static const struct row others[] = {
+        {"<stream:error/>", ERR_OK},
+        {"<stream/>", ERR_OK},
+        {"<p:stream/>", ERR_OK},
+        {"<stream:stream xmlns:stream='urn:s'/>", ERR_OK},
+        {"<a><stream:stream/></a>", ERR_OK},
+    };
+    check_rows(others, array_len(others), HEADER, XML_EXPECT_ELEMENT);
+    static const struct row alone[] = {{"<stream xmlns=" STREAMS "/>", ERR_OK}};
+    check_rows(alone, array_len(alone), NULL, XML_EXPECT_ELEMENT);
+}
+
+/* What takes the short way through a tag must see what the long way sees, wherever it is cut. */
+static void an_attribute_is_the_same_by_the_short_way_and_the_long(void **state)
+{
+    static const char *const xmls[] = {
+        "<m to='a' from=\"b\"/>", "<m  to='a'  from='b'/>", "<m to ='a' from= 'b'/>",
+        "<m\tto='a'\nfrom='b' />", "<m to='a' from='b'\n></m>", "<m to='a>' from='b'>t</m>",
+        "<m to='\"' from=\"'\"/>", "<m to='&gt;' from='\xc3\xa9'/>", "<m x:to='' to='a'/>",
+        "<m xmlns:x='urn:x' x:a='1' to=''><x:to to='b'/></m>", "<m to='' to=''/>",
+        "<m tx='' ux='' to='1' uo='2'/>", "<m to='a'from='b'/>", "<m to=a/>", "<m to='<'/>",
+        "<m xmlns='' to='0123456789abcdefghijklmnopqrstuvwxyz'/>", "<m xmlns:xml='urn:x'/>",
+        "<m xmlns='http://www.w3.org/XML/1998/namespace'/>", "<m xmlns:xmlns='urn:x'/>",
+        "<m xmlns='http://www.w3.org/2000/xmlns/'/>", "<m xmlns:p=''/>", "<m:n xmlns:m='urn:m'/>",
+    };
+    struct xml_header h = read_header(HEADER);
+    for (size_t i = 0; i < array_len(xmls); i++) {
+        struct verdict long_way = feed(str_of(xmls[i]), 1, &h, XML_EXPECT_ELEMENT);
+        for (size_t step = 0; step < 20; step++) {
+            struct verdict v = feed(str_of(xmls[i]), step, &h, XML_EXPECT_ELEMENT);
+            if (v.e != long_way.e)
+                fail_msg("%s by %zu: %s", xmls[i], step, err_row(v.e)->name);
+            if (v.e == ERR_OK)
+                assert_memory_equal(&v.index, &long_way.index, xml_index_size(&v.index));
+        }
+    }
+}
+
 static void limits_are_held_while_scanning(void **state)
 {
     static const struct row rows[] = {
@@ -415,6 +465,8 @@ int main(void)
         cmocka_unit_test(well_formed_elements_are_accepted),
         cmocka_unit_test(what_is_not_well_formed_is_rejected),
         cmocka_unit_test(what_rfc_6120_forbids_is_rejected_by_its_name),
+        cmocka_unit_test(a_header_inside_the_stream_is_refused_with_its_start_tag),
+        cmocka_unit_test(an_attribute_is_the_same_by_the_short_way_and_the_long),
         cmocka_unit_test(limits_are_held_while_scanning),
         cmocka_unit_test(an_item_may_have_all_the_bytes_and_not_one_more),
         cmocka_unit_test(every_proper_prefix_is_partial),
