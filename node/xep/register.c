@@ -14,14 +14,20 @@
 
 #include <stdlib.h>
 
-static bool offered(const struct iq *q)
+/* Clients ask their own account or its server; either way it is about the account. A guest has none,
+ * and another host of ours is another service. */
+static bool offered(struct iq *q)
 {
-    return q->host && q->host->registration == CONF_REGISTRATION_OPEN;
+    if (!q->host || q->host->registration != CONF_REGISTRATION_OPEN || !q->session ||
+        !str_eq(jid_parse_prepared(q->asked).domain, q->asker.domain))
+        return false;
+    q->user = q->session->user;
+    return !q->user->anonymous;
 }
 
 static void get(struct iq *q)
 {
-    if (!offered(q) || (q->entity == IQ_OWN_ACCOUNT && q->user->anonymous)) {
+    if (!offered(q)) {
         iq_error(q, ERR_STANZA_SERVICE_UNAVAILABLE);
         return;
     }
@@ -158,7 +164,7 @@ static void remove_account(struct iq *q)
 static void set(struct iq *q)
 {
     struct xml_el el, more;
-    if (!offered(q) || q->entity == IQ_OTHER_ACCOUNT || q->asker.local.n == 0) {
+    if (!offered(q)) {
         iq_error(q, ERR_STANZA_SERVICE_UNAVAILABLE);
         return;
     }
