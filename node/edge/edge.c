@@ -82,10 +82,12 @@ struct edge *edge_new(struct node *n)
     return e;
 }
 
-void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd)
+void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd)
 {
-    listen_start(e, kind, address, fd);
+    listen_start(e, kind, owner, address, fd);
 }
+
+void edge_unlisten(struct edge *e, unsigned owner) { listen_stop(e, owner); }
 
 /* A session's frame of another gen is for a former attachment: dropped. */
 static void session_frame(struct edge *e, struct origin from, const struct frame *f)

@@ -24,8 +24,10 @@ struct edge;
 enum listener_kind { LISTENER_C2S, LISTENER_C2S_TLS };
 
 struct edge *edge_new(struct node *n);
-/* Takes the listening socket; it is never closed by us. */
-void edge_listen(struct edge *e, enum listener_kind kind, str address, int fd);
+/* Takes the listening socket. owner: the shard whose queue of connections it is: a neighbour's while
+ * that one is down, until edge_unlisten gives it back (stops accepting there and closes our copy). */
+void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd);
+void edge_unlisten(struct edge *e, unsigned owner);
 
 /* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */
 void edge_frame(struct edge *e, struct origin from, const struct frame *f);

@@ -17,12 +17,14 @@ struct listener;
 struct slot {
     struct accept_op accept;
     struct listener *listener;
-    bool waiting; /* for the retry timer */
+    bool armed, waiting; /* waiting: for the retry timer */
 };
 struct listener {
     struct edge *edge;
     struct list link;
     enum listener_kind kind;
+    unsigned owner;
+    bool stopping;
     int fd;
     struct timer retry; /* after EMFILE: asked again at once it would burn the core */
     struct slot slots[ACCEPTS];
@@ -86,7 +88,7 @@ static void welcome(struct listener *l, int fd, const struct sockaddr_storage *a
 
 static void start(struct slot *s)
 {
-    s->waiting = false;
+    s->waiting = false, s->armed = true;
     loop_accept(s->listener->edge->node->loop, &s->accept, s->listener->fd);
 }
 
@@ -98,12 +100,31 @@ static void retry(struct timer *t)
             start(&l->slots[i]);
 }
 
+static void drop(struct listener *l)
+{
+    loop_timer_stop(l->edge->node->loop, &l->retry);
+    list_remove(&l->link);
+    close(l->fd);
+    free(l);
+}
+
+static void drop_if_idle(struct listener *l)
+{
+    for (size_t i = 0; i < ACCEPTS; i++)
+        if (l->slots[i].armed)
+            return;
+    drop(l);
+}
+
 static void accepted(struct op *op, int res)
 {
     struct slot *s = container_of(op, struct slot, accept.op);
     struct listener *l = s->listener;
+    s->armed = false;
     if (res >= 0)
         welcome(l, res, &s->accept.address);
+    if (l->stopping)
+        return drop_if_idle(l);
     if (res == -ECANCELED || l->edge->stopping)
         return;
     if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM) {
@@ -113,11 +134,11 @@ static void accepted(struct op *op, int res)
     start(s);
 }
 
-void listen_start(struct edge *e, enum listener_kind kind, str address, int fd)
+void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd)
 {
     struct listener *l = calloc(1, sizeof *l);
     must(l);
-    l->edge = e, l->kind = kind, l->fd = fd;
+    l->edge = e, l->kind = kind, l->owner = owner, l->fd = fd;
     snprintf(l->address, sizeof l->address, "%.*s", STR_ARG(address));
     list_init(&l->link);
     list_push_back(&e->listeners, &l->link);
@@ -130,11 +151,25 @@ void listen_start(struct edge *e, enum listener_kind kind, str address, int fd)
     }
 }
 
+static void stop(struct listener *l)
+{
+    l->stopping = true;
+    loop_timer_stop(l->edge->node->loop, &l->retry);
+    for (size_t i = 0; i < ACCEPTS; i++)
+        if (l->slots[i].armed)
+            loop_accept_stop(l->edge->node->loop, &l->slots[i].accept);
+    drop_if_idle(l);
+}
+
+void listen_stop(struct edge *e, unsigned owner)
+{
+    list_each(l, &e->listeners, struct listener, link)
+        if (l->owner == owner && !l->stopping)
+            stop(l);
+}
+
 void listen_free(struct edge *e)
 {
-    list_each(l, &e->listeners, struct listener, link) {
-        loop_timer_stop(e->node->loop, &l->retry);
-        list_remove(&l->link);
-        free(l);
-    }
+    list_each(l, &e->listeners, struct listener, link)
+        drop(l);
 }

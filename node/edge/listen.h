@@ -4,7 +4,9 @@
 
 #include "node/edge/conn.h"
 
-void listen_start(struct edge *e, enum listener_kind kind, str address, int fd);
+void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd);
+/* Those of that owner: they are closed when their last accept has come back. */
+void listen_stop(struct edge *e, unsigned owner);
 /* Only when the loop will not run again: accepts cannot be taken back. */
 void listen_free(struct edge *e);
 /* May a connection from this address stay? Counts it (*entry: NULL for exempt networks) if so;

@@ -326,7 +326,13 @@ static void on_start(void *ctx, const struct child_start *start)
 static void on_listener(void *ctx, enum child_listener kind, uint32_t owner, str address, int fd)
 {
     struct shard *s = ctx;
-    edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, address, fd);
+    edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, owner, address, fd);
+}
+
+static void on_listener_gone(void *ctx, uint32_t owner)
+{
+    struct shard *s = ctx;
+    edge_unlisten(s->edge, owner);
 }
 
 static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
@@ -415,7 +421,8 @@ static void on_lost(void *ctx) { begin_stop(ctx, LOST_MS); }
 /* ---- life ---- */
 
 static const struct child_calls calls = {
-    .on_start = on_start, .on_listener = on_listener, .on_peer_up = on_peer_up,
+    .on_start = on_start, .on_listener = on_listener,
+    .on_listener_gone = on_listener_gone, .on_peer_up = on_peer_up,
     .on_peer_down = on_peer_down, .on_reload = on_reload, .on_command = on_command,
     .on_stop = on_stop, .on_lost = on_lost,
 };

@@ -84,7 +84,15 @@ void loop_at_turn_end(struct loop *l, struct turn_hook *h)
     if (list_empty(&h->link))
         list_push_back(&w.hooks, &h->link);
 }
-void loop_accept(struct loop *l, struct accept_op *a, int fd) {}
+enum { ACCEPTS_MAX = 64 };
+static struct accept_op *accepts[ACCEPTS_MAX]; /* armed; those that are being stopped too */
+static size_t accept_n, accept_stop_n;
+void loop_accept(struct loop *l, struct accept_op *a, int fd)
+{
+    must(accept_n < ACCEPTS_MAX);
+    accepts[accept_n++] = a;
+}
+void loop_accept_stop(struct loop *l, struct accept_op *a) { accept_stop_n++; }
 
 /* ---- channels ---- */
 

@@ -1,5 +1,7 @@
 /* What a client does that no honest one does, or only in a hurry: acks before it can know, leaving in
  * the middle of things, filling what has no bound. */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -184,6 +186,29 @@ static void who_reads_nothing_from_before_its_bind_is_closed_too(void **state)
     world_close();
 }
 
+/* A neighbour's queue of connections, served while that one was down. */
+static void a_lent_listener_is_given_back(void **state)
+{
+    int fd = open("/dev/null", O_RDONLY);
+    world_open(NULL);
+    accept_n = accept_stop_n = 0;
+    edge_listen(w.edge, LISTENER_C2S, 1, STR("here"), fd);
+    size_t n = accept_n;
+    assert_true(n > 1);
+    edge_unlisten(w.edge, 0);
+    assert_int_equal(accept_stop_n, 0);
+    edge_unlisten(w.edge, 1);
+    assert_int_equal(accept_stop_n, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_not_equal(fcntl(fd, F_GETFD), -1);
+        accepts[i]->op.done(&accepts[i]->op, -ECANCELED);
+    }
+    assert_int_equal(accept_n, n);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_true(list_empty(&w.edge->listeners));
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +220,7 @@ int main(void)
         cmocka_unit_test(failures_are_forgiven_at_their_rate_however_many_there_were),
         cmocka_unit_test(a_home_that_dies_before_enabled_was_told_brings_no_ack),
         cmocka_unit_test(who_reads_nothing_from_before_its_bind_is_closed_too),
+        cmocka_unit_test(a_lent_listener_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
