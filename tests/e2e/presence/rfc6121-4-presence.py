@@ -41,7 +41,7 @@ def test_initial_presence_in_order(server):
                                            (c.jid.split("/")[0], "subscribe")], who
     late = [e for e in seen if e.tag == q("c:message")]
     assert ours[3] == (b.jid, "chat") and late[0].find("delay:delay", NS) is not None, who
-    answer = [e for e in seen if e.get("from") == b.jid][0]
+    answer = [e for e in seen if e.tag == q("c:presence") and e.get("from") == b.jid][0]
     assert answer.findtext("c:show", None, NS) == "away" and answer.findtext("c:status", None, NS) == "lunch"
     b.expect_presence(two.jid)
     first.expect_presence(two.jid)
