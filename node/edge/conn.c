@@ -157,12 +157,13 @@ static void whitespace(struct conn *c, size_t n)
 
 static bool is_xml(str first) { return first.p[0] == '<' || strchr(" \t\r\n", first.p[0]); }
 
-/* A second stream header within the stream: an element whose end would be waited for in vain. */
-static bool is_header_again(const struct conn *c, str in)
+/* White space before the declaration is let pass: it may be the line end of the element that ended
+ * the stream before. */
+static enum xml_expect expected(const struct conn *c)
 {
-    const struct xml_header *h = stream_header(c);
-    return h && in.n > h->name_len + 1u && in.p[0] == '<' &&
-           memcmp(in.p + 1, h->name, h->name_len) == 0 && strchr(" \t\r\n>", in.p[h->name_len + 1]);
+    if (c->step != STEP_HEADER)
+        return XML_EXPECT_ELEMENT;
+    return c->declared ? XML_EXPECT_HEADER : XML_EXPECT_START;
 }
 
 /* Scans one item of in. The bytes it took; 0: more are needed, or the stream ended. */
@@ -173,9 +174,7 @@ static size_t feed_one(struct conn *c, str in)
     size_t used = 0;
     const struct xml_index *index = NULL;
     scan_start(c, scan);
-    err e = xml_scan(scan, in, c->step == STEP_HEADER, &what, &used, &index);
-    if (e == ERR_PARTIAL && is_header_again(c, in))
-        return stream_bad(c, ERR_STREAM_BAD_FORMAT), 0;
+    err e = xml_scan(scan, in, expected(c), &what, &used, &index);
     if (e == ERR_PARTIAL || (e == ERR_OK && what == XML_NONE)) {
         scan_save(c, scan);
         return 0;

@@ -264,13 +264,6 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
         conn_end(c, ERR_OK);
 }
 
-static void on_declaration(struct conn *c)
-{
-    if (c->declared)
-        return conn_end(c, ERR_STREAM_RESTRICTED_XML);
-    c->declared = true;
-}
-
 /* ---- the end ---- */
 
 /* Of whom a log line speaks. */
@@ -560,7 +553,7 @@ static void on_element(struct conn *c, str item, const struct xml_index *x)
 void stream_item(struct conn *c, enum xml_item what, str item, const struct xml_index *x)
 {
     switch (what) {
-    case XML_DECLARATION: return on_declaration(c);
+    case XML_DECLARATION: c->declared = true; return;
     case XML_HEADER: return on_header(c, item, x);
     case XML_ELEMENT: return on_element(c, item, x);
     case XML_CLOSE: return conn_end(c, ERR_OK);

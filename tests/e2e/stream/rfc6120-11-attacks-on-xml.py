@@ -54,7 +54,7 @@ AFTER_LOGIN = INSIDE + [
     ("a stanza of a wrong namespace", b"<message xmlns='jabber:server' to='alice@localhost'/>", None),
     ("a prefixed stanza", b"<p:message xmlns:p='jabber:client' to='alice@localhost'/>",
      "bad-namespace-prefix"),
-    ("a stream inside the stream", b"<stream:stream to='localhost' version='1.0'>", None),
+    ("a stream inside the stream", b"<stream:stream to='localhost' version='1.0'>", "bad-format"),
     ("a huge stanza", b"<message><body>" + b"x" * 300000, "policy-violation"),
     ("many elements", b"<message>" + b"<a/>" * 5000, "policy-violation"),
 ]
