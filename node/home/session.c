@@ -142,22 +142,25 @@ void session_gate(struct session *s)
         s->gate = s->out_seq;
 }
 
-/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here. */
+/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here. The
+ * tickets close afterwards: the last one may let a RESUME go on, which changes the queue. */
 void session_ungate(struct home *h, uint64_t sid)
 {
     struct session *s = session_find(h, sid);
     if (!s || --s->gates)
         return;
+    struct ticket **tickets = arena_alloc(home_arena(h), (s->queued + 1) * sizeof *tickets);
+    size_t n = 0;
     for (struct outbound *o = s->first; o; o = o->next) {
         if (o->seq <= s->gate)
             continue;
-        struct ticket *t = o->ticket;
-        o->ticket = NULL;
         if (!s->detached)
-            send_out(s, o, o->flags, t);
-        if (t)
-            ticket_close(t);
+            send_out(s, o, o->flags, o->ticket);
+        if (o->ticket)
+            tickets[n++] = o->ticket, o->ticket = NULL;
     }
+    for (size_t i = 0; i < n; i++)
+        ticket_close(tickets[i]);
 }
 
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,

@@ -46,10 +46,38 @@ static void presence_to_many_long_names_takes_as_many_frames_as_it_needs(void **
     rig_close(r);
 }
 
+/* Its own ping is answered behind a page of stored messages that the store is noting; a resumption
+ * waits for that answer, and claims more than it was sent. */
+static void a_resumption_behind_a_page_of_stored_messages_claims_too_much(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(NULL, &alice, &bob);
+    rig_enable(&bob, 60000);
+    rig_send(&alice, "<message to='bob@localhost' type='chat'><body>1</body></message>");
+    rig_run(r);
+    fake_store_pause(rig_store(r), true);
+    rig_send(&bob, "<presence/>");
+    rig_run(r);
+    fake_store_step(rig_store(r)); /* the page is there, not yet noted */
+    rig_send(&bob, "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+    rig_send(&bob, "<iq type='get' id='q'><ping xmlns='urn:xmpp:ping'/></iq>");
+    rig_run(r);
+    rig_detach(&bob);
+    rig_resume(&bob, 0, 4);
+    rig_run(r);
+    fake_store_pause(rig_store(r), false);
+    rig_run(r);
+    const struct note *n = rig_next(&bob);
+    assert_non_null(n);
+    assert_int_equal(n->frame.kind, FRAME_RESUMED);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(presence_to_many_long_names_takes_as_many_frames_as_it_needs),
+        cmocka_unit_test(a_resumption_behind_a_page_of_stored_messages_claims_too_much),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

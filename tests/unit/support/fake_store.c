@@ -23,7 +23,7 @@ struct fake_store {
     struct list waiting;
     size_t n_waiting;
     bool paused;
-    size_t fail_n;
+    size_t fail_n, lose_n;
     err fail;
     Store__Reply *reply; /* of the request that runs */
 };
@@ -70,6 +70,8 @@ struct store *fake_store_door(struct fake_store *f) { return &f->door; }
 size_t fake_store_waiting(const struct fake_store *f) { return f->n_waiting; }
 void fake_store_pause(struct fake_store *f, bool paused) { f->paused = paused; }
 
+void fake_store_lose_next(struct fake_store *f, size_t n) { f->lose_n = n; }
+
 void fake_store_fail_next(struct fake_store *f, size_t n, err e)
 {
     f->fail_n = n;
@@ -102,23 +104,32 @@ static void execute(struct fake_store *f, const struct waiting *q)
     Store__Reply *r = f->reply;
     must(r);
     f->reply = NULL;
-    q->done(q->ctx, err_of(r->result), r);
+    if (f->lose_n > 0)
+        f->lose_n--, q->done(q->ctx, ERR_AWAY, NULL);
+    else
+        q->done(q->ctx, err_of(r->result), r);
     store__reply__free_unpacked(r, NULL);
+}
+
+void fake_store_step(struct fake_store *f)
+{
+    struct waiting *q = list_first(&f->waiting, struct waiting, link);
+    must(!list_empty(&f->waiting));
+    list_remove(&q->link);
+    f->n_waiting--;
+    if (f->fail_n > 0)
+        fail(f, q);
+    else
+        execute(f, q);
+    free(q);
 }
 
 size_t fake_store_run(struct fake_store *f)
 {
     size_t n = 0;
-    while (!f->paused && !list_empty(&f->waiting)) {
-        struct waiting *q = list_first(&f->waiting, struct waiting, link);
-        list_remove(&q->link);
-        f->n_waiting--;
-        must(++n < 1000000); /* callbacks that ask for ever */
-        if (f->fail_n > 0)
-            fail(f, q);
-        else
-            execute(f, q);
-        free(q);
+    for (; !f->paused && !list_empty(&f->waiting); n++) {
+        must(n < 1000000); /* callbacks that ask for ever */
+        fake_store_step(f);
     }
     return n;
 }

@@ -15,6 +15,10 @@ size_t fake_store_run(struct fake_store *f);
 size_t fake_store_waiting(const struct fake_store *f);
 /* Paused: run answers nothing, as if the worker were away. */
 void fake_store_pause(struct fake_store *f, bool paused);
+/* Answers the oldest request, paused or not. */
+void fake_store_step(struct fake_store *f);
+/* The next n requests to be run are executed, but their answers are lost (ERR_AWAY). */
+void fake_store_lose_next(struct fake_store *f, size_t n);
 /* The next n requests to be run are not executed but answered with e: ERR_AWAY and ERR_FULL without
  * a reply, ERR_DISK_FULL and ERR_IO with one. */
 void fake_store_fail_next(struct fake_store *f, size_t n, err e);
