@@ -264,7 +264,7 @@ static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_inde
     str from = bare ? c2s_to_bare(s) : c2s_to_full(s); /* ` to='…'` */
     str ins[4] = {STR(" from"), str_skip(from, 3)};
     if (!x->lang.off && h->lang_n)
-        ins[2] = xml_attr_text("xml:lang", str_from(h->lang, h->lang_n), a);
+        ins[2] = str_from(h->lang, h->lang_n);
     if (x->header_prefixes)
         ins[3] = xml_header_declarations(&h->xml, x, a);
     struct xml_edit e[3] = {{x->splice, 0, arena_concat(a, ins, 4)}};

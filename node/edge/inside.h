@@ -15,6 +15,7 @@ struct conn;
 enum {
     EDGE_ADDRESSES_MAX = 65536, /* remembered addresses, and accounts with failed logins */
     EDGE_LANG_MAX = 64,         /* bytes of a stream's xml:lang; a longer one is ignored */
+    EDGE_LANG_ATTR_MAX = sizeof " xml:lang=''" + 6 * EDGE_LANG_MAX, /* escaped: at most &quot; */
 };
 
 struct edge {

@@ -80,7 +80,7 @@ static size_t header_size(const struct xml_header *x)
     return offsetof(struct xml_header, prefix) + x->prefixes * sizeof x->prefix[0];
 }
 
-/* Nearly all clients send one of two headers: one object each. */
+/* Nearly all clients send one of two headers: one object each. lang: as an attribute. */
 static struct header *header_intern(struct edge *e, const struct xml_header *x, str lang)
 {
     size_t size = header_size(x);
@@ -93,7 +93,8 @@ static struct header *header_intern(struct edge *e, const struct xml_header *x, 
     }
     struct header *h = calloc(1, offsetof(struct header, xml) + size);
     must(h);
-    h->refs = 1, h->lang_n = (uint8_t)lang.n;
+    must(lang.n <= sizeof h->lang);
+    h->refs = 1, h->lang_n = (uint16_t)lang.n;
     memcpy(h->lang, lang.p ? lang.p : "", lang.n);
     memcpy(&h->xml, x, size);
     htable_insert(&e->headers, &h->node, hash);
@@ -255,6 +256,8 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
                            : STR_NONE;
     if (lang.n > EDGE_LANG_MAX)
         lang = STR_NONE;
+    if (lang.n)
+        lang = xml_attr_text("xml:lang", lang, a);
     c->header = header_intern(c->edge, &h, lang);
     c->step = step_after_header(c);
     loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));

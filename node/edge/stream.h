@@ -12,8 +12,8 @@
 struct header {
     struct hnode node;
     uint32_t refs;
-    uint8_t lang_n;
-    char lang[EDGE_LANG_MAX]; /* xml:lang of the stream, without references; n 0: none */
+    uint16_t lang_n;
+    char lang[EDGE_LANG_ATTR_MAX]; /* ` xml:lang='…'` of the stream, for its stanzas; n 0: none */
     struct xml_header xml;    /* allocated as far as its prefixes reach */
 };
 
