@@ -232,7 +232,8 @@ static void job_done(struct edge *e)
         struct negotiation *n = list_first(&e->logins_waiting, struct negotiation, waiting);
         auth_stop_waiting(n);
         loop_timer_stop(e->node->loop, &n->delay);
-        work(n->conn);
+        if (!n->conn->ending)
+            work(n->conn);
     }
     edge_check_stopped(e);
 }

@@ -50,7 +50,10 @@ static void failure_due(struct timer *t)
 {
     struct negotiation *n = container_of(t, struct negotiation, delay);
     struct conn *c = n->conn;
-    if (auth_stop_waiting(n))
+    bool waited = auth_stop_waiting(n);
+    if (c->ending)
+        return;
+    if (waited)
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     conn_put(c, arena_printf(c->edge->node->turn,
                              "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",

@@ -209,6 +209,30 @@ static void a_lent_listener_is_given_back(void **state)
     world_close();
 }
 
+/* Nobody works for who has gone while it stood in line. */
+static void a_login_whose_client_has_gone_costs_no_turn(void **state)
+{
+    static const char auth[] = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
+                               "mechanism='SCRAM-SHA-1'>biwsbj1qdWxpZXQscj1hYmM=</auth>";
+    world_open((const char *const[]){"limits.logins_concurrent=1", NULL});
+    client_open(LISTENER_C2S_TLS);
+    client_sends(HEADER);
+    client_sends(auth);
+    struct fake_transport *first = w.transport;
+    client_open(LISTENER_C2S_TLS);
+    client_sends(HEADER);
+    client_sends(auth);
+    assert_int_equal(w.store_n, 1);
+    assert_int_equal(w.edge->logins_waiting_count, 1);
+    conn_end(w.conn, ERR_STREAM_SYSTEM_SHUTDOWN);
+    run_store(ERR_OK);
+    assert_int_equal(w.store_n, 0);
+    assert_int_equal(w.edge->logins_waiting_count, 0);
+    first->t.sink->ended(&first->t);
+    first->t.sink->closed(&first->t, ERR_OK);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_home_that_dies_before_enabled_was_told_brings_no_ack),
         cmocka_unit_test(who_reads_nothing_from_before_its_bind_is_closed_too),
         cmocka_unit_test(a_lent_listener_is_given_back),
+        cmocka_unit_test(a_login_whose_client_has_gone_costs_no_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
