@@ -211,3 +211,43 @@ def test_the_socket_is_the_owner_s_alone(server):
         s.send(data) if data else None
         s.close()
     assert run(server, "status")[0] == 0
+
+
+def test_a_host_comes_and_goes_with_reload(server):
+    text = server.conf.read_text()
+    a = Client(server, "alice@localhost/x").login(presence=True)
+    kept = server.dir / "example.org"
+    server.conf.write_text(text + f'host "new.example" {{ certificate_file = "{kept}.pem" '
+                           f'key_file = "{kept}.key" }}\n')
+    assert run(server, "reload")[0] == 0
+    server.add_user("zoe@new.example")
+    z = Client(server, "zoe@new.example/z").login(presence=True)
+    waiting = Client(server, "zoe@new.example")
+    waiting.open()
+    a.message("zoe@new.example", "welcome")
+    z.expect_body("welcome")
+    server.conf.write_text(text)
+    assert run(server, "reload")[0] == 0
+    late = Client(server, "zoe@new.example")
+    try:
+        late.open()
+        raise AssertionError("a host that has gone is served")
+    except pemb.StreamError as e:
+        assert e.condition == "host-unknown"
+    a.message("zoe@new.example", "still there?", id="gone")
+    assert condition(a.expect(lambda e: e.get("id") == "gone"))[0] == "remote-server-not-found"
+    try: # who was in the middle of a login does not get in, and breaks nothing
+        waiting.starttls()
+        assert waiting.auth().tag == q("sasl:failure")
+    except (pemb.StreamError, pemb.Closed):
+        pass
+    try: # who was there may go on or be told to go, but breaks nothing
+        z.message("alice@localhost", "from the past")
+        z.send("<presence><priority>1</priority></presence>")
+        z.ping()
+        z.close()
+    except (pemb.StreamError, pemb.Closed, AssertionError):
+        pass
+    a.ping()
+    assert run(server, "status")[0] == 0 and not [x for x in server.log if "process_died" in x]
+    a.close()
