@@ -81,8 +81,8 @@ static inline size_t utf8_encode(uint32_t cp, char *out)
     return len;
 }
 
-/* The first byte in p[i…end) that character data or (quote != 0) an attribute value in these quotes
- * cannot pass over blindly: '<' '&', bytes below 0x20 or above 0x7f, and '>' or the quote. */
+/* The first byte in p[i] to p[end] that character data or (quote != 0) an attribute value in these
+ * quotes cannot pass over blindly: '<' '&', bytes below 0x20 or above 0x7f, '>' or the quote. */
 static inline size_t find_stop(const uchar *p, size_t i, size_t end, uchar quote)
 {
 #ifdef __SSE2__

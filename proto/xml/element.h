@@ -12,6 +12,8 @@
 #include "proto/xml/chars.h"
 #include "proto/xml/scan.h"
 
+#define inlined static inline __attribute__((always_inline))
+
 enum { FROM_HEADER = 1 + SCAN_BINDINGS, XML_ITSELF = FROM_HEADER + XML_HEADER_PREFIXES };
 
 static str text_at(const uchar *bytes, uint32_t off, uint32_t len)
@@ -47,8 +49,7 @@ static inline bool is_duplicate(struct xml_scan *s, const uchar *bytes, const uc
 static inline err attr_named(struct xml_scan *s, const uchar *bytes, uint32_t name, uint32_t len,
                              uint32_t prefix_len)
 {
-    if (s->nattr == SCAN_ATTRS)
-        return ERR_STREAM_TOO_MANY_ATTRIBUTES;
+    /* The two limits are SCAN_ATTRS at most: there is room. */
     s->declares = is_declaration(bytes + name, len, prefix_len);
     if (s->declares) {
         if (++s->declared > s->namespaces_max)
@@ -142,9 +143,8 @@ static inline err declare(struct xml_scan *s, const uchar *bytes, const struct s
 }
 
 /* The value of the attribute named last. gap: the white space before it. */
-static inline __attribute__((always_inline)) err attr_done(struct xml_scan *s, const uchar *bytes,
-                                                           struct xml_span value, bool special,
-                                                           uint32_t gap)
+inlined err attr_done(struct xml_scan *s, const uchar *bytes, struct xml_span value, bool special,
+                      uint32_t gap)
 {
     const struct scan_attr *a = &s->attr[s->nattr - 1];
     if (s->declares)
@@ -295,7 +295,7 @@ static void leave_scope(struct xml_scan *s, const struct scan_open *el)
     s->default_ns = el->default_ns;
 }
 
-static inline __attribute__((always_inline)) void element_done(struct xml_scan *s, uint32_t end)
+inlined void element_done(struct xml_scan *s, uint32_t end)
 {
     leave_scope(s, &s->open[--s->depth]);
     ended(s, end);
@@ -318,7 +318,7 @@ static bool is_stream_header(const struct xml_scan *s, const uchar *bytes)
     return x->ns == NS_STREAM && str_is(text_at(bytes, x->name_off, x->name_len), "stream");
 }
 
-static inline __attribute__((always_inline)) err tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool empty)
+inlined err tag_done(struct xml_scan *s, const uchar *bytes, uint32_t end, bool empty)
 {
     const struct scan_open *el = &s->open[s->depth];
     unsigned ref = s->default_ns;

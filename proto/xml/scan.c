@@ -33,7 +33,6 @@ struct at {
     size_t pos, end, fence;
     bool fenced; /* a constant in each walk: pos <= fence wherever passed_fence does not ask */
 };
-#define inlined static inline __attribute__((always_inline))
 
 inlined err aside(err (*step)(struct xml_scan *, struct at *), struct xml_scan *s, struct at *a)
 {
