@@ -17,6 +17,7 @@ enum {
     USERS_RESTING_MAX = 10000,
     BARRIER_MS = 5000,       /* a shard silent for so long is late, and late is dead (5.3) */
     RESUME_WAIT_MS = 30000,  /* for open tickets: longer than the longest of their waits */
+    SUBSCRIBE_BYTES_MAX = 8192, /* of a request that is kept for the user's answer */
     ROSTER_LOG = 500,        /* versions whose changes are known (xmpp.md 4) */
 };
 
@@ -163,12 +164,15 @@ void subscription_cancel(struct user *u, const struct item *i, bool pending_in, 
 bool offline_wants(const struct user *u, const struct stanza *s);
 /* Stores it, or answers that it could not. */
 void offline_put(struct user *u, struct route *r);
+/* A row that an ended session's queue held; it has never left the store, which notes where it was. */
+void offline_back(struct user *u, struct route *r);
 void offline_start(struct session *s);       /* it may have them now */
+void offline_give(struct user *u);           /* whoever is there may */
 bool offline_wait(struct user *u, struct route *r, const struct session *to); /* taken: it waits */
 void offline_acked(struct session *s, const uint64_t *ids, size_t n);
 /* Rows that a client has, as a CACK names them; the ticket gets an effect until they are gone. */
 void offline_taken(struct user *u, str rows, struct ticket *t);
-void offline_left(struct user *u, struct session *s); /* s has detached or ended */
+void offline_left(struct user *u, struct session *s); /* s is no longer there to take them */
 void offline_more(struct session *s);        /* its queue has become shorter */
 void offline_sweep(struct home *h, uint64_t now_ms);
 void offline_free(struct user *u);

@@ -7,7 +7,7 @@
  * at its end has never left the store. */
 #include "node/home/inside.h"
 
-enum { PAGE = 50, TRIES = 4 };
+enum { PAGE = 50, PAGE_BYTES = 1 << 20, TRIES = 4 };
 
 struct giving {
     struct list link;    /* of home->givings */
@@ -15,6 +15,7 @@ struct giving {
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
+    bool again; /* rows have come back from a queue: from the first one on */
     bool over; /* ended while a page was asked for: its answer frees it */
 };
 
@@ -68,10 +69,10 @@ static struct uid uid_decode(ProtobufCBinaryData b)
 
 static void submit(struct route *r);
 
-static void give_to_anybody(struct user *u)
+void offline_give(struct user *u)
 {
     user_each_session(s, u)
-        if (session_eligible(s) && !s->detached) {
+        if (session_eligible(s) && !s->detached && list_empty(&s->doomed)) {
             offline_start(s);
             return;
         }
@@ -89,7 +90,7 @@ static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
     if (e == ERR_OK) {
         u->offline_count++;
         home_count(h, METRIC_offline_stored, 1);
-        give_to_anybody(u); /* somebody may have come while it was written */
+        offline_give(u); /* somebody may have come while it was written */
     } else if (e == ERR_NOT_FOUND || (e == ERR_FULL && reply)) {
         route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
     } else {
@@ -247,6 +248,10 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
         finish(g); /* what is in the store stays there for the next one who comes */
         return;
     }
+    if (g->again) { /* what comes first is not in this page */
+        offline_more(s);
+        return;
+    }
     const Store__OfflinePage *page = reply->offline;
     give_page(s, g, page);
     g->more = page->more && page->n_rows;
@@ -258,12 +263,22 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
     finish(g);
 }
 
+static uint32_t at_least_one(uint64_t n, uint32_t max)
+{
+    return n == 0 ? 1 : n < max ? (uint32_t)n : max;
+}
+
+/* A page is at most a quarter of what the session may hold, asked for when half of that is free. */
 static void ask(struct giving *g)
 {
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflineGet op = STORE__OFFLINE_GET__INIT;
-    uint64_t room = g->user->home->node->conf->limits_unacked_max / 2; /* the other half may be full */
-    op.after_id = g->after_id, op.limit = room < PAGE ? (uint32_t)room : PAGE;
+    const struct conf *c = g->user->home->node->conf;
+    if (g->again)
+        g->after_id = 0, g->again = false;
+    op.after_id = g->after_id;
+    op.limit = at_least_one(c->limits_unacked_max / 4, PAGE);
+    op.bytes_max = at_least_one(c->limits_unacked_bytes_max / 4, PAGE_BYTES);
     req.op_case = STORE__REQUEST__OP_OFFLINE_GET, req.offline_get = &op;
     g->asked = true;
     user_pin(g->user);
@@ -288,12 +303,21 @@ void offline_start(struct session *s)
 void offline_more(struct session *s)
 {
     struct giving *g = s->user->giving;
-    if (g && g->sid == s->sid && g->more && !g->asked &&
-        s->queued <= s->user->home->node->conf->limits_unacked_max / 2)
+    if (g && g->sid == s->sid && (g->more || g->again) && !g->asked && session_has_room(s))
         ask(g);
 }
 
-/* Its session has gone: another one gets the rest, or nobody for now. */
+void offline_back(struct user *u, struct route *r)
+{
+    if (r->sid)
+        offline_put(u, r);
+    else
+        u->offline_count++;
+    if (u->giving)
+        u->giving->again = true;
+}
+
+/* Its session has gone, or takes no messages any more: another one gets the rest, or nobody for now. */
 void offline_left(struct user *u, struct session *s)
 {
     struct giving *g = u->giving;

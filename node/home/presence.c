@@ -222,6 +222,8 @@ static void show_pending(struct session *s, struct ticket *t)
     if (!s->user->roster)
         return;
     list_each(p, &s->user->roster->pending, struct pending, link) {
+        if (!session_has_room(s))
+            return; /* the rest at the next initial presence */
         struct uid uid = ticket_uid(t);
         uid.lane = home_lane(str_from(p->contact, p->contact_len), "pending");
         session_send(s, p->stanza, uid, 0, p->us, t);
@@ -248,6 +250,8 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
     }
     if (session_eligible(s))
         offline_start(s);
+    else
+        offline_left(s->user, s);
 }
 
 /* XEP-0012: since when, and with which words, nobody of this account is there. */
@@ -284,6 +288,7 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         to_own(s, stanza, uid, itself, t);
         stanza_unref(s->presence);
         s->presence = NULL;
+        offline_left(s->user, s);
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }
     to_directed(s, stanza, uid, t);

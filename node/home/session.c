@@ -99,6 +99,13 @@ static void check_bounds(struct session *s)
     session_doom(s, ERR_STREAM_QUEUE_OVERFLOW);
 }
 
+bool session_has_room(const struct session *s)
+{
+    const struct conf *c = home_of(s)->node->conf;
+    return s->queued <= c->limits_unacked_max / 2 &&
+           s->queued_bytes <= c->limits_unacked_bytes_max / 2;
+}
+
 static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
 {
     struct outbound *at = malloc(sizeof *at);
@@ -631,14 +638,15 @@ void session_doom(struct session *s, err reason)
     loop_at_turn_end(home_of(s)->node->loop, &home_of(s)->reap);
 }
 
-static void put_ended(struct session *s)
+/* dropped: stanzas of its client that were received last and never run. */
+static void put_ended(struct session *s, uint64_t dropped)
 {
     unsigned char token[8];
     token_of(s->sid, token);
     Store__Request req = STORE__REQUEST__INIT;
     Store__EndedPut op = STORE__ENDED_PUT__INIT;
     op.token = home_bytes(str_from(token, 8));
-    op.h = (uint32_t)(s->in_ord - s->in_base);
+    op.h = (uint32_t)(s->in_ord - dropped - s->in_base);
     op.time_us = home_wall_us(home_of(s));
     req.op_case = STORE__REQUEST__OP_ENDED_PUT, req.ended_put = &op;
     home_store(home_of(s), user_bare(s->user), &req, on_nothing, NULL);
@@ -657,25 +665,25 @@ static void dispose(struct session *s)
                           .flags = FRAME_AGAIN};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
-        if (o->offline_id && r.sid)
-            offline_put(u, &r); /* it has never left the store, which now notes where it was */
-        else if (o->offline_id)
-            u->offline_count++;
+        if (o->offline_id)
+            offline_back(u, &r);
         else
             route_undelivered(&r, o->shared, o->taken);
         let_go(o);
     }
 }
 
-static void drop_held(struct session *s)
+static uint64_t drop_held(struct session *s)
 {
-    while (!list_empty(&s->held)) {
+    uint64_t n = 0;
+    for (; !list_empty(&s->held); n++) {
         struct held_in *w = list_first(&s->held, struct held_in, link);
         list_remove(&w->link);
         ticket_close(w->ticket);
         stanza_unref(w->stanza);
         free(w);
     }
+    return n;
 }
 
 static void count_ended(struct session *s, err reason)
@@ -704,11 +712,12 @@ void session_end(struct session *s, err reason, bool tell)
     htable_remove(&u->home->sessions, &s->node);
     loop_timer_stop(u->home->node->loop, &s->timer);
     iq_session_ended(s);
-    drop_held(s);
-    offline_left(u, s);
+    uint64_t dropped = drop_held(s);
     if (s->resumable && u->exists && !u->anonymous)
-        put_ended(s);
+        put_ended(s, dropped);
     dispose(s);
+    offline_left(u, s); /* behind its queue: what waited for the rows is newer */
+    offline_give(u);
     directed_free(s);
     free(s->address);
     stanza_unref(s->presence);

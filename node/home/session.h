@@ -93,6 +93,9 @@ void session_ungate(struct home *h, uint64_t sid);
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);
 
+/* Does less than half of what it may hold wait in its queue? Who has many stanzas for it asks. */
+bool session_has_room(const struct session *s);
+
 /* Ends at the end of this turn, its edge is told (CLOSE). */
 void session_doom(struct session *s, err reason);
 

@@ -251,6 +251,13 @@ static struct stanza *to_bare(struct stanza *stanza, const struct jid *to, struc
     return stanza_edited(stanza_xml(stanza), x, &e, 1, to->bare, stanza_from(stanza));
 }
 
+/* A request is kept as a whole (RFC 6121 3.1.3), as many as limits.subscribe_pending_max of them, and
+ * shown at every initial presence: what strangers may fill that with needs a bound. */
+static bool is_too_big(const struct stanza *s)
+{
+    return s->type == TYPE_SUBSCRIBE && s->index.len > SUBSCRIBE_BYTES_MAX;
+}
+
 void subscription_from(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct user *u = s->user;
@@ -261,6 +268,10 @@ void subscription_from(struct session *s, struct stanza *stanza, struct ticket *
     }
     if (str_eq(to.bare, user_bare(u)))
         return;
+    if (is_too_big(stanza)) {
+        from_error(s, stanza, ERR_STANZA_NOT_ACCEPTABLE, t);
+        return;
+    }
     const struct roster *roster = u->roster;
     if (!roster_find(u, to.bare) && roster &&
         roster->count >= u->home->node->conf->limits_roster_max) {
@@ -275,7 +286,7 @@ void subscription_from(struct session *s, struct stanza *stanza, struct ticket *
 void subscription_to(struct user *u, struct route *r)
 {
     str contact = jid_parse_prepared(stanza_from(r->stanza)).bare;
-    if (contact.n && !str_eq(contact, user_bare(u)))
+    if (contact.n && !str_eq(contact, user_bare(u)) && !is_too_big(r->stanza))
         start(u, r->stanza, contact, false, 0, r->ticket);
 }
 

@@ -73,11 +73,101 @@ static void a_resumption_behind_a_page_of_stored_messages_claims_too_much(void *
     rig_close(r);
 }
 
+/* A stranger has filled the store with long messages: more than a session may hold. */
+static void more_stored_bytes_than_a_session_may_hold_come_page_by_page(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with("limits.unacked_bytes_max=64k", &alice, &bob);
+    static char xml[4096], body[3000];
+    repeat(body, 'b', sizeof body - 1);
+    for (int i = 0; i < 60; i++) {
+        snprintf(xml, sizeof xml, "<message to='bob@localhost' type='chat' id='%d'><body>%s</body>"
+                 "</message>", i, body);
+        rig_send(&alice, xml);
+        rig_run(r);
+    }
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    for (int i = 0; i < 60;) {
+        const struct note *n = rig_next(&bob);
+        assert_non_null(n);
+        assert_int_equal(n->frame.kind, FRAME_OUT);
+        if (strstr(n->xml, "<message"))
+            i++;
+        rig_cack(&bob, bob.out_seq);
+    }
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void pages_are_smaller_than_a_small_queue(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with("limits.unacked_max=16", &alice, &bob);
+    for (int i = 0; i < 40; i++) {
+        rig_send(&alice, "<message to='bob@localhost' type='chat'><body>b</body></message>");
+        rig_run(r);
+    }
+    rig_send(&bob, "<presence/>");
+    rig_run(r);
+    for (int i = 0; i < 41; i++) {
+        assert_non_null(strstr(rig_stanza(&bob), i ? "<message" : "<presence"));
+        rig_cack(&bob, bob.out_seq);
+    }
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void a_request_to_subscribe_is_kept_only_if_it_is_short(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(NULL, &alice, &bob);
+    rig_online(&bob, 0);
+    static char xml[10000];
+    int n = snprintf(xml, sizeof xml, "<presence type='subscribe' to='bob@localhost'><status>");
+    repeat(xml + n, 's', 9000);
+    strcat(xml, "</status></presence>");
+    rig_send(&alice, xml);
+    rig_expect(&alice, "<not-acceptable");
+    rig_expect_nothing(&bob);
+    rig_send(&alice, "<presence type='subscribe' to='bob@localhost'/>");
+    rig_expect(&bob, "type='subscribe'");
+    rig_close(r);
+}
+
+/* More requests than a session may hold at once do not end it. */
+static void many_requests_wait_for_another_presence(void **state)
+{
+    struct client alice, bob, asker[30];
+    struct rig *r = open_with("limits.unacked_max=16", &alice, &bob);
+    for (int i = 0; i < 30; i++) {
+        char jid[32];
+        snprintf(jid, sizeof jid, "asker%d@localhost", i);
+        rig_user(r, jid);
+        assert_int_equal(rig_bind(r, &asker[i], 0, jid, "x"), ERR_OK);
+        rig_send(&asker[i], "<presence type='subscribe' to='bob@localhost'/>");
+        rig_run(r);
+    }
+    rig_send(&bob, "<presence/>");
+    rig_run(r);
+    unsigned shown = 0;
+    for (const struct note *n = rig_next(&bob); n; n = rig_next(&bob)) {
+        assert_int_equal(n->frame.kind, FRAME_OUT);
+        shown += strstr(n->xml, "subscribe") != NULL;
+    }
+    assert_in_range(shown, 4, 16);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(presence_to_many_long_names_takes_as_many_frames_as_it_needs),
         cmocka_unit_test(a_resumption_behind_a_page_of_stored_messages_claims_too_much),
+        cmocka_unit_test(more_stored_bytes_than_a_session_may_hold_come_page_by_page),
+        cmocka_unit_test(pages_are_smaller_than_a_small_queue),
+        cmocka_unit_test(a_request_to_subscribe_is_kept_only_if_it_is_short),
+        cmocka_unit_test(many_requests_wait_for_another_presence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

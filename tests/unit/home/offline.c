@@ -268,6 +268,45 @@ static void an_orphan_that_its_client_had_is_taken_back(void **state)
     rig_close(r);
 }
 
+/* The resource that was given them goes: the next one gets the rest at once. */
+static void who_takes_no_more_messages_leaves_them_to_another(void **state)
+{
+    static const char *const ways[] = {"<presence type='unavailable'/>",
+                                       "<presence><priority>-1</priority></presence>", NULL};
+    for (int way = 0; way < 3; way++) {
+        const char *settings[] = {"limits.unacked_max=16", NULL};
+        struct rig *r = rig_open(settings);
+        struct client alice, first, second;
+        rig_user(r, "alice@localhost");
+        rig_user(r, "bob@localhost");
+        assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+        for (int i = 0; i < 12; i++) {
+            rig_send(&alice, "<message to='bob@localhost' type='chat'><body>m</body></message>");
+            rig_run(r);
+        }
+        assert_int_equal(rig_bind(r, &first, 0, "bob@localhost", "1"), ERR_OK);
+        assert_int_equal(rig_bind(r, &second, 1, "bob@localhost", "2"), ERR_OK);
+        rig_online(&first, 0);
+        rig_online(&second, 0);
+        rig_cack(&second, second.out_seq);
+        if (ways[way])
+            rig_send(&first, ways[way]);
+        else
+            rig_end(&first);
+        rig_run(r);
+        unsigned got = 0;
+        for (const struct note *n = rig_next(&second); n; n = rig_next(&second)) {
+            got += n->xml && strstr(n->xml, "<body>m") != NULL;
+            rig_cack(&second, second.out_seq);
+        }
+        if (ways[way])
+            assert_in_range(got, 1, 11); /* the first ones are in the other's queue */
+        else
+            assert_int_equal(got, 12);
+        rig_close(r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_failed_resumption_takes_back_what_its_client_had),
         cmocka_unit_test(a_failed_resumption_takes_back_stored_messages_too),
         cmocka_unit_test(an_orphan_that_its_client_had_is_taken_back),
+        cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -430,6 +430,32 @@ static void an_idle_user_is_forgotten_after_a_minute(void **state)
     rig_close(r);
 }
 
+/* Replaced while a change of its roster was being stored: what stood behind it was never run. */
+static void the_count_of_an_ended_session_leaves_out_what_was_dropped(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client old, now;
+    assert_int_equal(rig_bind(r, &old, 0, "alice@localhost", "x"), ERR_OK);
+    rig_enable(&old, 60000);
+    fake_store_pause(rig_store(r), true);
+    rig_send(&old, "<iq type='set' id='r'><query xmlns='jabber:iq:roster'>"
+                   "<item jid='bob@localhost'/></query></iq>");
+    say(&old, "bob@localhost", "chat", "never run");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &now, 1, "alice@localhost", "x"), ERR_OK);
+    fake_store_pause(rig_store(r), false);
+    rig_run(r);
+    assert_int_equal(stored(r), 0);
+    rig_resume(&old, 0, 0);
+    rig_run(r);
+    const struct note *n = rig_next(&old);
+    assert_non_null(n);
+    assert_int_equal(n->frame.kind, FRAME_FAILED);
+    assert_true(n->frame.flags & FRAME_HAS_H);
+    assert_int_equal(n->frame.h, 1);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -454,6 +480,7 @@ int main(void)
         cmocka_unit_test(a_dead_edge_detaches_what_can_be_resumed_and_ends_the_rest),
         cmocka_unit_test(a_frame_that_comes_again_is_not_queued_twice),
         cmocka_unit_test(an_idle_user_is_forgotten_after_a_minute),
+        cmocka_unit_test(the_count_of_an_ended_session_leaves_out_what_was_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
