@@ -1,5 +1,5 @@
 /* scan.h: the scanner's state, shared by scan.c (which walks), element.h (which knows what a tag
- * means: attributes, namespaces, index) and header.c. For these files only.
+ * means: attributes, namespaces, index), state.c (its life) and header.c. For these files only.
  *
  * A saved state is the head of struct xml_scan up to `index`, then the used parts of the index and
  * of the three stacks, one after another. */

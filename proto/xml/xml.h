@@ -131,8 +131,9 @@ void xml_scan_restore(struct xml_scan *s, const void *saved, const struct xml_li
  *
  * Rejected though expat accepts it: DTD, comment, PI; an entity but the five; a second declaration,
  * version other than 1.0, encoding other than UTF-8; text, references and CDATA between items, a
- * byte order mark too; an empty header (<stream/>); what is beyond a limit, and these: 256
- * declarations in force at once, 32 bytes of one reference, 256 of the declaration. */
+ * byte order mark too; an empty header (<stream/>); a second header inside the stream, with its
+ * start tag; what is beyond a limit, and these: 256 declarations in force at once, 32 bytes of one
+ * reference, 256 of the declaration. */
 enum xml_expect {
     XML_EXPECT_ELEMENT = false, /* an item of an open stream, or an element alone */
     XML_EXPECT_START = true,    /* the first bytes of a stream: a declaration or a header */
