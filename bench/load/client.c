@@ -165,12 +165,23 @@ static void become_ready(struct client *c)
     c->rig->calls->ready(c);
 }
 
-static void on_bound(struct client *c)
+static void on_enabled(struct client *c)
 {
+    c->handled = 0;
     if (!c->rig->presence)
         return become_ready(c);
     client_put(c, STR("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>"));
     c->step = CLIENT_ROSTER;
+}
+
+static void on_bound(struct client *c)
+{
+    if (!c->rig->sm) {
+        on_enabled(c);
+        return;
+    }
+    client_put(c, STR("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"));
+    c->step = CLIENT_ENABLED;
 }
 
 /* Its own presence comes back to it (RFC 6121 4.2.2): then the server has done its part. */
@@ -193,6 +204,9 @@ static void on_element(struct client *c, str item, const struct xml_index *x)
 {
     str name = str_from(item.p + x->name_off, x->name_len);
     struct arena *a = &c->rig->turn;
+    if (x->ns == NS_SM && str_is(name, "r"))
+        return client_put(c, arena_printf(a, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", c->handled));
+    c->handled += x->ns == NS_CLIENT;
     if (c->step == CLIENT_READY)
         return c->rig->calls->stanza(c, item, x);
     if (c->step == CLIENT_FEATURES && str_is(name, "features"))
@@ -203,6 +217,8 @@ static void on_element(struct client *c, str item, const struct xml_index *x)
         return on_challenge(c, item, a);
     if (c->step == CLIENT_SUCCESS && str_is(name, "success"))
         return on_success(c, item, a);
+    if (c->step == CLIENT_ENABLED && str_is(name, "enabled"))
+        return on_enabled(c);
     bool result = str_is(name, "iq") && x->type.off &&
                   str_is(str_from(item.p + x->type.off, x->type.len), "result");
     if (c->step == CLIENT_BIND && result)

@@ -35,6 +35,7 @@ struct rig {
     socklen_t server_len;
     enum security security;
     const char *host, *prefix, *password;
+    bool sm;       /* XEP-0198 with resumption; the server's <r/> are answered */
     bool presence; /* roster get and initial presence once bound */
     bool has_header;
     struct xml_header header; /* of the server's streams: they are all alike */
@@ -43,13 +44,14 @@ struct rig {
 
 enum client_step {
     CLIENT_TLS, CLIENT_FEATURES, CLIENT_PROCEED, CLIENT_CHALLENGE, CLIENT_SUCCESS, CLIENT_BIND,
-    CLIENT_ROSTER, CLIENT_PRESENCE, CLIENT_READY, CLIENT_FAILED,
+    CLIENT_ENABLED, CLIENT_ROSTER, CLIENT_PRESENCE, CLIENT_READY, CLIENT_FAILED,
 };
 
 struct client {
     struct rig *rig;
     unsigned index, user;  /* of all clients; the account is <prefix><user>@<host> */
     unsigned resource;
+    uint32_t handled;      /* XEP-0198: stanzas since <enabled/> */
     void *owner;
     struct transport *transport;
     struct buf *carry;     /* the beginning of an item */

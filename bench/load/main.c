@@ -228,10 +228,11 @@ static void print(const struct load *l)
     if (timer_is_set(&l->progress))
         fprintf(stderr, "\n");
     if (l->json)
-        printf("{\"scenario\":\"%s\",\"security\":\"%s\",\"count\":%u", names[l->scenario],
-               security[l->rig.security], l->count);
+        printf("{\"scenario\":\"%s\",\"security\":\"%s%s\",\"count\":%u", names[l->scenario],
+               security[l->rig.security], l->rig.sm ? "+sm" : "", l->count);
     else
-        printf("%s %u, %s\n", names[l->scenario], l->count, security[l->rig.security]);
+        printf("%s %u, %s%s\n", names[l->scenario], l->count, security[l->rig.security],
+               l->rig.sm ? "+sm" : "");
     if (l->scenario == LOGIN) {
         row(l, "logins_per_s", l->count / seconds, "/s");
         if (l->server_known)
@@ -260,6 +261,7 @@ static int usage(void)
             "  --concurrent N                                  logins at a time, 32\n"
             "  --baseline N                                    idle: first sessions, 1000\n"
             "  --window N  --seconds N  --bytes N              message: 8, 5, 300 per stanza\n"
+            "  --sm                                            with stream management\n"
             "  --loop io_uring|epoll  --json\n");
     return 2;
 }
@@ -289,7 +291,7 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         {"prefix", 1, 0, 'n'}, {"password", 1, 0, 'w'}, {"users", 1, 0, 'u'},
         {"supervisor", 1, 0, 'P'}, {"concurrent", 1, 0, 'c'}, {"baseline", 1, 0, 'b'},
         {"window", 1, 0, 'W'}, {"seconds", 1, 0, 't'}, {"bytes", 1, 0, 'B'}, {"loop", 1, 0, 'l'},
-        {"json", 0, 0, 'j'}, {0},
+        {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
     };
     const char *address = "127.0.0.1", *port = "5222";
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -312,6 +314,7 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         case 'B': l->stanza_bytes = (unsigned)atoi(optarg); break;
         case 'l': *loop = strcmp(optarg, "epoll") ? LOOP_URING : LOOP_EPOLL; break;
         case 'j': l->json = true; break;
+        case 'm': l->rig.sm = true; break;
         default: return false;
         }
     static const char *const names[] = {"login", "idle", "message"};
