@@ -131,6 +131,11 @@ void edge_settled(struct edge *e, struct hold h, bool lost)
         c2s_safe(e, h);
 }
 
+struct slots_of {
+    const struct ring *ring;
+    unsigned shard;
+};
+
 static void home_died(struct c2s *s)
 {
     struct conn *c = s->conn;
@@ -142,8 +147,25 @@ static void home_died(struct c2s *s)
     conn_end(c, ERR_STREAM_HOME_LOST);
 }
 
+static bool is_home_of(const void *ctx, unsigned slot)
+{
+    const struct slots_of *h = ctx;
+    return ring_home_of_slot(h->ring, slot) == h->shard;
+}
+
+/* The dead home may not have acked to senders what our clients have: they will send it again. */
+static void tell_marks(struct edge *e, unsigned shard)
+{
+    struct slots_of h = {e->node->ring, shard};
+    uint64_t at = 0, now = loop_now_ms(e->node->loop);
+    struct frame f = {.kind = FRAME_KNOWN};
+    while ((f.payload = marks_encode(&e->marks, &at, is_home_of, &h, now, e->node->turn)).n)
+        channel_send(e->node->channels, shard, &f, (struct hold){0}, true);
+}
+
 void edge_peer_down(struct edge *e, unsigned shard)
 {
+    tell_marks(e, shard);
     list_each(c, &e->conns, struct conn, link)
         if (c->session && c2s_home(c->session) == shard)
             home_died(c->session);
@@ -165,6 +187,7 @@ void edge_free(struct edge *e)
     throttle_close(&e->addresses);
     throttle_close(&e->failures);
     throttle_close(&e->registrations);
+    marks_close(&e->marks);
     htable_close(&e->conn_numbers);
     htable_close(&e->sessions);
     htable_close(&e->headers);

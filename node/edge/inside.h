@@ -3,6 +3,7 @@
 #ifndef PEMBERLEY_EDGE_INSIDE_H
 #define PEMBERLEY_EDGE_INSIDE_H
 
+#include "cluster/mark.h"
 #include "node/conf/conf.h"
 #include "node/edge/edge.h"
 #include "node/edge/throttle.h"
@@ -35,6 +36,7 @@ struct edge {
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */
     struct throttle failures;      /* failed logins, by address and by account */
+    struct marks marks;            /* what our clients have taken lately */
     struct throttle registrations; /* new accounts, by address */
     bool stopping;
     void (*stopped)(void *ctx);

@@ -68,7 +68,11 @@ static void free_if_empty(struct c2s *s)
 /* The client has the oldest one. */
 static void take(struct c2s *s)
 {
-    uint64_t row = entry(s, s->acked + 1)->row;
+    const struct out *o = entry(s, s->acked + 1);
+    struct edge *e = s->conn->edge;
+    uint64_t row = o->row;
+    marks_put(&e->marks, (struct mark){{o->sid, o->ord, o->lane}, (unsigned)(s->sid >> 50),
+                                       loop_now_ms(e->node->loop)});
     if (row && s->row_count == s->row_cap) {
         s->row_cap = s->row_cap ? s->row_cap * 2 : 8;
         s->rows = realloc(s->rows, s->row_cap * sizeof *s->rows);

@@ -258,6 +258,7 @@ static void open_barrier(struct home *h)
         struct work *w = unpark(h, &h->routes);
         w->run(w, NULL);
     }
+    mark_set_clear(&h->known);
     while (!list_empty(&h->logins))
         enter(h, container_of(unpark(h, &h->logins), struct frame_work, work));
 }
@@ -313,6 +314,11 @@ void home_frame(struct home *h, struct origin from, const struct frame *f)
 {
     struct session *s;
     switch (f->kind) {
+    case FRAME_KNOWN:
+        if (h->awaited)
+            mark_set_add(&h->known, f->payload);
+        channel_done(h->node->channels, from);
+        return;
     case FRAME_ATTACHED:
         attached(h, from.peer);
         channel_done(h->node->channels, from);

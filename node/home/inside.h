@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "cluster/mark.h"
 #include "cluster/ticket.h"
 #include "node/conf/conf.h"
 #include "node/home/roster.h"
@@ -31,6 +32,7 @@ struct home {
     struct timer sweep;  /* every second */
     struct list routes, logins; /* struct work.link: behind the barrier, routes go first */
     uint64_t awaited;           /* a bit per shard that has not said what it holds of ours */
+    struct mark_set known;      /* what the edges' clients had of a former home, until it opens */
     struct timer barrier;       /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;

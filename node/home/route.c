@@ -331,6 +331,8 @@ static void run_behind_barrier(struct work *w, struct user *u)
     struct route *r = container_of(w, struct route, work);
     if (r->home->awaited) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+    else if (mark_set_has(&r->home->known, r->uid, ring_slot(r->home->node->ring, r->to.bare)))
+        home_count(r->home, METRIC_duplicates_suppressed, 1);
     else
         route_deliver(r->home, r->to.full, r->stanza, r->uid, r->flags, r->us, r->ticket);
     route_done(r);

@@ -24,6 +24,8 @@ enum frame_kind {
     FRAME_ORPHAN,  /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
                       client; the new home keeps it as at the end of a session. conn: that session's
                       sid, seq: its number there as the client counts; 0: not counted */
+    FRAME_KNOWN,   /* a home died: payload = marks of what this edge's clients have of it lately
+                      (cluster/mark.h); sent again, it is no news */
     FRAME_ATTACHED, /* to a new home, from each shard: that was all I held (delivery.md 5.2, 6) */
     /* home -> home */
     FRAME_ROUTE,   /* uid fp, stanza, recipients (empty: the stanza's own `to`) */

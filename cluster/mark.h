@@ -1,0 +1,44 @@
+/* mark: what a holder remembers of a stanza that it has let go of, so that it is known when it comes
+ * again (delivery.md 1, 5.4). An edge has given a message to its client and been told so; its home dies
+ * before it has said so to the sender's home, which sends it again to the new home: only the edge
+ * knows that it must not be stored. So each edge keeps its last marks, for all sessions together (a
+ * session that is idle pays nothing), and tells them to the new home before the barrier opens.
+ *
+ * A stanza may have several addressees under one uid: a mark is of one of them, by the slot of its
+ * account. */
+#ifndef PEMBERLEY_MARK_H
+#define PEMBERLEY_MARK_H
+
+#include "pemberley/arena.h"
+#include "pemberley/hash.h"
+#include "proto/bus/frame.h"
+
+struct mark {
+    struct uid uid;
+    unsigned slot; /* of the addressee */
+    uint64_t ms;   /* when it was let go of */
+};
+
+/* The last ones, the oldest overwritten. Memory is taken with the first. */
+enum { MARKS_MAX = 16384, MARKS_MS = 60000 }; /* older ones are of no use: routes wait 20 s at most */
+struct marks {
+    struct mark *ring;
+    uint64_t count; /* ever put */
+};
+void marks_put(struct marks *m, struct mark mark);
+/* Those of slots for which wanted() holds and that are young enough, as bytes for a frame; from *at
+ * on, which moves (start with 0), as many as fit a frame. Empty: no more. */
+typedef bool mark_wanted_f(const void *ctx, unsigned slot);
+str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, const void *ctx,
+                 uint64_t now_ms, struct arena *a);
+void marks_close(struct marks *m);
+
+/* At a new home: what it was told. */
+struct mark_set {
+    struct htable table; /* zeroed: empty */
+};
+void mark_set_add(struct mark_set *s, str bytes);
+bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot);
+void mark_set_clear(struct mark_set *s);
+
+#endif
