@@ -17,6 +17,7 @@ struct command {
     home_answer_f *answer;
     void *ctx;
     void (*run)(struct command *c, struct user *u);
+    struct user *user; /* stays in memory, as it is, while the store changes the account */
     str jid, arg[ARGS_MAX];
     size_t argc;
     char text[];
@@ -74,6 +75,12 @@ static void store(struct command *c, Store__Request *r, home_store_f *done)
     home_store(c->home, c->jid, r, done, c);
 }
 
+static void keep_user(struct command *c, struct user *u)
+{
+    c->user = u;
+    user_pin(u);
+}
+
 static bool keys_of(struct command *c, struct scram_keys *keys, unsigned char *blob, size_t *n)
 {
     str hex = c->arg[0];
@@ -82,21 +89,16 @@ static bool keys_of(struct command *c, struct scram_keys *keys, unsigned char *b
            !scram_keys_decode((str){(char *)blob, *n}, keys);
 }
 
-static void account_is_there(struct command *c, const char *what)
-{
-    struct user *u = user_find(c->home, c->jid);
-    if (u)
-        user_account_changed(u, true, false);
-    answer_account(c, what);
-}
-
 static void added(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
-    if (e)
+    user_unpin(c->user);
+    if (e) {
         store_failed(c, e);
-    else
-        account_is_there(c, "added");
+        return;
+    }
+    user_account_changed(c->user, true, false);
+    answer_account(c, "added");
 }
 
 static void passwd_done(struct home *h, void *ctx, err e, const Store__Reply *reply)
@@ -134,6 +136,7 @@ static void add(struct command *c, struct user *u)
     op.host_max = host_max(c);
     Store__Request r = STORE__REQUEST__INIT;
     r.op_case = STORE__REQUEST__OP_ACCOUNT_ADD, r.account_add = &op;
+    keep_user(c, u);
     store(c, &r, added);
 }
 
@@ -155,15 +158,13 @@ static void passwd(struct command *c, struct user *u)
 static void removed(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
+    user_unpin(c->user);
     if (e) {
         store_failed(c, e);
         return;
     }
-    struct user *u = user_find(h, c->jid);
-    if (u && u->state == USER_READY) {
-        user_cancel_subscriptions(u);
-        user_account_changed(u, false, false);
-    }
+    user_cancel_subscriptions(c->user);
+    user_account_changed(c->user, false, false);
     answer_account(c, "removed");
 }
 
@@ -177,6 +178,7 @@ static void remove_user(struct command *c, struct user *u)
         return;
     }
     r.op_case = STORE__REQUEST__OP_ACCOUNT_REMOVE, r.account_remove = &op;
+    keep_user(c, u);
     store(c, &r, removed);
 }
 

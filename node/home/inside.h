@@ -157,9 +157,10 @@ void directed_free(struct session *s);
 
 void subscription_from(struct session *s, struct stanza *stanza, struct ticket *t);
 void subscription_to(struct user *u, struct route *r);
-/* unsubscribe and unsubscribed to a contact whose item goes, as its state asks; pending_in: it
- * waits for an answer (RFC 6121 2.5.2). */
-void subscription_cancel(struct user *u, const struct item *i, bool pending_in, struct ticket *t);
+/* unsubscribe and unsubscribed to a contact whose item (NULL: none) goes, as its state asks;
+ * pending_in: it waits for an answer (RFC 6121 2.5.2). */
+void subscription_cancel(struct user *u, str contact, const struct item *i, bool pending_in,
+                         struct ticket *t);
 
 /* ---- offline.c ---- */
 

@@ -295,6 +295,8 @@ static void on_committed(struct home *h, void *ctx, err e, const Store__Reply *r
     struct change *c = ctx;
     if (e == ERR_OK)
         apply(c);
+    else if (e == ERR_AWAY && c->item)
+        roster_of(c->user)->version++; /* it may be written: the next one must not be its repeat */
     c->committed(c, e);
 }
 
@@ -315,7 +317,9 @@ void change_submit(struct change *c)
     struct user *u = c->user;
     struct home *h = u->home;
     if (u->anonymous) { /* nothing of a guest is kept */
-        on_committed(h, c, ERR_OK, NULL);
+        bool full = c->pending_put && !roster_pending(u, c->contact) &&
+                    roster_of(u)->pending_count >= h->node->conf->limits_subscribe_pending_max;
+        on_committed(h, c, full ? ERR_FULL : ERR_OK, NULL);
         return;
     }
     Store__Request req = STORE__REQUEST__INIT;
@@ -506,7 +510,7 @@ static void on_set(struct change *c, err e)
         iq_result(s->iq, STR_NONE);
         roster_push(u, find(u, c->contact), t);
         if (s->was) {
-            subscription_cancel(u, s->was, s->was_pending, t);
+            subscription_cancel(u, c->contact, s->was, s->was_pending, t);
             if (s->was->subscription & SUB_FROM)
                 presence_hide(u, c->contact, t);
         }

@@ -213,28 +213,37 @@ static void presence_to_sessions(struct user *u, struct route *r)
         drop(r);
 }
 
+/* A subscription stanza, but not a home's `unsubscribed` as the answer to a client's own probe. */
+static bool is_change(const struct route *r)
+{
+    switch (r->stanza->type) {
+    case TYPE_UNSUBSCRIBED:
+        return !r->uid.lane || !r->to.resource.n;
+    case TYPE_SUBSCRIBE:
+    case TYPE_SUBSCRIBED:
+    case TYPE_UNSUBSCRIBE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void route_presence(struct user *u, struct route *r)
 {
-    /* Presence keeps its order with the changes of the roster that were under way before it. */
-    if (!list_empty(&u->changes) && !u->pumping) {
+    /* Presence keeps its order with the changes of the roster that were under way before it; what
+     * becomes a change itself stands in line at once. */
+    if (!list_empty(&u->changes) && !u->pumping && !is_change(r)) {
         struct route *k = route_keep(r);
         k->work.run = run_behind_change;
         list_push_back(&u->changes, &k->work.link);
         return;
     }
-    switch (r->stanza->type) {
-    case TYPE_UNSUBSCRIBED:
-        if (r->uid.lane && r->to.resource.n) { /* a home's answer to this client's own probe */
-            presence_to_sessions(u, r);
-            return;
-        }
-        /* fall through */
-    case TYPE_SUBSCRIBE:
-    case TYPE_SUBSCRIBED:
-    case TYPE_UNSUBSCRIBE:
+    if (is_change(r)) {
         if (u->exists)
             subscription_to(u, r);
         return;
+    }
+    switch (r->stanza->type) {
     case TYPE_PROBE:
         presence_probed(u, r);
         return;

@@ -290,11 +290,11 @@ void subscription_to(struct user *u, struct route *r)
         start(u, r->stanza, contact, false, 0, r->ticket);
 }
 
-void subscription_cancel(struct user *u, const struct item *i, bool pending_in, struct ticket *t)
+void subscription_cancel(struct user *u, str contact, const struct item *i, bool pending_in,
+                         struct ticket *t)
 {
-    str contact = item_contact(i);
-    if ((i->subscription & SUB_TO) || i->ask)
+    if (i && ((i->subscription & SUB_TO) || i->ask))
         send_to_contact(u, contact, "unsubscribe", t);
-    if ((i->subscription & SUB_FROM) || pending_in)
+    if ((i && (i->subscription & SUB_FROM)) || pending_in)
         send_to_contact(u, contact, "unsubscribed", t);
 }

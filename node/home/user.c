@@ -255,10 +255,20 @@ static void cancel_one(const struct item *i, void *ctx)
     struct user *u = ctx;
     if (i->subscription & SUB_FROM)
         presence_hide(u, item_contact(i), NULL);
-    subscription_cancel(u, i, roster_pending(u, item_contact(i)) != NULL, NULL);
+    subscription_cancel(u, item_contact(i), i, roster_pending(u, item_contact(i)) != NULL, NULL);
 }
 
-void user_cancel_subscriptions(struct user *u) { user_roster_each(u, cancel_one, u); }
+void user_cancel_subscriptions(struct user *u)
+{
+    user_roster_each(u, cancel_one, u);
+    if (!u->roster)
+        return;
+    list_each(p, &u->roster->pending, struct pending, link) {
+        str contact = str_from(p->contact, p->contact_len);
+        if (!roster_find(u, contact))
+            subscription_cancel(u, contact, NULL, true, NULL);
+    }
+}
 
 void user_account_changed(struct user *u, bool exists, bool disabled)
 {

@@ -159,6 +159,23 @@ static void many_requests_wait_for_another_presence(void **state)
     rig_close(r);
 }
 
+static void a_guest_remembers_no_more_requests_than_an_account(void **state)
+{
+    struct client alice, bob, guest;
+    struct rig *r = open_with("limits.subscribe_pending_max=1", &alice, &bob);
+    struct user *u = user_anonymous(rig_home(r, rig_home_of(r, "guest@localhost")),
+                                    STR("guest@localhost"));
+    assert_int_equal(rig_bind(r, &guest, 0, "guest@localhost", "x"), ERR_OK);
+    rig_send(&alice, "<presence type='subscribe' to='guest@localhost'/>");
+    rig_send(&alice, "<presence type='subscribe' to='guest@localhost'/>");
+    rig_run(r);
+    rig_send(&bob, "<presence type='subscribe' to='guest@localhost'/>");
+    rig_run(r);
+    assert_int_equal(u->roster->pending_count, 1);
+    assert_non_null(roster_pending(u, STR("alice@localhost")));
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +185,7 @@ int main(void)
         cmocka_unit_test(pages_are_smaller_than_a_small_queue),
         cmocka_unit_test(a_request_to_subscribe_is_kept_only_if_it_is_short),
         cmocka_unit_test(many_requests_wait_for_another_presence),
+        cmocka_unit_test(a_guest_remembers_no_more_requests_than_an_account),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -240,6 +240,27 @@ static void more_changes_than_the_log_holds_bring_the_whole(void **state)
     rig_close(r);
 }
 
+/* The store did it, but nobody heard: the next change is not taken for the same one. */
+static void a_change_whose_answer_was_lost_does_not_swallow_the_next(void **state)
+{
+    struct rig *r = rig_open(NULL);
+    struct client c;
+    rig_user(r, "alice@localhost");
+    assert_int_equal(rig_bind(r, &c, 0, "alice@localhost", "x"), ERR_OK);
+    fake_store_lose_next(rig_store(r), 1);
+    set(&c, "<item jid='lost@localhost'/>");
+    rig_expect(&c, "type='error'");
+    set(&c, "<item jid='kept@localhost'/>");
+    rig_expect(&c, "type='result'");
+    rig_end(&c);
+    for (int i = 0; i < 70; i++)
+        rig_pass(r, 1000); /* it is forgotten, and loaded again */
+    assert_int_equal(rig_bind(r, &c, 0, "alice@localhost", "x"), ERR_OK);
+    rig_send(&c, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+    rig_expect(&c, "kept@localhost");
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +272,7 @@ int main(void)
         cmocka_unit_test(an_old_version_brings_each_changed_contact_once_in_order),
         cmocka_unit_test(a_version_of_another_time_brings_the_whole),
         cmocka_unit_test(more_changes_than_the_log_holds_bring_the_whole),
+        cmocka_unit_test(a_change_whose_answer_was_lost_does_not_swallow_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

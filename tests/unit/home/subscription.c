@@ -294,6 +294,31 @@ static void a_change_that_cannot_be_stored_is_refused_and_not_made(void **unused
     rig_close(r);
 }
 
+static void an_approval_behind_a_change_comes_before_the_presence_that_follows_it(void **unused)
+{
+    struct rig *r = open_pair();
+    struct client alice;
+    come(r, &alice, 0, "alice@localhost");
+    rig_send(&alice, "<presence type='subscribe' to='bob@localhost'/>");
+    rig_forget(&alice);
+    fake_store_pause(rig_store(r), true);
+    rig_send(&alice, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
+                     "<item jid='carol@localhost'/></query></iq>");
+    rig_run(r);
+    rig_inject(r, "<presence type='subscribed' from='bob@localhost' to='alice@localhost'/>",
+               (struct uid){77, 1, 0}, 0);
+    rig_inject(r, "<presence from='bob@localhost/x' to='alice@localhost'><status>there</status>"
+                  "</presence>", (struct uid){77, 2, 0}, 0);
+    rig_run(r);
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&alice, "type='result'");
+    rig_expect(&alice, "carol@localhost");
+    rig_expect(&alice, "type='subscribed'");
+    rig_expect(&alice, "subscription='to'");
+    rig_expect(&alice, ">there<");
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +329,7 @@ int main(void)
         cmocka_unit_test(who_was_approved_before_is_subscribed_without_a_question),
         cmocka_unit_test(stanzas_behind_a_change_wait_for_its_commit),
         cmocka_unit_test(a_change_that_cannot_be_stored_is_refused_and_not_made),
+        cmocka_unit_test(an_approval_behind_a_change_comes_before_the_presence_that_follows_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
