@@ -150,6 +150,8 @@ struct stanza *presence_make(struct home *h, str from, str to, const char *type)
 /* Current presence of every available session to `to` (bare), or unavailable of each. */
 void presence_show(struct user *u, str to, struct ticket *t);
 void presence_hide(struct user *u, str to, struct ticket *t);
+void presence_probe_more(struct session *s); /* its queue has become shorter */
+void probes_free(struct session *s);
 bool presence_directed_to(const struct session *s, str jid);
 void directed_free(struct session *s);
 

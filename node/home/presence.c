@@ -148,24 +148,17 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
 
 /* ---- broadcast ---- */
 
-struct contacts {
-    struct fanout *out;
-    unsigned bits; /* of subscription: any of them */
-};
-
-static void add_contact(const struct item *i, void *ctx)
+static void add_contact(const struct item *i, void *out)
 {
-    struct contacts *c = ctx;
-    if (i->subscription & c->bits)
-        fanout_add(c->out, item_contact(i));
+    if (i->subscription & SUB_FROM)
+        fanout_add(out, item_contact(i));
 }
 
-static void to_contacts(struct user *u, struct stanza *s, struct uid uid, unsigned bits,
-                        struct ticket *t)
+static void to_contacts(struct user *u, struct stanza *s, struct uid uid, struct ticket *t)
 {
     struct fanout out;
     fanout_init(&out, u->home, s, uid, home_wall_us(u->home), t);
-    user_roster_each(u, add_contact, &(struct contacts){&out, bits});
+    user_roster_each(u, add_contact, &out);
     fanout_send(&out);
 }
 
@@ -192,16 +185,82 @@ static void to_directed(struct session *s, struct stanza *stanza, struct uid uid
     directed_free(s);
 }
 
-static void probe_contacts(struct session *s, struct ticket *t)
+/* ---- probes at a login ----
+ *
+ * Each may bring several answers, all at once: a share of the session's queue at a time, so that
+ * nobody has too many friends to log in. */
+
+struct probes {
+    size_t at, len;
+    char contacts[]; /* each 2 bytes of length and its bytes */
+};
+
+static void measure(const struct item *i, void *ctx)
+{
+    if (i->subscription & SUB_TO)
+        *(size_t *)ctx += 2 + i->contact_len;
+}
+
+static void note_contact(const struct item *i, void *ctx)
+{
+    struct probes *p = ctx;
+    if (!(i->subscription & SUB_TO))
+        return;
+    p->contacts[p->len++] = (char)(i->contact_len >> 8);
+    p->contacts[p->len++] = (char)(i->contact_len & 0xff);
+    memcpy(p->contacts + p->len, i->text, i->contact_len);
+    p->len += i->contact_len;
+}
+
+static str next_contact(struct probes *p)
+{
+    const unsigned char *n = (const unsigned char *)p->contacts + p->at;
+    str contact = str_from(n + 2, (size_t)n[0] << 8 | n[1]);
+    p->at += 2 + contact.n;
+    return contact;
+}
+
+void probes_free(struct session *s)
+{
+    free(s->probes);
+    s->probes = NULL;
+}
+
+static void send_probes(struct session *s, struct ticket *t)
 {
     struct home *h = s->user->home;
-    struct stanza *probe =
-        presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
-    struct uid uid = ticket_uid(t);
-    uid.lane = home_lane(user_bare(s->user), "probe");
-    to_contacts(s->user, probe, uid, SUB_TO, t);
+    struct probes *p = s->probes;
+    struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
+    struct uid uid = {s->sid, s->in_ord, home_lane(user_bare(s->user), "probe")};
+    struct fanout out;
+    fanout_init(&out, h, probe, uid, home_wall_us(h), t);
+    for (uint64_t n = h->node->conf->limits_unacked_max / 8; n && p->at < p->len; n--)
+        fanout_add(&out, next_contact(p));
+    fanout_send(&out);
     stanza_unref(probe);
+    if (p->at == p->len)
+        probes_free(s);
 }
+
+void presence_probe_more(struct session *s)
+{
+    if (s->probes && session_has_room(s))
+        send_probes(s, NULL);
+}
+
+static void probe_contacts(struct session *s, struct ticket *t)
+{
+    size_t size = 0;
+    probes_free(s);
+    user_roster_each(s->user, measure, &size);
+    s->probes = malloc(sizeof *s->probes + size);
+    must(s->probes);
+    s->probes->at = s->probes->len = 0;
+    user_roster_each(s->user, note_contact, s->probes);
+    send_probes(s, t);
+}
+
+/* ---- initial presence ---- */
 
 static void show_others_to(struct session *s, struct ticket *t)
 {
@@ -242,7 +301,7 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
     s->presence_us = home_wall_us(h);
     s->priority = priority_of(stanza, home_arena(h));
     to_own(s, stanza, uid, true, t);
-    to_contacts(s->user, stanza, uid, SUB_FROM, t);
+    to_contacts(s->user, stanza, uid, t);
     if (initial) {
         probe_contacts(s, t);
         show_others_to(s, t);
@@ -284,10 +343,11 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
                  struct ticket *t)
 {
     if (s->presence) {
-        to_contacts(s->user, stanza, uid, SUB_FROM, t);
+        to_contacts(s->user, stanza, uid, t);
         to_own(s, stanza, uid, itself, t);
         stanza_unref(s->presence);
         s->presence = NULL;
+        probes_free(s);
         offline_left(s->user, s);
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }

@@ -223,6 +223,7 @@ static void acked(struct session *s, uint64_t seq, bool rows)
     s->out_acked = seq > s->out_acked ? seq : s->out_acked;
     if (n)
         offline_acked(s, ids, n);
+    presence_probe_more(s);
     if (s->user->giving)
         offline_more(s);
 }
@@ -719,6 +720,7 @@ void session_end(struct session *s, err reason, bool tell)
     offline_left(u, s); /* behind its queue: what waited for the rows is newer */
     offline_give(u);
     directed_free(s);
+    probes_free(s);
     free(s->address);
     stanza_unref(s->presence);
     free(s);

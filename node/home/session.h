@@ -40,6 +40,7 @@ struct session {
     struct list kept;     /* kept IQs that name this session */
     struct resume *resume; /* a RESUME that waits for open tickets, or NULL */
     struct htable *directed; /* JIDs that got directed presence; NULL: none */
+    struct probes *probes;   /* contacts that are still to be probed; NULL: none */
     struct stanza *presence; /* last broadcast available presence; NULL: not available */
     int64_t presence_us;
     uint64_t since_ms, detached_ms;

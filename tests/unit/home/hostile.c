@@ -176,6 +176,41 @@ static void a_guest_remembers_no_more_requests_than_an_account(void **state)
     rig_close(r);
 }
 
+/* Contacts are told at once; their answers come a share of the queue at a time. */
+static void who_has_more_friends_than_his_queue_holds_can_log_in(void **state)
+{
+    enum { FRIENDS = 40 };
+    struct client alice, bob, friend[FRIENDS];
+    struct rig *r = open_with("limits.unacked_max=32", &alice, &bob);
+    rig_online(&bob, 0);
+    for (int i = 0; i < FRIENDS; i++) {
+        char jid[32], xml[128];
+        snprintf(jid, sizeof jid, "friend%d@localhost", i);
+        rig_user(r, jid);
+        assert_int_equal(rig_bind(r, &friend[i], i % 2, jid, "x"), ERR_OK);
+        rig_online(&friend[i], 0);
+        snprintf(xml, sizeof xml, "<presence type='subscribe' to='%s'/>", jid);
+        rig_send(&bob, xml);
+        rig_run(r);
+        rig_send(&friend[i], "<presence type='subscribed' to='bob@localhost'/>");
+        rig_forget(&bob);
+        rig_cack(&bob, bob.out_seq);
+    }
+    rig_send(&bob, "<presence type='unavailable'/>");
+    rig_forget(&bob);
+    rig_cack(&bob, bob.out_seq);
+    rig_send(&bob, "<presence/>");
+    rig_run(r);
+    unsigned seen = 0;
+    for (const struct note *n = rig_next(&bob); n; n = rig_next(&bob)) {
+        assert_int_equal(n->frame.kind, FRAME_OUT);
+        seen += strstr(n->xml, "from='friend") != NULL;
+        rig_cack(&bob, bob.out_seq);
+    }
+    assert_int_equal(seen, FRIENDS);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +221,7 @@ int main(void)
         cmocka_unit_test(a_request_to_subscribe_is_kept_only_if_it_is_short),
         cmocka_unit_test(many_requests_wait_for_another_presence),
         cmocka_unit_test(a_guest_remembers_no_more_requests_than_an_account),
+        cmocka_unit_test(who_has_more_friends_than_his_queue_holds_can_log_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
