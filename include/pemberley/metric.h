@@ -1,47 +1,97 @@
 /* metric: numbers that one process writes and the supervisor reads: a page of shared memory per
- * shard, one writer, no locks, so that it survives the writer's death. Rows in metrics.def. */
+ * shard and store worker, one writer, no locks, so that it survives the writer's death. Rows in
+ * metrics.def, label sets in labels.def. Counting is one relaxed load and store. */
 #ifndef PEMBERLEY_METRIC_H
 #define PEMBERLEY_METRIC_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "pemberley/err.h"
+
+enum metric_set {
+#define LABELS(set, key, ...) METRIC_SET_##set,
+#define ERRORS(set, key, first, last) METRIC_SET_##set,
+#include "pemberley/labels.def"
+    METRIC_SET_MAX
+};
+enum { /* how many labels a set has; of errors one more, for "other" */
+#define LABELS(set, key, ...) \
+    METRIC_SIZE_##set = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *),
+#define ERRORS(set, key, first, last) METRIC_SIZE_##set = (last) - (first) + 2,
+#include "pemberley/labels.def"
+};
+enum {
+#define ERRORS(set, key, first, last) METRIC_FIRST_##set = first,
+#include "pemberley/labels.def"
+};
+enum metric_fate { FATE_BOUNCED, FATE_DROPPED };
+enum metric_hop { HOP_SAME_SHARD, HOP_SAME_NODE };
+enum metric_result { RESULT_OK, RESULT_REFUSED, RESULT_FAILED };
+
 enum metric {
 #define METRIC(id, family, labels, kind, scope, scale, help) METRIC_##id,
+#define METRIC_ARRAY(id, family, a, b, kind, scope, scale, help) \
+    METRIC_##id, METRIC_##id##_LAST = METRIC_##id + METRIC_SIZE_##a * METRIC_SIZE_##b - 1,
 #include "pemberley/metrics.def"
     METRIC_MAX
 };
+enum {
+#define METRIC_ARRAY(id, family, a, b, kind, scope, scale, help) \
+    METRIC_##id##_WIDTH = METRIC_SIZE_##b,
+#include "pemberley/metrics.def"
+};
+/* The i-th label of the first set, the j-th of the second (0 when that is NONE). */
+#define METRIC_AT(id, i, j) \
+    ((enum metric)(METRIC_##id + (unsigned)(i) * METRIC_##id##_WIDTH + (unsigned)(j)))
+/* The index of an error in a set of errors; one that is not of the set is "other". */
+#define METRIC_ERR(set, e) metric_err((e), METRIC_FIRST_##set, METRIC_SIZE_##set)
+static inline unsigned metric_err(err e, unsigned first, unsigned size)
+{
+    unsigned i = (unsigned)e - first;
+    return i < size - 1 ? i : size - 1;
+}
+
 enum histogram {
-#define HISTOGRAM(id, family, labels, scope, help) HISTOGRAM_##id,
+#define HISTOGRAM(id, family, set, unit, scope, help) \
+    HISTOGRAM_##id, HISTOGRAM_##id##_LAST = HISTOGRAM_##id + METRIC_SIZE_##set - 1,
 #include "pemberley/metrics.def"
     HISTOGRAM_MAX
 };
+#define HISTOGRAM_AT(id, i) ((enum histogram)(HISTOGRAM_##id + (unsigned)(i)))
 
-/* Log-linear histogram in microseconds: 8 buckets per power of two, up to about 67 s. */
+/* Log-linear: 8 buckets per power of two; 0 to 67 s in microseconds, 0 to 64 MiB in bytes. */
 enum { METRIC_HISTOGRAM_BUCKETS = 8 * 24 };
 struct metric_page {
     _Atomic uint64_t heartbeat; /* +1 per turn: the supervisor tells a stuck loop by it */
     _Atomic uint64_t value[METRIC_MAX];
     _Atomic uint64_t bucket[HISTOGRAM_MAX][METRIC_HISTOGRAM_BUCKETS];
-    _Atomic uint64_t sum_us[HISTOGRAM_MAX];
+    _Atomic uint64_t sum[HISTOGRAM_MAX];
 };
 
+static inline void metric_plus(_Atomic uint64_t *v, uint64_t n)
+{
+    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
 static inline void metric_add(struct metric_page *m, enum metric k, int64_t n)
 {
-    _Atomic uint64_t *v = &m->value[k];
-    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + (uint64_t)n,
-                          memory_order_relaxed);
+    metric_plus(&m->value[k], (uint64_t)n);
 }
 static inline void metric_set(struct metric_page *m, enum metric k, uint64_t v)
 {
     atomic_store_explicit(&m->value[k], v, memory_order_relaxed);
 }
-static inline unsigned metric_bucket(uint64_t us)
+static inline uint64_t metric_get(const struct metric_page *m, enum metric k)
 {
-    if (us < 8)
-        return (unsigned)us;
-    unsigned power = 63u - (unsigned)__builtin_clzll(us);
-    unsigned b = (power - 2) * 8 + (unsigned)((us >> (power - 3)) & 7);
+    return atomic_load_explicit(&m->value[k], memory_order_relaxed);
+}
+static inline unsigned metric_bucket(uint64_t v)
+{
+    if (v < 8)
+        return (unsigned)v;
+    unsigned power = 63u - (unsigned)__builtin_clzll(v);
+    unsigned b = (power - 2) * 8 + (unsigned)((v >> (power - 3)) & 7);
     return b < METRIC_HISTOGRAM_BUCKETS ? b : METRIC_HISTOGRAM_BUCKETS - 1;
 }
 /* The upper edge of a bucket. */
@@ -49,19 +99,10 @@ static inline uint64_t metric_bucket_us(unsigned b)
 {
     return b < 8 ? b : (uint64_t)(8 + b % 8 + 1) << (b / 8 - 1);
 }
-static inline void metric_plus(_Atomic uint64_t *v, uint64_t n)
+static inline void metric_observe(struct metric_page *m, enum histogram h, uint64_t v)
 {
-    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n,
-                          memory_order_relaxed);
-}
-static inline void metric_observe(struct metric_page *m, enum histogram h, uint64_t us)
-{
-    metric_plus(&m->bucket[h][metric_bucket(us)], 1);
-    metric_plus(&m->sum_us[h], us);
-}
-static inline void metric_delivery(struct metric_page *m, uint64_t us)
-{
-    metric_observe(m, HISTOGRAM_delivery, us);
+    metric_plus(&m->bucket[h][metric_bucket(v)], 1);
+    metric_plus(&m->sum[h], v);
 }
 
 #endif

@@ -8,6 +8,9 @@
 #include "node/tls/helper.h"
 #include "proto/bus/store.pb-c.h"
 
+/* The labels of METRIC_logins are this table's. */
+_Static_assert(METRIC_SIZE_MECHANISM == SASL_MECHANISMS + 1, "labels.def: MECHANISM");
+
 enum { BINDING_REFUSALS_MAX = 6, DELAY_MAX_MS = 10000 };
 
 /* ---- the offer ---- */
@@ -119,7 +122,10 @@ static void log_failed(struct conn *c, str user, err reason)
     conn_address(c, &address);
     bool known = s->state != SASL_IDLE && s->mechanism < SASL_MECHANISMS;
     str mechanism = known ? sasl_mechanism_name(s->mechanism) : STR("");
-    metric_add(n->metrics, METRIC_login_failures, 1);
+    metric_add(n->metrics,
+               METRIC_AT(login_failures, known ? s->mechanism : SASL_MECHANISMS,
+                         METRIC_ERR(SASL, reason)),
+               1);
     LOG(n->log, login_failed, F_STR("host", stream_host(c)), F_JID("user", user),
         F_STR("reason", str_of(err_row(reason)->name)), F_STR("mechanism", mechanism),
         F_ADDR("address", &address));
@@ -184,7 +190,7 @@ static void succeed(struct conn *c, str additional)
         F_STR("mechanism", sasl_mechanism_name(n->sasl.mechanism)),
         F_STR("tls", c->secured ? STR("yes") : STR("no")), F_ADDR("address", &address),
         F_INT("ms", loop_now_ms(node->loop) - c->opened_ms));
-    metric_add(node->metrics, METRIC_logins, 1);
+    metric_add(node->metrics, METRIC_AT(logins, n->sasl.mechanism, 0), 1);
     put(c, "success", additional);
     sasl_end(&n->sasl);
     conn_authenticated(c);
@@ -209,6 +215,7 @@ bool auth_stop_waiting(struct negotiation *n)
         return false;
     list_remove(&n->waiting);
     n->conn->edge->logins_waiting_count--;
+    metric_add(n->conn->edge->node->metrics, METRIC_logins_waiting, -1);
     return true;
 }
 
@@ -221,6 +228,7 @@ static void wait_for_turn(struct conn *c)
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     list_push_back(&e->logins_waiting, &n->waiting);
     e->logins_waiting_count++;
+    metric_add(e->node->metrics, METRIC_logins_waiting, 1);
     conn_pause(c, PAUSE_LOGIN);
     loop_timer_set(e->node->loop, &n->delay, (uint64_t)conf->limits_login_wait_max);
 }

@@ -55,6 +55,26 @@ static uint64_t hold_ord(struct hold h, uint64_t in_ord)
     return in_ord - ((in_ord - h.b) & ((1u << HOLD_ORD_BITS) - 1));
 }
 
+/* How long it takes until a stanza is safe, of some: one at a time per row of the table. */
+static struct probe *probe_of(struct edge *e, struct hold h)
+{
+    return &e->probes[h.a % array_len(e->probes)];
+}
+static void probe_begin(struct edge *e, struct hold h)
+{
+    struct probe *p = probe_of(e, h);
+    if (!p->us)
+        *p = (struct probe){h.a, h.b, loop_now_us(e->node->loop)};
+}
+static void probe_end(struct edge *e, struct hold h)
+{
+    struct probe *p = probe_of(e, h);
+    if (!p->us || p->a != h.a || p->b != h.b)
+        return;
+    metric_observe(e->node->metrics, HISTOGRAM_safe, loop_now_us(e->node->loop) - p->us);
+    p->us = 0;
+}
+
 /* ---- begin ---- */
 
 void c2s_bind(struct conn *c, str item)
@@ -170,8 +190,10 @@ void c2s_resume(struct conn *c, str item)
     str previd = xml_attr(&el, "previd", a);
     struct frame f = {.kind = FRAME_RESUME};
     uint32_t h = 0;
-    if (!parse_previd(previd, &f.sid) || !parse_u32(xml_attr(&el, "h", a), &h))
+    if (!parse_previd(previd, &f.sid) || !parse_u32(xml_attr(&el, "h", a), &h)) {
+        metric_add(c->edge->node->metrics, METRIC_resumption_failures_malformed, 1);
         return put_failed(c, &f);
+    }
     f.h = h;
     negotiation_keep(&c->negotiation->bind_id, xml_escape(previd, a));
     tell_home_of(c, c->negotiation->bare, &f);
@@ -203,14 +225,12 @@ void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
     take_snap(s, &snap);
     conn_put(c, arena_printf(a, "<resumed xmlns='urn:xmpp:sm:3' previd='%.*s' h='%u'/>",
                              STR_ARG(c->negotiation->bind_id), c2s_h(s)));
-    metric_add(e->node->metrics, METRIC_resumptions, 1);
     stream_resumed(c);
 }
 
 void c2s_on_failed(struct edge *e, const struct frame *f)
 {
     struct conn *c = waiting_conn(e, f);
-    metric_add(e->node->metrics, METRIC_resumption_failures, 1);
     if (!c)
         return;
     put_failed(c, f);
@@ -311,6 +331,8 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
     struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};
     channel_send(n->channels, c2s_home(s), &f, hold, false);
     s->conn->edge->inbound += hold_size(hold);
+    metric_add(n->metrics, METRIC_stanzas_unsafe, 1);
+    probe_begin(s->conn->edge, hold);
 }
 
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
@@ -321,7 +343,8 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
     enum stanza_type type;
     err e = stanza_classify(item, x, &kind, &type);
     must(e == ERR_OK); /* the step table looked at namespace and name */
-    metric_add(n->metrics, METRIC_stanzas_in, 1);
+    metric_add(n->metrics, METRIC_AT(stanzas_in, kind, c->listener), 1);
+    metric_observe(n->metrics, HISTOGRAM_AT(stanza_size, kind), item.n);
     conn_charge_stanza(c);
     if (kind == STANZA_IQ && is_pong(s, item, x, type))
         return;
@@ -351,6 +374,8 @@ void c2s_settled(struct edge *e, struct hold h)
     uint64_t half = e->node->conf->limits_inbound_max / 2;
     bool was_over = e->inbound > half;
     e->inbound -= hold_size(h);
+    metric_add(e->node->metrics, METRIC_stanzas_unsafe, -1);
+    probe_end(e, h);
     if (was_over && e->inbound <= half)
         list_each(c, &e->conns, struct conn, link)
             conn_resume(c, PAUSE_INBOUND);

@@ -45,9 +45,9 @@ struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind k
     c->handshaking = kind == LISTENER_C2S_TLS;
     c->negotiation = negotiation_new(c);
     e->conn_count++, e->preauth_count++;
-    metric_add(e->node->metrics, METRIC_connections, 1);
+    metric_add(e->node->metrics, METRIC_AT(connections, kind, 0), 1);
     metric_add(e->node->metrics, METRIC_connections_preauth, 1);
-    metric_add(e->node->metrics, METRIC_connections_opened, 1);
+    metric_add(e->node->metrics, METRIC_AT(connections_opened, kind, 0), 1);
     loop_timer_set(e->node->loop, &c->timer, stream_deadline_ms(c));
     return c;
 }
@@ -224,7 +224,7 @@ static void hold_for_rate(struct conn *c, uint64_t wait_ms)
     if (wait_ms == 0 || c->exempt)
         return;
     if (!(c->pauses & PAUSE_RATE))
-        metric_add(c->edge->node->metrics, METRIC_limits_hit, 1);
+        metric_add(c->edge->node->metrics, METRIC_limit_rate, 1);
     conn_pause(c, PAUSE_RATE);
     loop_timer_set(c->edge->node->loop, &c->rate_timer, wait_ms);
 }
@@ -244,7 +244,7 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
     const struct conf *conf = node->conf;
     uint64_t now = loop_now_ms(node->loop);
     c->bytes_in += n;
-    metric_add(node->metrics, METRIC_bytes_in, (int64_t)n);
+    metric_add(node->metrics, METRIC_AT(bytes_in, c->listener, 0), (int64_t)n);
     /* Before <proceed/> has left, nothing that comes can be TLS yet: it was injected in clear. */
     if (c->ending || (c->upgrading && c->flying == 0))
         return;
@@ -266,10 +266,18 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
                                        conf->limits_c2s_byte_burst, n, now));
 }
 
+/* why: one bit. */
+static void count_pause(struct conn *c, enum conn_pause why, int n)
+{
+    metric_add(c->edge->node->metrics, METRIC_AT(reads_paused, __builtin_ctz(why), 0), n);
+}
+
 void conn_pause(struct conn *c, enum conn_pause why)
 {
     if (!c->stopped && !c->closing)
         transport_pause(c->transport), c->stopped = true;
+    if (!(c->pauses & why))
+        count_pause(c, why, 1);
     c->pauses |= why;
 }
 
@@ -278,6 +286,7 @@ void conn_resume(struct conn *c, enum conn_pause why)
     if (!(c->pauses & why))
         return;
     c->pauses &= ~(unsigned)why;
+    count_pause(c, why, -1);
     if (c->pauses == 0)
         conn_at_turn_end(c);
 }
@@ -331,6 +340,13 @@ static void flush(struct conn *c)
     conn_set_stall_timer(c);
 }
 
+static void count_out(struct conn *c)
+{
+    metric_add(c->edge->node->metrics, METRIC_output_queue_bytes,
+               (int64_t)c->out.bytes - c->counted_out);
+    c->counted_out = c->out.bytes;
+}
+
 static void turn_end(struct turn_hook *h)
 {
     struct conn *c = container_of(h, struct conn, hook);
@@ -344,6 +360,7 @@ static void turn_end(struct turn_hook *h)
     if (c->session)
         c2s_turn_end(c->session);
     flush(c);
+    count_out(c);
 }
 
 /* <proceed/> has left: from here on the bytes are TLS's, also those that came meanwhile. */
@@ -373,7 +390,7 @@ static void on_written(struct transport *t)
     c->flying = 0;
     c->bytes_out += n;
     c->wrote_ms = loop_now_ms(c->edge->node->loop);
-    metric_add(c->edge->node->metrics, METRIC_bytes_out, n);
+    metric_add(c->edge->node->metrics, METRIC_AT(bytes_out, c->listener, 0), n);
     if (c->closing)
         return;
     uint32_t outs = output_taken(&c->out, n);
@@ -384,6 +401,7 @@ static void on_written(struct transport *t)
     if (c->upgrading && c->out.count == 0)
         return start_tls(c);
     flush(c);
+    count_out(c);
 }
 
 /* ---- time and end ---- */
@@ -440,9 +458,22 @@ void conn_lost(struct conn *c, err reason)
         c->closing = true, transport_close(c->transport, false);
 }
 
+/* Nothing was written since the connection's begin or <proceed/>: that is when it began. */
+static void count_handshake(struct conn *c)
+{
+    struct node *n = c->edge->node;
+    struct transport_info info;
+    transport_info(c->transport, &info);
+    unsigned label = (info.tls_version >= 0x0304) * 2u + info.resumed;
+    metric_add(n->metrics, METRIC_AT(tls_handshakes, c->listener, label), 1);
+    metric_observe(n->metrics, HISTOGRAM_AT(tls_handshake, c->listener),
+                   (loop_now_ms(n->loop) - c->wrote_ms) * 1000);
+}
+
 static void on_opened(struct transport *t)
 {
     struct conn *c = t->owner;
+    count_handshake(c);
     c->secured = true, c->handshaking = false;
     conn_at_turn_end(c);
     c->heard_ms = loop_now_ms(c->edge->node->loop);
@@ -481,6 +512,19 @@ static void log_closed(struct conn *c, err reason)
             F_INT("ms", ms));
 }
 
+static void count_closed(struct conn *c, err reason)
+{
+    struct metric_page *m = c->edge->node->metrics;
+    err why = c->end_reason ? c->end_reason : reason;
+    metric_add(m, METRIC_AT(connections, c->listener, 0), -1);
+    metric_add(m, METRIC_AT(connections_closed, c->listener, METRIC_ERR(CLOSE, why)), 1);
+    if (reason == ERR_TLS || c->handshaking)
+        metric_add(m, METRIC_AT(tls_handshake_failures, c->listener, METRIC_ERR(LOCAL, reason)), 1);
+    for (unsigned left = c->pauses; left; left &= left - 1)
+        count_pause(c, (enum conn_pause)(left & -left), -1);
+    metric_add(m, METRIC_output_queue_bytes, -(int64_t)c->counted_out);
+}
+
 static void on_closed(struct transport *t, err reason)
 {
     struct conn *c = t->owner;
@@ -491,6 +535,7 @@ static void on_closed(struct transport *t, err reason)
     if (c->session)
         c2s_lost(c->session, c->end_reason);
     log_closed(c, reason);
+    count_closed(c, reason);
     loop_timer_stop(loop, &c->timer);
     loop_timer_stop(loop, &c->rate_timer);
     list_remove(&c->hook.link);
@@ -504,7 +549,6 @@ static void on_closed(struct transport *t, err reason)
     output_close(&c->out);
     transport_free(t);
     e->conn_count--;
-    metric_add(e->node->metrics, METRIC_connections, -1);
     if (!c->authenticated) {
         e->preauth_count--;
         metric_add(e->node->metrics, METRIC_connections_preauth, -1);

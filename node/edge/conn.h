@@ -64,6 +64,7 @@ struct conn {
 
     struct output out;
     uint32_t flying;                 /* bytes of out in the transport */
+    uint32_t counted_out;            /* of out, in the metrics */
 
     struct bucket stanza_rate, byte_rate;
     uint64_t opened_ms, heard_ms, wrote_ms, bytes_in, bytes_out;

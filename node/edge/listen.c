@@ -67,7 +67,7 @@ static void refuse(struct listener *l, int fd, const struct sockaddr_storage *ad
 {
     struct node *n = l->edge->node;
     close(fd);
-    metric_add(n->metrics, METRIC_connections_refused, 1);
+    metric_add(n->metrics, METRIC_AT(connections_refused, l->kind, 0), 1);
     LOG(n->log, conn_refused, F_STR("listener", str_of(l->address)), F_ADDR("address", address),
         F_STR("reason", str_of(why)));
 }

@@ -154,6 +154,8 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
     struct node *n = s->conn->edge->node;
     struct conn *c = s->conn;
     bool again = f->seq <= s->last;
+    if (again)
+        metric_add(n->metrics, METRIC_duplicates_edge, 1);
     if (!again && s->out_count == 0)
         begin_anywhere(s, f->seq);
     if (again || f->seq != s->last + 1) {
@@ -215,12 +217,23 @@ void c2s_pump(struct c2s *s)
         put_stanza(s, o);
         s->put++;
         s->unsent -= o->stanza->index.len;
-        metric_add(c->edge->node->metrics, METRIC_stanzas_out, 1);
+        metric_add(c->edge->node->metrics,
+                   METRIC_AT(stanzas_out, o->stanza->kind, c->listener), 1);
         c2s_put_enabled(s);
     }
     relieve(s);
     if (s->put == s->last)
         c2s_put_request(s);
+}
+
+/* Where the stanza came from, as far as its uid tells: nothing of its way left this shard, or all
+ * was within the node. */
+static enum metric_hop hop_of(const struct c2s *s, const struct out *o)
+{
+    const struct node *n = s->conn->edge->node;
+    bool here = c2s_home(s) == n->shard &&
+                (!o->sid || ring_home_of_slot(n->ring, (unsigned)(o->sid >> 50)) == n->shard);
+    return here ? HOP_SAME_SHARD : HOP_SAME_NODE;
 }
 
 /* Is the entry of that seq the client's to ack, not the transport's? */
@@ -237,8 +250,10 @@ void c2s_taken(struct c2s *s, uint32_t n)
         s->taken++;
         if (s->taken <= s->acked)
             continue; /* the client was quicker with its ack than the kernel with its own */
-        int64_t age = now - (int64_t)entry(s, s->taken)->us;
-        metric_delivery(node->metrics, age > 0 ? (uint64_t)age : 0);
+        const struct out *o = entry(s, s->taken);
+        int64_t age = now - (int64_t)o->us;
+        metric_observe(node->metrics, HISTOGRAM_AT(delivery, hop_of(s, o)),
+                       age > 0 ? (uint64_t)age : 0);
     }
     while (s->acked < s->taken && !waits_for_client(s, s->acked + 1)) {
         take(s);

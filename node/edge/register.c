@@ -48,6 +48,8 @@ static void finish(struct registration *r, err e)
     struct edge *edge = r->edge;
     struct conn *c = conn_find(edge, r->conn);
     edge->pending--;
+    metric_add(edge->node->metrics,
+               e == ERR_OK ? METRIC_registrations_done : METRIC_registrations_failed, 1);
     if (c && !c->ending) {
         conn_resume(c, PAUSE_LOGIN);
         str id = str_from(r->id, r->id_n);
@@ -171,7 +173,7 @@ void register_iq(struct conn *c, str item, const struct xml_index *x)
     if (e != ERR_OK)
         return stream_put_iq_error(c, id, e);
     if (is_rate_spent(c)) {
-        metric_add(c->edge->node->metrics, METRIC_limits_hit, 1);
+        metric_add(c->edge->node->metrics, METRIC_limit_registrations, 1);
         return stream_put_iq_error(c, id, ERR_STANZA_RESOURCE_CONSTRAINT);
     }
     submit(c, id, &jid, password);

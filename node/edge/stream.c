@@ -288,7 +288,7 @@ void stream_bad(struct conn *c, err e)
     if (str_is(str_of(err_row(e)->condition), "policy-violation")) {
         struct sockaddr_storage address;
         conn_address(c, &address);
-        metric_add(n->metrics, METRIC_limits_hit, 1);
+        metric_add(n->metrics, METRIC_AT(limits_hit, METRIC_ERR(POLICY, e), 0), 1);
         LOG(n->log, limit_hit, F_STR("limit", str_of(err_row(e)->name)),
             F_ADDR("address", &address), F_JID("jid", known_jid(c)), F_INT("value", 0));
     }
@@ -303,7 +303,7 @@ static void log_error(struct conn *c, err reason)
     LOG(n->log, stream_error, F_STR("direction", STR("out")),
         F_STR("condition", str_of(err_row(reason)->condition)), F_ADDR("address", &address),
         F_JID("jid", known_jid(c)));
-    metric_add(n->metrics, METRIC_stream_errors, 1);
+    metric_add(n->metrics, METRIC_AT(stream_errors, METRIC_ERR(STREAM, reason), 0), 1);
 }
 
 void stream_put_end(struct conn *c, err reason, str extra)
@@ -594,6 +594,8 @@ void stream_bound(struct conn *c, const struct frame *f)
         return conn_resume(c, PAUSE_HOME);
     }
     c->session = c2s_new(c, f->sid, f->gen, f->text);
+    metric_observe(c->edge->node->metrics, HISTOGRAM_login,
+                   (loop_now_ms(c->edge->node->loop) - c->opened_ms) * 1000);
     conn_put_cstr(c, "<iq type='result' id='");
     conn_put(c, n->bind_id);
     conn_put_cstr(c, "'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>");

@@ -10,7 +10,7 @@ void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *
         stanza_error(h->node->scan, stanza, e, STR_NONE, STR_NONE, home_arena(h));
     if (!answer)
         return;
-    home_count(h, METRIC_stanza_errors, 1);
+    home_count(h, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);
     session_answer(s, answer, "error", t);
     stanza_unref(answer);
 }

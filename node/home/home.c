@@ -108,8 +108,6 @@ static void on_store(void *ctx, err e, const Store__Reply *reply)
     struct request r = *(struct request *)ctx;
     free(ctx);
     r.home->requests--;
-    if (e != ERR_OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_FULL)
-        home_count(r.home, METRIC_store_errors, 1);
     r.done(r.home, r.ctx, e, reply);
     if (r.home->stopped && !r.home->requests) {
         void (*stopped)(void *) = r.home->stopped;
@@ -125,7 +123,6 @@ void home_store(struct home *h, str owner, Store__Request *req, home_store_f *do
     *r = (struct request){h, done, ctx};
     req->owner = home_bytes(owner);
     h->requests++;
-    home_count(h, METRIC_store_requests, 1);
     store_submit(h->node->store, req, on_store, r);
 }
 
@@ -232,7 +229,7 @@ static void on_user_frame(struct home *h, struct origin from, const struct frame
 void home_park(struct home *h, struct list *list, struct work *w)
 {
     if (h->parked_bytes + w->bytes > h->node->conf->limits_park_max) {
-        home_count(h, METRIC_limits_hit, 1);
+        home_count(h, METRIC_limit_park, 1);
         w->run(w, NULL);
         return;
     }

@@ -340,7 +340,7 @@ bool offline_wait(struct user *u, struct route *r, const struct session *to)
         return false;
     struct route *k = route_keep(r);
     if (h->parked_bytes + k->work.bytes > h->node->conf->limits_park_max) {
-        home_count(h, METRIC_limits_hit, 1);
+        home_count(h, METRIC_limit_park, 1);
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
         route_done(k);
         return true;

@@ -137,7 +137,7 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
         directed_remove(s, d);
     } else if (stanza->type == TYPE_AVAILABLE && !d && !roster_sees_us(s->user, to.bare)) {
         if (directed_full(s)) {
-            home_count(s->user->home, METRIC_limits_hit, 1);
+            home_count(s->user->home, METRIC_limit_directed, 1);
             from_error(s, stanza, ERR_STANZA_RESOURCE_CONSTRAINT, t);
             return;
         }

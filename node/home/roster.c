@@ -538,7 +538,7 @@ static void run_set(struct work *w, struct user *u)
         return;
     }
     if (!now && roster_of(u)->count >= u->home->node->conf->limits_roster_max) {
-        home_count(u->home, METRIC_limits_hit, 1);
+        home_count(u->home, METRIC_limit_roster, 1);
         refuse(s, ERR_STANZA_RESOURCE_CONSTRAINT);
         return;
     }

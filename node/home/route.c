@@ -56,14 +56,15 @@ void route_error(struct route *r, err e)
                                ? NULL
                                : stanza_error(r->home->node->scan, r->stanza, e, STR_NONE,
                                               STR_NONE, home_arena(r->home));
-    home_count(r->home, error ? METRIC_undelivered_bounced : METRIC_undelivered_dropped, 1);
+    home_count(r->home,
+               METRIC_AT(undelivered, error ? FATE_BOUNCED : FATE_DROPPED, METRIC_ERR(STANZA, e)), 1);
     if (!error)
         return;
-    home_count(r->home, METRIC_stanza_errors, 1);
+    home_count(r->home, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);
     answer(r, error, "error");
 }
 
-static void drop(struct route *r) { home_count(r->home, METRIC_undelivered_dropped, 1); }
+static void drop(struct route *r) { home_count(r->home, METRIC_undelivered_rule, 1); }
 
 /* A stanza without `to` of its own (presence for many) gets the recipient's at the edge. */
 static uint32_t to_flags(const struct route *r)
@@ -341,7 +342,7 @@ static void run_behind_barrier(struct work *w, struct user *u)
     if (r->home->awaited) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
     else if (mark_set_has(&r->home->known, r->uid, ring_slot(r->home->node->ring, r->to.bare)))
-        home_count(r->home, METRIC_duplicates_suppressed, 1);
+        home_count(r->home, METRIC_duplicates_home, 1);
     else
         route_deliver(r->home, r->to.full, r->stanza, r->uid, r->flags, r->us, r->ticket);
     route_done(r);

@@ -86,6 +86,12 @@ static struct outbound *find_out(const struct session *s, struct uid uid)
     return NULL;
 }
 
+static void count_queued(struct session *s, int stanzas, int64_t bytes)
+{
+    home_count(home_of(s), METRIC_unacked_stanzas, stanzas);
+    home_count(home_of(s), METRIC_unacked_bytes, bytes);
+}
+
 static void check_bounds(struct session *s)
 {
     const struct conf *c = home_of(s)->node->conf;
@@ -116,6 +122,7 @@ static struct outbound *queue(struct session *s, struct outbound o, struct ticke
     *(s->last ? &s->last->next : &s->first) = at;
     s->last = at;
     s->queued++, s->queued_bytes += at->stanza->size;
+    count_queued(s, 1, at->stanza->size);
     if (s->gates && t)
         at->ticket = t, ticket_open(t);
     else if (!s->gates && !s->detached)
@@ -128,7 +135,7 @@ struct outbound *session_send(struct session *s, struct stanza *stanza, struct u
                               uint32_t flags, int64_t us, struct ticket *t)
 {
     if ((flags & FRAME_AGAIN) && find_out(s, uid)) {
-        home_count(home_of(s), METRIC_duplicates_suppressed, 1);
+        home_count(home_of(s), METRIC_duplicates_home, 1);
         return NULL;
     }
     struct outbound o = {.uid = uid, .stanza = stanza, .us = us,
@@ -184,6 +191,7 @@ static struct outbound *pop_out(struct session *s)
     s->first = o->next;
     *(s->first ? &s->first->prev : &s->last) = NULL;
     s->queued--, s->queued_bytes -= o->stanza->size;
+    count_queued(s, -1, -(int64_t)o->stanza->size);
     return o;
 }
 
@@ -308,6 +316,7 @@ static struct session *session_new(struct user *u, str resource)
     timer_init(&s->timer, on_timer);
     s->resource_len = (uint16_t)resource.n;
     memcpy(s->resource, resource.p, resource.n);
+    home_count(h, METRIC_users_online, list_empty(&u->sessions));
     list_push_back(&u->sessions, &s->link);
     htable_insert(&h->sessions, &s->node, hash_u64(s->sid));
     user_touch(u);
@@ -331,7 +340,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     if (e == ERR_OK)
         e = settle_resource(u, f->resource, &resource);
     if (e == ERR_OK && too_many(u)) {
-        home_count(h, METRIC_limits_hit, 1);
+        home_count(h, METRIC_limit_resources, 1);
         e = ERR_STANZA_RESOURCE_CONSTRAINT;
     }
     if (e != ERR_OK) {
@@ -342,6 +351,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     s->edge = edge, s->conn = f->conn;
     note_peer(s, f);
     home_count(h, METRIC_sessions_connected, 1);
+    home_count(h, METRIC_sessions_started, 1);
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("home", h->node->shard), F_STR("address", f->text));
     answer_bound(h, edge, f, s, ERR_OK);
@@ -442,7 +452,7 @@ static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const ui
 {
     struct frame f = {.kind = FRAME_FAILED, .conn = conn, .h = client_h ? *client_h : 0,
                       .flags = client_h ? FRAME_HAS_H : 0};
-    home_count(h, METRIC_resumption_failures, 1);
+    home_count(h, METRIC_resumption_failures_unknown, 1);
     to_edge(h, edge, &f);
 }
 
@@ -520,10 +530,13 @@ static void resume_go(struct session *s)
         acked(s, seq, true);
     answer_resumed(s);
     if (!good) {
+        home_count(h, METRIC_resumption_failures_h, 1);
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
         return;
     }
-    home_count(h, METRIC_resumptions, 1);
+    home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node, 1);
+    metric_observe(h->node->metrics, HISTOGRAM_resumption_gap,
+                   (loop_now_ms(h->node->loop) - s->detached_ms) * 1000);
     LOG(h->node->log, session_resumed, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("from", from), F_INT("gap_ms", loop_now_ms(h->node->loop) - s->detached_ms),
         F_INT("replayed", s->queued));
@@ -691,6 +704,7 @@ static void count_ended(struct session *s, err reason)
 {
     struct home *h = home_of(s);
     home_count(h, s->detached ? METRIC_sessions_detached : METRIC_sessions_connected, -1);
+    home_count(h, METRIC_AT(sessions_ended, METRIC_ERR(CLOSE, reason), 0), 1);
     LOG(h->node->log, session_ended, F_JID("jid", session_full(s, home_arena(h))),
         F_STR("reason", str_of(err_row(reason)->name)),
         F_INT("seconds", (loop_now_ms(h->node->loop) - s->since_ms) / 1000),
@@ -709,6 +723,7 @@ void session_end(struct session *s, err reason, bool tell)
     count_ended(s, reason);
     presence_ended(s);
     list_remove(&s->link);
+    home_count(u->home, METRIC_users_online, -(int64_t)list_empty(&u->sessions));
     list_remove(&s->doomed);
     htable_remove(&u->home->sessions, &s->node);
     loop_timer_stop(u->home->node->loop, &s->timer);

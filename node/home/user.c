@@ -201,7 +201,7 @@ void user_with(struct home *h, str bare, struct work *w)
         return;
     }
     if (h->parked_bytes + w->bytes > h->node->conf->limits_park_max) {
-        home_count(h, METRIC_limits_hit, 1);
+        home_count(h, METRIC_limit_park, 1);
         w->run(w, NULL);
         return;
     }

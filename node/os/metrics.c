@@ -1,7 +1,9 @@
 /* metrics: the shared page of numbers (metric.h) as a sealed memfd. The supervisor keeps the page of a
  * dead process, so its last numbers are not lost. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,6 +33,23 @@ err metric_page_map(int fd, struct metric_page **out)
         return ERR_IO;
     *out = p;
     return ERR_OK;
+}
+
+void metric_sample_process(struct metric_page *m, uint64_t *cpu_counted_us)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    uint64_t cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                      (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    metric_add(m, METRIC_process_cpu_us, (int64_t)(cpu_us - *cpu_counted_us));
+    *cpu_counted_us = cpu_us;
+    FILE *f = fopen("/proc/self/statm", "re");
+    unsigned long size, resident, shared;
+    if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3)
+        metric_set(m, METRIC_process_memory_bytes,
+                   (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE));
+    if (f)
+        fclose(f);
 }
 
 void metric_page_unmap(struct metric_page *m)

@@ -92,5 +92,7 @@ void log_close(struct log *l); /* not the fd */
 nodiscard err metric_page_create(int *fd);
 nodiscard err metric_page_map(int fd, struct metric_page **out); /* the fd may be closed after */
 void metric_page_unmap(struct metric_page *m);
+/* CPU time and memory of this process into its page. *cpu_counted_us: what was added so far, 0 first. */
+void metric_sample_process(struct metric_page *m, uint64_t *cpu_counted_us);
 
 #endif

@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cluster/ticket.h"
@@ -45,6 +44,7 @@ struct shard {
     struct timer sample, deadline;
     uint64_t flushed, sessions; /* for the report of a stop */
     struct loop_stats counted; /* of the loop, as already added to the metrics page */
+    struct fifo_stats fifos_counted;
     uint64_t cpu_counted_us;
     bool started, stopping, ended;
 };
@@ -77,7 +77,6 @@ static void send_to_shard(void *ctx, unsigned peer, str bytes)
 {
     struct shard *s = ctx;
     struct iovec iov = {(void *)bytes.p, bytes.n};
-    metric_add(s->node.metrics, METRIC_fifo_frames, 1);
     fifo_hub_send(s->hub, fifo_shard(peer), &iov, 1);
 }
 
@@ -248,22 +247,22 @@ static void start_hub(struct shard *s, const struct child_start *start)
     s->channel_hook.fn = run_channels;
 }
 
+static void count_fifos(struct shard *s)
+{
+    struct metric_page *m = s->node.metrics;
+    const struct fifo_stats *now = fifo_hub_stats(s->hub), *was = &s->fifos_counted;
+    metric_add(m, METRIC_fifo_frames, (int64_t)(now->frames_out - was->frames_out));
+    metric_add(m, METRIC_fifo_full, (int64_t)(now->full - was->full));
+    metric_add(m, METRIC_fifo_wakeups, (int64_t)(now->wakeups - was->wakeups));
+    s->fifos_counted = *now;
+}
+
 static void sample(struct timer *t)
 {
     struct shard *s = container_of(t, struct shard, sample);
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    uint64_t cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
-                      (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-    metric_add(s->node.metrics, METRIC_process_cpu_us, (int64_t)(cpu_us - s->cpu_counted_us));
-    s->cpu_counted_us = cpu_us;
-    FILE *f = fopen("/proc/self/statm", "re");
-    unsigned long size, resident, shared;
-    if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3)
-        metric_set(s->node.metrics, METRIC_process_memory_bytes,
-                   (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE));
-    if (f)
-        fclose(f);
+    metric_sample_process(s->node.metrics, &s->cpu_counted_us);
+    count_fifos(s);
+    store_client_sample(s->store);
     log_flush(s->node.log);
     loop_timer_set(s->node.loop, t, SAMPLE_MS);
 }
@@ -409,7 +408,8 @@ static void begin_stop(struct shard *s, uint64_t within_ms)
         return;
     }
     const struct metric_page *m = s->node.metrics;
-    s->sessions = m->value[METRIC_sessions_connected] + m->value[METRIC_sessions_detached];
+    s->sessions = metric_get(m, METRIC_sessions_connected) +
+                  metric_get(m, METRIC_sessions_detached);
     timer_init(&s->deadline, too_late);
     loop_timer_set(s->node.loop, &s->deadline, within_ms);
     edge_stop(s->edge, edge_ended, s);
@@ -433,7 +433,15 @@ static void count_turn(struct shard *s)
     struct metric_page *m = s->node.metrics;
     const struct loop_stats *now = loop_stats(s->node.loop);
     metric_add(m, METRIC_loop_turns, (int64_t)(now->turns - s->counted.turns));
-    metric_add(m, METRIC_loop_busy_us, (int64_t)(now->busy_us - s->counted.busy_us));
+    uint64_t us = now->busy_us - s->counted.busy_us;
+    metric_add(m, METRIC_loop_busy_us, (int64_t)us);
+    metric_add(m, METRIC_loop_completions, (int64_t)(now->completions - s->counted.completions));
+    metric_add(m, METRIC_uring_overflows, (int64_t)(now->overflows - s->counted.overflows));
+    metric_add(m, METRIC_buffers_exhausted,
+               (int64_t)(now->buffers_exhausted - s->counted.buffers_exhausted));
+    metric_observe(m, HISTOGRAM_loop_turn, us);
+    if (us > (uint64_t)s->node.conf->log_slow * 1000)
+        metric_add(m, METRIC_loop_stalls, 1);
     s->counted = *now;
     atomic_fetch_add_explicit(&m->heartbeat, 1, memory_order_relaxed);
 }

@@ -22,6 +22,7 @@
 enum {
     OUTBOX_MAX = 256 << 20, /* replies to one shard; the shards' windows keep it far below */
     HEARTBEAT_MS = 1000,
+    SAMPLE_MS = 1000, /* memory, CPU and sizes into the metrics page */
     LAST_TURNS_MS = 1000, /* what a lost supervisor's worker may still take */
 };
 
@@ -38,6 +39,7 @@ struct server {
     struct store_port port;
     struct store_worker *worker;
     int wake_fd;
+    uint64_t cpu_counted_us, sampled_ms;
     uint64_t peer_incarnation[FIFO_PEERS];
     bool ended;
 };
@@ -120,6 +122,7 @@ static void open_worker(struct server *s)
         LOG(s->log, store_failed, F_STR("op", STR("open")), F_STR("reason", str_of(why)));
         exit(1);
     }
+    store_worker_set_metrics(s->worker, s->metrics);
     arena_close(&arena);
 }
 
@@ -210,10 +213,21 @@ static void on_lost(void *ctx) { finish(ctx, LAST_TURNS_MS); }
 
 /* ---- turns ----------------------------------------------------------------------------------- */
 
+static void sample(struct server *s)
+{
+    uint64_t now = now_ms();
+    if (now - s->sampled_ms < SAMPLE_MS)
+        return;
+    s->sampled_ms = now;
+    metric_sample_process(s->metrics, &s->cpu_counted_us);
+    store_worker_sample(s->worker);
+}
+
 /* Returns whether there is more to do. */
 static bool turn(struct server *s)
 {
     atomic_fetch_add_explicit(&s->metrics->heartbeat, 1, memory_order_relaxed);
+    sample(s);
     bool came = !store_worker_enough(s->worker) && fifo_hub_poll(s->hub);
     bool more = store_worker_run(s->worker);
     fifo_hub_flush(s->hub);

@@ -117,6 +117,19 @@ uint64_t db_disk_free(const struct db *db)
     return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
+uint64_t db_bytes_on_disk(const struct db *db)
+{
+    char wal[4096];
+    struct stat st;
+    uint64_t n = 0;
+    if (!db->path)
+        return 0;
+    if (stat(db->path, &st) == 0)
+        n = (uint64_t)st.st_size;
+    snprintf(wal, sizeof wal, "%s-wal", db->path);
+    return stat(wal, &st) == 0 ? n + (uint64_t)st.st_size : n;
+}
+
 /* The pid in the lock file is for the sentence only; the lock is flock's. */
 static err take_lock(struct db *db, char *text, size_t text_n)
 {

@@ -63,6 +63,7 @@ bool db_in_transaction(const struct db *db);
 err db_error(const struct db *db, int code); /* DISK_FULL or IO */
 const char *db_why(const struct db *db);     /* the last failure in SQLite's words */
 uint64_t db_disk_free(const struct db *db);
+uint64_t db_bytes_on_disk(const struct db *db); /* with its WAL */
 
 /* schema.c: brings the database to schema_version, or says why not. */
 extern const int schema_version;

@@ -16,6 +16,7 @@
 
 #include "pemberley/err.h"
 #include "pemberley/log.h"
+#include "pemberley/metric.h"
 
 /* A request or reply as bytes of store.proto is never longer. The greatest reply is a user with a
  * full roster (4 MiB, with small groups half as much again) and all its requests (2 MiB). */
@@ -51,6 +52,10 @@ void store_worker_forget(struct store_worker *w, unsigned peer);
 bool store_worker_run(struct store_worker *w);
 bool store_worker_enough(const struct store_worker *w); /* a whole batch is waiting */
 void store_worker_set_batch_max(struct store_worker *w, unsigned batch_max);
+/* Before the first run; without it nothing is counted. */
+void store_worker_set_metrics(struct store_worker *w, struct metric_page *metrics);
+/* Sizes of database and disk into the metrics page; about once a second. */
+void store_worker_sample(const struct store_worker *w);
 void store_worker_close(struct store_worker *w); /* what was not run is dropped unanswered */
 
 #endif

@@ -10,6 +10,7 @@
  * that. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "node/store/ops.h"
 #include "node/store/store.h"
@@ -32,6 +33,7 @@ struct store_worker {
     struct db db;
     struct store_port *port;
     struct log *log;
+    struct metric_page *metrics; /* may be NULL */
     struct list queue; /* struct request */
     size_t queued;
     unsigned batch_max;
@@ -70,6 +72,11 @@ void store_worker_set_batch_max(struct store_worker *w, unsigned batch_max)
     w->batch_max = batch_max > 0 ? batch_max : 1;
     w->replies = realloc(w->replies, w->batch_max * sizeof *w->replies);
     must(w->replies);
+}
+
+void store_worker_set_metrics(struct store_worker *w, struct metric_page *metrics)
+{
+    w->metrics = metrics;
 }
 
 void store_worker_on_request(struct store_worker *w, unsigned peer, const char *p, size_t n)
@@ -221,13 +228,40 @@ static err run_transaction(struct store_worker *w, err refuse)
     return refuse == ERR_OK ? e : ERR_OK;
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void count_batch(const struct store_worker *w, uint64_t began_us, err e)
+{
+    if (!w->metrics)
+        return;
+    metric_observe(w->metrics, HISTOGRAM_store_batch, w->n_replies);
+    metric_observe(w->metrics, HISTOGRAM_store_commit, now_us() - began_us);
+    metric_add(w->metrics, METRIC_store_batches_failed, e != ERR_OK);
+}
+
+void store_worker_sample(const struct store_worker *w)
+{
+    if (!w->metrics)
+        return;
+    metric_set(w->metrics, METRIC_store_database_bytes, db_bytes_on_disk(&w->db));
+    metric_set(w->metrics, METRIC_store_disk_free_bytes, db_disk_free(&w->db));
+    metric_set(w->metrics, METRIC_store_schema_version, (uint64_t)schema_version);
+}
+
 bool store_worker_run(struct store_worker *w)
 {
     if (list_empty(&w->queue))
         return false;
+    uint64_t began_us = now_us();
     err e = run_transaction(w, ERR_OK);
     if (e != ERR_OK)
         must(run_transaction(w, e) == ERR_OK);
+    count_batch(w, began_us, e);
     for (size_t i = 0; i < w->n_replies; i++)
         drop(w, list_first(&w->queue, struct request, link));
     for (size_t i = 0; i < w->n_replies; i++) {

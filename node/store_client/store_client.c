@@ -46,7 +46,31 @@ struct store_client {
     struct arena arena; /* of the reply at hand */
 };
 
-static void gauge(struct store_client *c) { metric_set(c->metrics, METRIC_store_queue, c->live); }
+/* The labels of METRIC_store_requests are those of the oneof, in its order, without gaps. */
+enum { OP_FIRST = STORE__REQUEST__OP_ACCOUNT_GET, OP_OTHER = METRIC_SIZE_OP - 1 };
+_Static_assert(STORE__REQUEST__OP_OFFLINE_GIVEN - OP_FIRST == OP_OTHER - 1, "labels.def: OP");
+
+static unsigned op_label(const struct request *q)
+{
+    unsigned i = q->op - OP_FIRST;
+    return i < OP_OTHER ? i : OP_OTHER;
+}
+
+static void gauge(struct store_client *c)
+{
+    metric_set(c->metrics, METRIC_store_queue, c->live);
+    metric_set(c->metrics, METRIC_store_queue_bytes, c->live_bytes);
+}
+
+static void count(struct store_client *c, const struct request *q, err e)
+{
+    bool failed = e == ERR_AWAY || e == ERR_IO || e == ERR_DISK_FULL || e == ERR_BAD;
+    enum metric_result r = e == ERR_OK ? RESULT_OK : failed ? RESULT_FAILED : RESULT_REFUSED;
+    metric_add(c->metrics, METRIC_AT(store_requests, op_label(q), r), 1);
+    if (q->submitted_us)
+        metric_observe(c->metrics, HISTOGRAM_AT(store_request, op_label(q)),
+                       loop_now_us(c->loop) - q->submitted_us);
+}
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
@@ -82,7 +106,6 @@ static void submit(struct store *s, struct Store__Request *req, store_done_f *do
     struct request *q = malloc(sizeof *q + (full ? 0 : n));
     must(q);
     *q = (struct request){.id = req->id, .done = done, .ctx = ctx, .op = req->op_case, .n = n};
-    metric_add(c->metrics, METRIC_store_requests, 1);
     if (full) {
         list_push_back(&c->refused, &q->link);
         loop_at_turn_end(c->loop, &c->hook);
@@ -111,8 +134,7 @@ static void answer(struct store_client *c, struct request *q, err e, const Store
     c->live--;
     c->live_bytes -= q->n;
     gauge(c);
-    if (e == ERR_AWAY || e == ERR_IO || e == ERR_DISK_FULL)
-        metric_add(c->metrics, METRIC_store_errors, 1);
+    count(c, q, e);
     done(q->ctx, e, r);
 }
 
@@ -132,7 +154,7 @@ static void refuse(struct turn_hook *h)
     while (!list_empty(&now)) {
         struct request *q = list_first(&now, struct request, link);
         list_remove(&q->link);
-        metric_add(c->metrics, METRIC_store_errors, 1);
+        metric_add(c->metrics, METRIC_AT(store_requests, op_label(q), RESULT_FAILED), 1);
         q->done(q->ctx, ERR_FULL, NULL);
         free(q);
     }
@@ -228,6 +250,7 @@ void store_client_worker_down(struct store_client *c)
     c->window = c->window_bytes = 0;
     list_each(q, &c->sent, struct request, link) {
         q->sent = false;
+        metric_add(c->metrics, METRIC_store_retries, q->done != NULL);
         if (!q->done) {
             list_remove(&q->link);
             free(q);
@@ -275,6 +298,14 @@ struct store_client *store_client_new(struct loop *loop, const struct conf *conf
 }
 
 struct store *store_client_door(struct store_client *c) { return &c->door; }
+
+void store_client_sample(struct store_client *c)
+{
+    const struct request *q = oldest(c);
+    uint64_t us = q ? loop_now_us(c->loop) - q->submitted_us : 0;
+    metric_set(c->metrics, METRIC_store_oldest_ms, us / 1000);
+}
+
 size_t store_client_waiting(const struct store_client *c) { return c->live; }
 
 static void free_all(struct list *requests)

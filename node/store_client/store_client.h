@@ -37,6 +37,8 @@ void store_client_on_frame(struct store_client *c, const char *p, size_t n);
 /* A (new) worker is there: everything without a reply is sent to it. */
 void store_client_worker_up(struct store_client *c);
 void store_client_worker_down(struct store_client *c); /* requests wait */
+/* Once a second: the age of the oldest request into the metrics page. */
+void store_client_sample(struct store_client *c);
 size_t store_client_waiting(const struct store_client *c); /* requests without a reply */
 /* What has no reply is forgotten: its done never runs (those who asked are gone already). */
 void store_client_free(struct store_client *c);

@@ -83,8 +83,26 @@ static void report(struct super *s, const struct tls_pair *p, const struct conf 
     LOG(s->log, certificate_loaded, F_STR("host", host), F_STR("until", str_of(until)));
     if (days < EXPIRING_DAYS)
         LOG(s->log, certificate_expiring, F_STR("host", host), F_INT("days", days));
-    if (i == 0 || p->not_after_s < s->certificate_first_end_s)
-        s->certificate_first_end_s = p->not_after_s;
+    struct certificate *known = &s->certificates[i];
+    snprintf(known->host, sizeof known->host, "%.*s", STR_ARG(host));
+    known->end_s = p->not_after_s;
+}
+
+static int by_end(const void *a, const void *b)
+{
+    const struct certificate *x = a, *y = b;
+    return (x->end_s > y->end_s) - (x->end_s < y->end_s);
+}
+
+static void report_all(struct super *s, const struct tls_pair *pairs, const struct conf *c)
+{
+    free(s->certificates);
+    s->certificates = calloc(c->host_count + 1, sizeof *s->certificates);
+    must(s->certificates);
+    s->certificate_count = c->host_count;
+    for (uint32_t i = 0; i < c->host_count; i++)
+        report(s, &pairs[i], c, i);
+    qsort(s->certificates, s->certificate_count, sizeof *s->certificates, by_end);
 }
 
 err certificates_build(struct super *s, const struct conf *c, int *fd)
@@ -100,10 +118,8 @@ err certificates_build(struct super *s, const struct conf *c, int *fd)
         pairs[i].certificate_file = f.certificate.p, pairs[i].key_file = f.key.p;
     }
     err e = tls_certs_build(pairs, c->host_count, on_problem, s, fd);
-    for (uint32_t i = 0; e == ERR_OK && i < c->host_count; i++)
-        report(s, &pairs[i], c, i);
     if (e == ERR_OK)
-        s->certificate_count = c->host_count;
+        report_all(s, pairs, c);
     arena_close(&a);
     return e;
 }

@@ -1,6 +1,7 @@
 /* What can be asked of a running node. Commands about one account go to the shard that is its home;
  * here they are only carried. */
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "node/super/inside.h"
@@ -100,6 +101,7 @@ str command_reload(struct super *s, const char *by, unsigned *exit, struct arena
     struct conf_draft *d = conf_draft_new();
     struct changes changes = {0};
     *exit = EXIT_CONFIG;
+    s->reload_refused = true, s->reload_s = time(NULL);
     conf_load(d, s->config_file);
     for (size_t i = 0; i < s->set_count; i++)
         conf_draft_assign(d, str_of(s->sets[i]));
@@ -122,6 +124,7 @@ str command_reload(struct super *s, const char *by, unsigned *exit, struct arena
     }
     adopt(s, d, c, conf_fd, certs_fd);
     s->restart_pending = changes.count[2];
+    s->reload_refused = false;
     char hash[20];
     snprintf(hash, sizeof hash, "%08llx", (unsigned long long)c->hash >> 32);
     LOG(s->log, config_applied, F_STR("hash", str_of(hash)), F_INT("live", changes.count[0]),

@@ -3,123 +3,190 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "node/super/families.h"
 #include "node/super/health.h"
 #include "node/super/inside.h"
 
-enum kind { C, G };
-enum scope { SHARD, NODE, PROCESS };
-
-static const struct row {
-    const char *family, *labels;
-    enum kind kind;
-    enum scope scope;
-    double scale;
-    const char *help;
-} rows[METRIC_MAX] = {
-#define METRIC(id, family, labels, kind, scope, scale, help) \
-    [METRIC_##id] = {family, labels, kind, scope, scale, help},
-#include "pemberley/metrics.def"
-};
-static const struct {
-    const char *family, *labels;
-    enum scope scope;
-    const char *help;
-} histograms[HISTOGRAM_MAX] = {
-#define HISTOGRAM(id, family, labels, scope, help) [HISTOGRAM_##id] = {family, labels, scope, help},
-#include "pemberley/metrics.def"
-};
-/* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5. */
+/* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5; bytes from 64 to 16 MiB by 4; counts by
+ * 4. */
 static const uint64_t edges_us[] = {50,     100,    250,    500,     1000,    2500,    5000,    10000,
                                     25000,  50000,  100000, 250000,  500000,  1000000, 2500000, 5000000,
                                     10000000};
+static const uint64_t edges_bytes[] = {64,      256,     1024,    4096,    16384,
+                                       65536,   262144,  1048576, 4194304, 16777216};
+static const uint64_t edges_count[] = {1, 4, 16, 64, 256, 1024};
+static const struct {
+    const uint64_t *edge;
+    unsigned n;
+    double scale;
+} buckets[] = {
+    [FAMILY_SECONDS] = {edges_us, array_len(edges_us), 1e-6},
+    [FAMILY_BYTES] = {edges_bytes, array_len(edges_bytes), 1},
+    [FAMILY_COUNT] = {edges_count, array_len(edges_count), 1},
+};
 
 struct out {
     FILE *f;
     bool openmetrics;
+    const struct super *super;
+    struct arena *arena;
 };
 
-static uint64_t value_of(const struct process *p, enum metric m)
-{
-    return atomic_load_explicit(&p->page->value[m], memory_order_relaxed);
-}
+/* ---- lines ------------------------------------------------------------------------------------ */
 
 /* OpenMetrics names a counter's family without _total, the text format with it. */
-static void put_head(struct out *o, const char *family, enum kind kind, const char *help)
+static void put_head(struct out *o, const char *family, enum family_kind kind, const char *help)
 {
-    const char *suffix = kind == C && !o->openmetrics ? "_total" : "";
+    bool counter = kind == FAMILY_C;
+    const char *suffix = counter && !o->openmetrics ? "_total" : "";
     fprintf(o->f, "# HELP pemberley_%s%s %s\n# TYPE pemberley_%s%s %s\n", family, suffix, help,
-            family, suffix, kind == C ? "counter" : "gauge");
+            family, suffix, counter ? "counter" : "gauge");
 }
 
 static void put_number(struct out *o, double v)
 {
-    if (v == (double)(uint64_t)v)
+    if (v >= 0 && v < 1e15 && v == (double)(uint64_t)v)
         fprintf(o->f, " %llu\n", (unsigned long long)v);
     else
         fprintf(o->f, " %.6f\n", v);
 }
 
-static void put_sample(struct out *o, const struct row *r, str labels, double v)
+/* "{a,b,c}" of those that are not empty; nothing when all are. */
+static str braces(struct out *o, str a, str b, str c)
 {
-    fprintf(o->f, "pemberley_%s%s", r->family, r->kind == C ? "_total" : "");
-    if (r->labels[0] || labels.n)
-        fprintf(o->f, "{%s%s%.*s}", r->labels, r->labels[0] && labels.n ? "," : "",
-                STR_ARG(labels));
-    put_number(o, v * r->scale);
+    str parts[] = {a, b, c}, text = STR("");
+    for (unsigned i = 0; i < array_len(parts); i++)
+        if (parts[i].n)
+            text = arena_printf(o->arena, "%.*s%s%.*s", STR_ARG(text), text.n ? "," : "",
+                                STR_ARG(parts[i]));
+    return text.n ? arena_printf(o->arena, "{%.*s}", STR_ARG(text)) : text;
 }
 
-static void put_row(struct out *o, const struct super *s, enum metric m, struct arena *a)
+static void put_sample(struct out *o, const char *family, enum family_kind kind, str labels, double v)
 {
-    const struct row *r = &rows[m];
+    fprintf(o->f, "pemberley_%s%s%.*s", family, kind == FAMILY_C ? "_total" : "",
+            STR_ARG(labels));
+    put_number(o, v);
+}
+
+/* ---- from the pages --------------------------------------------------------------------------- */
+
+/* The processes that a scope speaks of: shards first, then the store. */
+static void processes_of(const struct super *s, enum family_scope scope, unsigned *first, unsigned *end)
+{
+    *first = scope == FAMILY_STORE ? s->shards : 0;
+    *end = scope == FAMILY_PROCESS || scope == FAMILY_STORE ? s->process_count : s->shards;
+}
+
+static str process_label(struct out *o, const struct process *p, enum family_scope scope)
+{
+    switch (scope) {
+    case FAMILY_SHARD: return arena_printf(o->arena, "shard=\"%u\"", p->index);
+    case FAMILY_STORE: return arena_printf(o->arena, "index=\"%u\"", p->index);
+    case FAMILY_PROCESS:
+        return arena_printf(o->arena, "process=\"%s\",index=\"%u\"", process_name(p), p->index);
+    default: return STR("");
+    }
+}
+
+static void put_value(struct out *o, const struct family *f, enum metric m, str a, str b)
+{
+    const struct super *s = o->super;
+    unsigned first, end;
     double sum = 0;
-    unsigned n = r->scope == PROCESS ? s->process_count : s->shards;
-    for (unsigned i = 0; i < n; i++) {
+    processes_of(s, f->scope, &first, &end);
+    for (unsigned i = first; i < end; i++) {
         const struct process *p = &s->process[i];
-        double v = (double)value_of(p, m);
-        if (r->scope == SHARD)
-            put_sample(o, r, arena_printf(a, "shard=\"%u\"", p->index), v);
-        else if (r->scope == PROCESS)
-            put_sample(o, r, arena_printf(a, "process=\"%s\",index=\"%u\"", process_name(p), p->index),
-                       v);
+        double v = (double)metric_get(p->page, m) * f->scale;
         sum += v;
+        if (f->scope != FAMILY_NODE)
+            put_sample(o, f->name, f->kind, braces(o, a, b, process_label(o, p, f->scope)), v);
     }
-    if (r->scope == NODE)
-        put_sample(o, r, STR(""), sum);
+    if (f->scope == FAMILY_NODE)
+        put_sample(o, f->name, f->kind, braces(o, a, b, STR("")), sum);
+    if (f->scope == FAMILY_PROCESS)
+        put_sample(o, f->name, f->kind, STR("{process=\"supervisor\",index=\"0\"}"),
+                   (double)metric_get(s->own, m) * f->scale);
 }
 
-static void put_metrics(struct out *o, const struct super *s, struct arena *a)
+static void put_family(struct out *o, const struct family *f)
 {
-    for (unsigned m = 0; m < METRIC_MAX; m++) {
-        if (m == 0 || !str_eq(str_of(rows[m].family), str_of(rows[m - 1].family)))
-            put_head(o, rows[m].family, rows[m].kind, rows[m].help);
-        put_row(o, s, (enum metric)m, a);
+    unsigned width = set_size(f->b);
+    for (unsigned i = 0; i < set_size(f->a); i++)
+        for (unsigned j = 0; j < width; j++) {
+            str a = f->labels[0] ? str_of(f->labels) : set_label(f->a, i, o->arena);
+            put_value(o, f, f->first + i * width + j, a, set_label(f->b, j, o->arena));
+        }
+}
+
+/* Rows of one family stand together. */
+static void put_families(struct out *o)
+{
+    for (unsigned i = 0; i < families_count; i++) {
+        const struct family *f = &families[i];
+        if (i == 0 || !str_eq(str_of(f->name), str_of(families[i - 1].name)))
+            put_head(o, f->name, f->kind, f->help);
+        put_family(o, f);
     }
 }
 
-static void put_histogram(struct out *o, const struct super *s, enum histogram h)
+static void add_buckets(const struct metric_page *p, enum histogram h,
+                        uint64_t fine[METRIC_HISTOGRAM_BUCKETS], uint64_t *sum)
 {
-    uint64_t fine[METRIC_HISTOGRAM_BUCKETS] = {0}, sum_us = 0, seen = 0;
-    for (unsigned i = 0; i < s->shards; i++) {
-        const struct metric_page *p = s->process[i].page;
-        for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS; b++)
-            fine[b] += atomic_load_explicit(&p->bucket[h][b], memory_order_relaxed);
-        sum_us += atomic_load_explicit(&p->sum_us[h], memory_order_relaxed);
-    }
-    const char *family = histograms[h].family;
-    fprintf(o->f, "# HELP pemberley_%s %s\n# TYPE pemberley_%s histogram\n", family,
-            histograms[h].help, family);
+    for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS; b++)
+        fine[b] += atomic_load_explicit(&p->bucket[h][b], memory_order_relaxed);
+    *sum += atomic_load_explicit(&p->sum[h], memory_order_relaxed);
+}
+
+static void put_buckets(struct out *o, const struct histogram_family *f, str label,
+                        const uint64_t fine[METRIC_HISTOGRAM_BUCKETS], uint64_t sum)
+{
+    uint64_t seen = 0;
     unsigned b = 0;
-    for (unsigned e = 0; e < array_len(edges_us); e++) {
-        while (b < METRIC_HISTOGRAM_BUCKETS && metric_bucket_us(b) <= edges_us[e])
+    double scale = buckets[f->unit].scale;
+    const char *comma = label.n ? "," : "";
+    for (unsigned e = 0; e < buckets[f->unit].n; e++) {
+        while (b < METRIC_HISTOGRAM_BUCKETS && metric_bucket_us(b) <= buckets[f->unit].edge[e])
             seen += fine[b++];
-        fprintf(o->f, "pemberley_%s_bucket{le=\"%g\"} %llu\n", family, (double)edges_us[e] / 1e6,
-                (unsigned long long)seen);
+        fprintf(o->f, "pemberley_%s_bucket{%.*s%sle=\"%.10g\"} %llu\n", f->name, STR_ARG(label), comma,
+                (double)buckets[f->unit].edge[e] * scale, (unsigned long long)seen);
     }
     while (b < METRIC_HISTOGRAM_BUCKETS)
         seen += fine[b++];
-    fprintf(o->f, "pemberley_%s_bucket{le=\"+Inf\"} %llu\npemberley_%s_sum %.6f\n", family,
-            (unsigned long long)seen, family, (double)sum_us / 1e6);
-    fprintf(o->f, "pemberley_%s_count %llu\n", family, (unsigned long long)seen);
+    fprintf(o->f, "pemberley_%s_bucket{%.*s%sle=\"+Inf\"} %llu\n", f->name, STR_ARG(label), comma,
+            (unsigned long long)seen);
+    str only = braces(o, label, STR(""), STR(""));
+    fprintf(o->f, "pemberley_%s_sum%.*s %.6f\n", f->name, STR_ARG(only), (double)sum * scale);
+    fprintf(o->f, "pemberley_%s_count%.*s %llu\n", f->name, STR_ARG(only), (unsigned long long)seen);
+}
+
+static void put_histogram(struct out *o, const struct histogram_family *f, unsigned label)
+{
+    const struct super *s = o->super;
+    uint64_t fine[METRIC_HISTOGRAM_BUCKETS] = {0}, sum = 0;
+    str name = set_label(f->set, label, o->arena);
+    unsigned first, end;
+    processes_of(s, f->scope, &first, &end);
+    for (unsigned i = first; i < end; i++) {
+        add_buckets(s->process[i].page, f->first + label, fine, &sum);
+        if (f->scope == FAMILY_NODE)
+            continue;
+        put_buckets(o, f, process_label(o, &s->process[i], f->scope), fine, sum);
+        memset(fine, 0, sizeof fine), sum = 0;
+    }
+    if (f->scope == FAMILY_NODE)
+        put_buckets(o, f, name, fine, sum);
+}
+
+static void put_histograms(struct out *o)
+{
+    for (unsigned i = 0; i < histogram_families_count; i++) {
+        const struct histogram_family *f = &histogram_families[i];
+        fprintf(o->f, "# HELP pemberley_%s %s\n# TYPE pemberley_%s histogram\n", f->name, f->help,
+                f->name);
+        for (unsigned label = 0; label < set_size(f->set); label++)
+            put_histogram(o, f, label);
+    }
 }
 
 /* ---- what the supervisor knows itself --------------------------------------------------------- */
@@ -127,52 +194,85 @@ static void put_histogram(struct out *o, const struct super *s, enum histogram h
 static void put_gauge(struct out *o, const char *family, const char *help, const char *labels,
                       double v)
 {
-    put_head(o, family, G, help);
-    fprintf(o->f, "pemberley_%s%s", family, labels);
-    put_number(o, v);
+    put_head(o, family, FAMILY_G, help);
+    put_sample(o, family, FAMILY_G, str_of(labels), v);
 }
 
-static void put_node(struct out *o, const struct super *s, struct arena *a)
+static void put_node(struct out *o)
 {
+    const struct super *s = o->super;
     put_gauge(o, "build_info", "always 1", "{version=\"" PEMBERLEY_VERSION "\"}", 1);
-    str info = arena_printf(a, "{cluster=\"\",node=\"%s\",loop=\"%s\"}", s->node, s->process[0].loop);
-    put_gauge(o, "node_info", "always 1", info.p, 1);
+    str info = arena_printf(o->arena, "{cluster=\"\",node=\"%s\",loop=\"%s\"}", s->node,
+                            s->process[0].loop);
+    put_gauge(o, "node_info", "always 1; loop io_uring or epoll", info.p, 1);
     int64_t up_ms = s->now_ms - s->started_ms;
     put_gauge(o, "start_time_seconds", "start, Unix time", "",
               (double)(clock_wall_us((struct clock *)&s->clock) / 1000 - up_ms) / 1e3);
     put_gauge(o, "node_ready", "1 when /readyz says so", "", health_is_ready(s));
-    str hash = arena_printf(a, "{hash=\"%08llx\"}", (unsigned long long)s->conf->hash >> 32);
-    put_gauge(o, "config_info", "always 1", hash.p, 1);
-    put_gauge(o, "config_restart_pending", "changed options that wait for a restart", "",
-              s->restart_pending);
-    put_gauge(o, "tls_certificate_not_after_timestamp_seconds",
-              "end of the certificate that ends first", "", (double)s->certificate_first_end_s);
+    put_gauge(o, "node_draining", "1 while the node stops and lets its sessions go", "", s->stopping);
+    put_gauge(o, "node_degraded", "1 while this part is away", "{what=\"store\"}",
+              s->ready && s->process[s->shards].state != PROCESS_UP);
 }
 
-static void put_processes(struct out *o, const struct super *s)
+static void put_config(struct out *o)
 {
-    put_head(o, "process_up", G, "1 while the process serves");
+    const struct super *s = o->super;
+    str hash = arena_printf(o->arena, "{hash=\"%08llx\"}", (unsigned long long)s->conf->hash >> 32);
+    put_gauge(o, "config_info", "always 1", hash.p, 1);
+    put_gauge(o, "config_last_reload_successful", "0 when the last reload was refused", "",
+              !s->reload_refused);
+    put_gauge(o, "config_last_reload_timestamp_seconds", "last reload or start, Unix time", "",
+              (double)s->reload_s);
+    put_gauge(o, "config_restart_pending", "changed options that wait for a restart", "",
+              s->restart_pending);
+}
+
+static void put_certificates(struct out *o)
+{
+    const struct super *s = o->super;
+    const char *family = "tls_certificate_not_after_timestamp_seconds";
+    put_head(o, family, FAMILY_G, "end of a host's certificate, Unix time; the first to end first");
+    for (unsigned i = 0; i < s->certificate_count && i < CERTIFICATES_SHOWN_MAX; i++)
+        put_sample(o, family, FAMILY_G,
+                   arena_printf(o->arena, "{host=\"%s\"}", s->certificates[i].host),
+                   (double)s->certificates[i].end_s);
+}
+
+static void put_processes(struct out *o)
+{
+    const struct super *s = o->super;
+    put_head(o, "process_up", FAMILY_G, "1 while the process serves");
     for (unsigned i = 0; i < s->process_count; i++)
-        fprintf(o->f, "pemberley_process_up{process=\"%s\",index=\"%u\"} %d\n",
-                process_name(&s->process[i]), s->process[i].index,
-                s->process[i].state == PROCESS_UP);
-    put_head(o, "process_restarts", C, "restarts after a death");
+        put_sample(o, "process_up", FAMILY_G,
+                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
+                   s->process[i].state == PROCESS_UP);
+    put_head(o, "process_restarts", FAMILY_C, "restarts after a death");
     for (unsigned i = 0; i < s->process_count; i++)
-        fprintf(o->f, "pemberley_process_restarts_total{process=\"%s\",index=\"%u\"} %u\n",
-                process_name(&s->process[i]), s->process[i].index, s->process[i].restarts);
+        put_sample(o, "process_restarts", FAMILY_C,
+                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
+                   s->process[i].restarts);
+    put_head(o, "store_up", FAMILY_G, "1 while the worker has its database open");
+    for (unsigned i = s->shards; i < s->process_count; i++)
+        put_sample(o, "store_up", FAMILY_G,
+                   braces(o, process_label(o, &s->process[i], FAMILY_STORE), STR(""), STR("")),
+                   s->process[i].state == PROCESS_UP);
 }
 
 struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a)
 {
     char *text = NULL;
     size_t n = 0;
-    struct out o = {open_memstream(&text, &n), openmetrics};
+    struct out o = {open_memstream(&text, &n), openmetrics, s, a};
     must(o.f);
-    put_node(&o, s, a);
-    put_processes(&o, s);
-    put_metrics(&o, s, a);
-    for (unsigned h = 0; h < HISTOGRAM_MAX; h++)
-        put_histogram(&o, s, (enum histogram)h);
+    int64_t began_us = super_clock_us();
+    put_node(&o);
+    put_config(&o);
+    put_certificates(&o);
+    put_processes(&o);
+    put_families(&o);
+    put_histograms(&o);
+    put_gauge(&o, "scrape_seconds", "what making this page took", "",
+              (double)(super_clock_us() - began_us) / 1e6);
     if (openmetrics)
         fputs("# EOF\n", o.f);
     must(fclose(o.f) == 0);

@@ -28,6 +28,8 @@ enum {
     HEARTBEAT_LATE_MS = 10000, /* a loop without a turn for so long is aborted */
     HANDOVER_MS = 2000,        /* a queue whose shard is down for so long goes to a neighbour */
     CERTIFICATE_LOOK_MS = 2000,
+    CERTIFICATES_SHOWN_MAX = 100, /* in the metrics: hosts whose certificates end first */
+    HISTORY = 60, /* of the status page's sparklines: ten minutes */
 };
 
 /* ---- a child ---------------------------------------------------------------------------------- */
@@ -58,7 +60,8 @@ struct process {
     /* status.c: counters a second ago, and what they did in it */
     uint64_t was[METRIC_MAX];
     uint64_t rate[METRIC_MAX];
-    uint64_t delivery_old[METRIC_HISTOGRAM_BUCKETS], delivery_new[METRIC_HISTOGRAM_BUCKETS];
+    /* of deliveries; of the store's transactions */
+    uint64_t latency_old[METRIC_HISTOGRAM_BUCKETS], latency_new[METRIC_HISTOGRAM_BUCKETS];
 };
 
 void process_init(struct process *p, struct super *s, enum child_kind kind, uint32_t index);
@@ -100,6 +103,11 @@ str command_reload(struct super *s, const char *by, unsigned *exit, struct arena
 
 /* ---- the node --------------------------------------------------------------------------------- */
 
+/* What the tiles of the status page show. */
+struct history {
+    double sessions, detached, in_rate, p99_ms, login_rate, dropped;
+};
+
 struct super {
     const char *config_file;
     const char *const *sets; /* --set */
@@ -137,8 +145,17 @@ struct super {
     uint64_t told_sessions, flushed;
     unsigned restart_pending; /* options that wait for a restart */
     uint64_t certificates_seen; /* a hash of the files' times */
-    int64_t certificate_first_end_s;
+    struct certificate {
+        char host[256];
+        int64_t end_s; /* Unix time */
+    } *certificates;   /* the first to end first */
     uint32_t certificate_count;
+    bool reload_refused; /* the last one */
+    int64_t reload_s;    /* Unix time */
+    struct metric_page *own; /* CPU time and memory of the supervisor itself */
+    uint64_t own_cpu_us;
+    struct history history[HISTORY]; /* status.c: a circular array, one row per rotation */
+    unsigned history_n;              /* rows ever written */
     char buffer[CONTROL_MESSAGE_MAX]; /* the message being read */
 };
 
@@ -147,6 +164,7 @@ void super_ready(struct super *s, struct process *p); /* p said Ready */
 void super_stop(struct super *s, int64_t within_ms, const char *reason);
 void super_log_again(struct super *s); /* as the config says now */
 int64_t super_clock_ms(void);
+int64_t super_clock_us(void);
 
 /* files.c: what a node has on disk. Each says its problem in one sentence. */
 nodiscard err files_directories(const struct conf *c, str *problem, struct arena *a);
@@ -164,6 +182,12 @@ uint64_t certificates_look(const struct super *s, struct arena *a);
 void status_tick(struct super *s);   /* once a second */
 void status_rotate(struct super *s); /* every ten seconds: the window of the percentiles */
 str status_json(struct super *s, struct arena *a);
+struct history status_now(const struct super *s);
+const char *status_state(const struct super *s); /* "ready" … */
+/* One process: deliveries, or the store's transactions, of the last ten to twenty seconds. */
+double status_p99_s(const struct process *p);
+uint64_t status_rate(const struct process *p, enum metric first, enum metric last); /* per second */
+uint64_t status_disk_free(const struct super *s);
 /* The p-th share (0.99) of a histogram in microseconds; 0 when it is empty. */
 uint64_t status_percentile(const uint64_t old[METRIC_HISTOGRAM_BUCKETS],
                            const uint64_t now[METRIC_HISTOGRAM_BUCKETS], double p);

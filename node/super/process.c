@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "node/os/control.h"
+#include "node/super/families.h"
 #include "node/super/inside.h"
 
 enum { WAITING_MAX = 1024, OOM_SHARD = 200, OOM_STORE = 100, FDS_EACH = 8 };
@@ -270,14 +271,12 @@ void process_start(struct process *p, int64_t now_ms)
 /* What the dead one counted stays; what it held is gone. */
 static void clear_gauges(struct metric_page *m)
 {
-    enum { C, G };
-    static const unsigned char kind[METRIC_MAX] = {
-#define METRIC(id, family, labels, kind, scope, scale, help) kind,
-#include "pemberley/metrics.def"
-    };
-    for (unsigned i = 0; i < METRIC_MAX; i++)
-        if (kind[i] == G)
-            metric_set(m, (enum metric)i, 0);
+    for (unsigned i = 0; i < families_count; i++) {
+        const struct family *f = &families[i];
+        for (unsigned k = 0; k < set_size(f->a) * set_size(f->b); k++)
+            if (f->kind == FAMILY_G)
+                metric_set(m, f->first + k, 0);
+    }
 }
 
 void process_died(struct process *p, int status, int64_t now_ms)

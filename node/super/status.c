@@ -8,17 +8,13 @@
 #include "node/super/inside.h"
 #include "node/super/json.h"
 
-static uint64_t metric_get(const struct process *p, enum metric k)
-{
-    return atomic_load_explicit(&p->page->value[k], memory_order_relaxed);
-}
-
 void status_tick(struct super *s)
 {
+    metric_sample_process(s->own, &s->own_cpu_us);
     for (unsigned i = 0; i < s->process_count; i++) {
         struct process *p = &s->process[i];
         for (unsigned k = 0; k < METRIC_MAX; k++) {
-            uint64_t now = metric_get(p, (enum metric)k);
+            uint64_t now = metric_get(p->page, (enum metric)k);
             p->rate[k] = now > p->was[k] ? now - p->was[k] : 0;
             p->was[k] = now;
         }
@@ -27,16 +23,74 @@ void status_tick(struct super *s)
 
 static void read_histogram(const struct process *p, uint64_t out[METRIC_HISTOGRAM_BUCKETS])
 {
-    for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS; b++)
-        out[b] = atomic_load_explicit(&p->page->bucket[HISTOGRAM_delivery][b], memory_order_relaxed);
+    bool shard = p->kind == CHILD_SHARD;
+    unsigned first = shard ? HISTOGRAM_delivery : HISTOGRAM_store_commit;
+    unsigned last = shard ? HISTOGRAM_delivery_LAST : HISTOGRAM_store_commit_LAST;
+    memset(out, 0, METRIC_HISTOGRAM_BUCKETS * sizeof *out);
+    for (unsigned h = first; h <= last; h++)
+        for (unsigned b = 0; b < METRIC_HISTOGRAM_BUCKETS; b++)
+            out[b] += atomic_load_explicit(&p->page->bucket[h][b], memory_order_relaxed);
+}
+
+static double sum_of(const struct super *s, enum metric first, enum metric last)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < s->shards; i++)
+        for (unsigned k = first; k <= last; k++)
+            sum += (double)metric_get(s->process[i].page, (enum metric)k);
+    return sum;
+}
+
+static double node_rate(const struct super *s, enum metric first, enum metric last)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < s->shards; i++)
+        sum += (double)status_rate(&s->process[i], first, last);
+    return sum;
+}
+
+static double node_p99_s(const struct super *s)
+{
+    double worst = 0;
+    for (unsigned i = 0; i < s->shards; i++) {
+        double p99 = status_p99_s(&s->process[i]);
+        worst = p99 > worst ? p99 : worst;
+    }
+    return worst;
+}
+
+/* What was dropped for want of something; what RFC 6121 has us drop is no loss. */
+static double lost(const struct super *s)
+{
+    static const err reasons[] = {ERR_STANZA_INTERNAL_SERVER_ERROR, ERR_STANZA_STORE_AWAY,
+                                  ERR_STANZA_DISK_FULL, ERR_STANZA_RESOURCE_CONSTRAINT};
+    double sum = 0;
+    for (unsigned i = 0; i < array_len(reasons); i++) {
+        enum metric m = METRIC_AT(undelivered, FATE_DROPPED, METRIC_ERR(STANZA, reasons[i]));
+        sum += sum_of(s, m, m);
+    }
+    return sum;
+}
+
+struct history status_now(const struct super *s)
+{
+    return (struct history){
+        .sessions = sum_of(s, METRIC_sessions_connected, METRIC_sessions_connected),
+        .detached = sum_of(s, METRIC_sessions_detached, METRIC_sessions_detached),
+        .in_rate = node_rate(s, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
+        .p99_ms = node_p99_s(s) * 1e3,
+        .login_rate = node_rate(s, METRIC_logins, METRIC_logins_LAST),
+        .dropped = lost(s),
+    };
 }
 
 void status_rotate(struct super *s)
 {
+    s->history[s->history_n++ % HISTORY] = status_now(s);
     for (unsigned i = 0; i < s->process_count; i++) {
         struct process *p = &s->process[i];
-        memcpy(p->delivery_old, p->delivery_new, sizeof p->delivery_old);
-        read_histogram(p, p->delivery_new);
+        memcpy(p->latency_old, p->latency_new, sizeof p->latency_old);
+        read_histogram(p, p->latency_new);
     }
 }
 
@@ -54,6 +108,21 @@ uint64_t status_percentile(const uint64_t old[METRIC_HISTOGRAM_BUCKETS],
     return 0;
 }
 
+double status_p99_s(const struct process *p)
+{
+    uint64_t now[METRIC_HISTOGRAM_BUCKETS];
+    read_histogram(p, now);
+    return (double)status_percentile(p->latency_old, now, 0.99) / 1e6;
+}
+
+uint64_t status_rate(const struct process *p, enum metric first, enum metric last)
+{
+    uint64_t sum = 0;
+    for (unsigned k = first; k <= last; k++)
+        sum += p->rate[k];
+    return sum;
+}
+
 static const char *state_name(const struct process *p)
 {
     static const char *const names[] = {"down", "starting", "up"};
@@ -62,27 +131,27 @@ static const char *state_name(const struct process *p)
 
 static void put_process(const struct process *p, FILE *out)
 {
-    uint64_t histogram[METRIC_HISTOGRAM_BUCKETS];
-    read_histogram(p, histogram);
+    double connections = 0;
+    for (unsigned k = METRIC_connections; k <= METRIC_connections_LAST; k++)
+        connections += (double)metric_get(p->page, (enum metric)k);
     fprintf(out,
             "{\"process\":\"%s\",\"index\":%u,\"state\":\"%s\",\"pid\":%d,\"loop\":\"%s\","
-            "\"sessions\":%llu,\"detached\":%llu,\"connections\":%llu,",
+            "\"sessions\":%llu,\"detached\":%llu,\"connections\":%.0f,",
             process_name(p), p->index, state_name(p), p->state == PROCESS_DOWN ? 0 : (int)p->pid,
-            p->loop, (unsigned long long)metric_get(p, METRIC_sessions_connected),
-            (unsigned long long)metric_get(p, METRIC_sessions_detached),
-            (unsigned long long)metric_get(p, METRIC_connections));
+            p->loop, (unsigned long long)metric_get(p->page, METRIC_sessions_connected),
+            (unsigned long long)metric_get(p->page, METRIC_sessions_detached), connections);
     fprintf(out,
             "\"stanzas_in_rate\":%llu,\"stanzas_out_rate\":%llu,\"busy\":%.3f,"
             "\"p99_seconds\":%.6f,\"memory_bytes\":%llu,\"store_queue\":%llu,\"restarts\":%u}",
-            (unsigned long long)p->rate[METRIC_stanzas_in],
-            (unsigned long long)p->rate[METRIC_stanzas_out],
+            (unsigned long long)status_rate(p, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
+            (unsigned long long)status_rate(p, METRIC_stanzas_out, METRIC_stanzas_out_LAST),
             (double)p->rate[METRIC_loop_busy_us] / 1e6,
-            (double)status_percentile(p->delivery_old, histogram, 0.99) / 1e6,
-            (unsigned long long)metric_get(p, METRIC_process_memory_bytes),
-            (unsigned long long)metric_get(p, METRIC_store_queue), p->restarts);
+            status_p99_s(p),
+            (unsigned long long)metric_get(p->page, METRIC_process_memory_bytes),
+            (unsigned long long)metric_get(p->page, METRIC_store_queue), p->restarts);
 }
 
-static const char *node_state(struct super *s)
+const char *status_state(const struct super *s)
 {
     if (s->stopping)
         return "stopping";
@@ -94,23 +163,33 @@ static const char *node_state(struct super *s)
     return "ready";
 }
 
-static void put_node(struct super *s, FILE *out)
+uint64_t status_disk_free(const struct super *s)
 {
     struct statvfs disk;
     str directory = conf_text(s->conf, s->conf->node_data_dir);
-    bool known = statvfs(directory.p, &disk) == 0;
+    return statvfs(directory.p, &disk) == 0 ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
+}
+
+static void put_node(struct super *s, FILE *out)
+{
+    struct history now = status_now(s);
     fprintf(out,
             "{\"v\":1,\"node\":\"%s\",\"version\":\"" PEMBERLEY_VERSION
             "\",\"supervisor_pid\":%d,\"state\":\"%s\",",
-            s->node, (int)getpid(), node_state(s));
+            s->node, (int)getpid(), status_state(s));
     fprintf(out, "\"uptime_seconds\":%lld,\"config\":\"%08llx\",\"restart_pending\":%u,",
             (long long)(s->now_ms - s->started_ms) / 1000, (unsigned long long)s->conf->hash >> 32,
             s->restart_pending);
     fprintf(out, "\"shards\":%u,\"hosts\":%u,\"ready_seconds\":%.2f,\"disk_free_bytes\":%llu,",
             s->shards, s->conf->host_count, (double)s->ready_ms / 1e3,
-            known ? (unsigned long long)disk.f_bavail * disk.f_frsize : 0ull);
+            (unsigned long long)status_disk_free(s));
     fprintf(out, "\"certificates\":%u,\"certificate_first_end_seconds\":%lld,",
-            s->certificate_count, (long long)(s->certificate_first_end_s - time(NULL)));
+            s->certificate_count,
+            s->certificate_count ? (long long)(s->certificates[0].end_s - time(NULL)) : 0ll);
+    fprintf(out,
+            "\"sessions\":%.0f,\"detached\":%.0f,\"stanzas_in_rate\":%.0f,\"p99_seconds\":%.6f,"
+            "\"login_rate\":%.0f,\"dropped\":%.0f,",
+            now.sessions, now.detached, now.in_rate, now.p99_ms / 1e3, now.login_rate, now.dropped);
 }
 
 static void put_listener(FILE *out, bool first, const char *kind, str address)

@@ -18,12 +18,14 @@
 
 enum { TICK_MS = 1000, ROTATE_MS = 10000, STORE_STOP_MS = 10000, KILL_WAIT_MS = 2000 };
 
-int64_t super_clock_ms(void)
+int64_t super_clock_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
+
+int64_t super_clock_ms(void) { return super_clock_us() / 1000; }
 
 /* ---- prepare ---------------------------------------------------------------------------------- */
 
@@ -551,6 +553,9 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
 {
     struct super *s = calloc(1, sizeof *s);
     must(s);
+    s->own = calloc(1, sizeof *s->own);
+    must(s->own);
+    s->reload_s = time(NULL);
     s->config_file = config_file, s->sets = sets, s->set_count = n;
     s->certs_fd = s->lock_fd = s->admin_fd = -1;
     int result = load(s);
@@ -565,6 +570,8 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
     }
     free(s->conf);
     conf_draft_free(s->draft);
+    free(s->certificates);
+    free(s->own);
     free(s);
     return result;
 }

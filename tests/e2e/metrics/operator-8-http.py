@@ -23,10 +23,16 @@ def samples(text):
     for line in text.splitlines():
         if line and not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
-            assert re.fullmatch(r'[a-z_]+(\{[a-z_]+="[^"\\]*"(,[a-z_]+="[^"\\]*")*\})?', name), line
+            assert re.fullmatch(r'[a-z0-9_]+(\{[a-z_]+="[^"\\]*"(,[a-z_]+="[^"\\]*")*\})?', name), line
             assert name not in out, f"{name} twice"
             out[name] = float(value)
     return out
+
+
+def total(numbers, family, *labels):
+    """The sum over all series of a family that carry these labels."""
+    return sum(v for k, v in numbers.items()
+               if k.split("{")[0] == "pemberley_" + family and all(l in k for l in labels))
 
 
 def test_health(server):
@@ -46,7 +52,8 @@ def test_metrics_in_both_formats(server):
     c = Client(server, "alice@localhost/1").login(presence=True)
     c.ping()
     after = samples(get(server, "/metrics")[2])
-    assert after["pemberley_logins_total"] == before["pemberley_logins_total"] + 1
+    assert total(after, "logins_total") == total(before, "logins_total") + 1
+    assert after['pemberley_stanzas_received_total{kind="iq",listener="c2s"}'] >= 2
     connected = [v for k, v in after.items() if k.startswith("pemberley_sessions{") and "connected" in k]
     assert sum(connected) == 1 and len(connected) == 2
     families = [l.split()[2] for l in text.splitlines() if l.startswith("# TYPE")]

@@ -1,0 +1,47 @@
+#include "node/super/families.h"
+
+const struct family families[] = {
+#define METRIC(id, family, labels, kind, scope, scale, help) \
+    {family, labels, METRIC_##id, METRIC_SET_NONE, METRIC_SET_NONE, FAMILY_##kind, \
+     FAMILY_##scope, scale, help},
+#define METRIC_ARRAY(id, family, a, b, kind, scope, scale, help) \
+    {family, "", METRIC_##id, METRIC_SET_##a, METRIC_SET_##b, FAMILY_##kind, FAMILY_##scope, \
+     scale, help},
+#include "pemberley/metrics.def"
+};
+const unsigned families_count = array_len(families);
+
+const struct histogram_family histogram_families[] = {
+#define HISTOGRAM(id, family, set, unit, scope, help) \
+    {family, HISTOGRAM_##id, METRIC_SET_##set, FAMILY_##unit, FAMILY_##scope, help},
+#include "pemberley/metrics.def"
+};
+const unsigned histogram_families_count = array_len(histogram_families);
+
+static const struct set {
+    const char *key;
+    const char *const *labels; /* NULL: rows of err.def from first on, and "other" */
+    unsigned size, first;
+} sets[METRIC_SET_MAX] = {
+#define LABELS(set, key, ...) \
+    {key, (const char *const[]){__VA_ARGS__}, METRIC_SIZE_##set, 0},
+#define ERRORS(set, key, first, last) {key, NULL, METRIC_SIZE_##set, first},
+#include "pemberley/labels.def"
+};
+
+unsigned set_size(enum metric_set s) { return sets[s].size; }
+
+static const char *value_of(const struct set *s, unsigned i)
+{
+    if (s->labels)
+        return s->labels[i];
+    return i + 1 < s->size ? err_row((err)(s->first + i))->name : "other";
+}
+
+str set_label(enum metric_set s, unsigned i, struct arena *a)
+{
+    const char *value = value_of(&sets[s], i);
+    if (!*sets[s].key)
+        return str_of(value);
+    return arena_printf(a, "%s=\"%s\"", sets[s].key, value);
+}
