@@ -1,7 +1,9 @@
 """kill -9 of each process during a chat of XEP-0198 clients (delivery.md 8, as far as one node goes):
 what was acknowledged arrives exactly once and in order."""
 
-from pemb import Client, Closed, StreamError, befriend, q, resume
+import json
+
+from pemb import Client, q, resume
 
 N = 40
 
@@ -42,53 +44,34 @@ def test_kill_of_the_store_worker_is_not_noticed_and_loses_nothing(server):
 
 def find_shards(server, jid):
     """(home, edge) of a session, from the CLI."""
-    import json
     item = json.loads(server.cli("--json", "user", "sessions", jid).stdout)["items"][0]
     return int(item["home"].split("/")[1]), int(item["edge"].split("/")[1])
 
 
-def with_edge_apart(server, jid):
-    """A client whose edge is another shard than its home."""
-    for _ in range(40):
-        c = Client(server, jid).login(sm=True, presence=True)
-        home, edge = find_shards(server, jid.split("/")[0])
-        if home != edge:
-            return c, home, edge
-        c.close()
-    raise AssertionError("no connection fell to the other shard in 40 tries")
+def placed(server, name, home, edge):
+    """A client with this home (accounts are tried) and this edge (connections are)."""
+    for i in range(40):
+        bare = f"{name}{i}@localhost"
+        server.add_user(bare)
+        for _ in range(40):
+            c = Client(server, bare + "/x").login(sm=True, presence=True)
+            got = find_shards(server, bare)
+            if got == (home, edge):
+                return c
+            c.close()
+            if got[0] != home:
+                break
+    raise AssertionError("no account and connection fell where they should")
 
 
 def test_kill_of_an_edge_whose_homes_live_lets_clients_resume_without_loss_or_doubling(server):
-    server.add_user("edge-a@localhost")
-    server.add_user("edge-b@localhost")
-    a, home, edge = with_edge_apart(server, "edge-a@localhost/x")
-    b = None
-    for _ in range(40): # the addressee's connection on the shard that lives
-        b = Client(server, "edge-b@localhost/x").login(sm=True, presence=True)
-        if find_shards(server, "edge-b@localhost")[1] != edge and \
-           find_shards(server, "edge-b@localhost")[0] != edge:
-            break
-        if find_shards(server, "edge-b@localhost")[0] == edge:
-            b.close()
-            b = None
-            break
-        b.close()
-    if b is None: # its home is the shard to be killed: another account
-        for i in range(20):
-            server.add_user(f"edge-b{i}@localhost")
-            b = Client(server, f"edge-b{i}@localhost/x").login(sm=True, presence=True)
-            h, e = find_shards(server, f"edge-b{i}@localhost")
-            if h != edge and e != edge:
-                break
-            b.close()
+    home, edge = 0, 1
+    a = placed(server, "edge-a", home, edge)
+    b = placed(server, "edge-b", home, home) # the addressee stands on the shard that lives
     base = a.acked()
     sent = [a.message(b.jid, f"m {i}") for i in range(N)]
     server.kill_process("shard", edge)
-    try:
-        while True:
-            a._feed(__import__("time").monotonic() + 5)
-    except (Closed, StreamError):
-        pass
+    a.closed(stream_end=False)
     a.sock.close()
     new, answer = resume(server, a)
     assert answer.tag == q("sm:resumed"), answer.tag

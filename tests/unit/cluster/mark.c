@@ -1,0 +1,76 @@
+/* mark: what was let go of lately, told and known again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "cluster/mark.h"
+
+static bool is_odd(const void *ctx, unsigned slot) { return slot % 2; }
+
+static struct mark mark_of(uint64_t n, unsigned slot)
+{
+    return (struct mark){{0xfedcba9876543210u, n, 0x89abcdefu}, slot, n};
+}
+
+/* Everything of odd slots that m tells at now_ms, in as many frames as it takes. */
+static unsigned tell(const struct marks *m, struct mark_set *to, uint64_t now_ms)
+{
+    struct arena a;
+    uint64_t at = 0;
+    unsigned frames = 0;
+    arena_init(&a);
+    for (str s; (s = marks_encode(m, &at, is_odd, NULL, now_ms, &a)).n; frames++) {
+        assert_true(s.n <= FRAME_RECIPIENTS_BYTES);
+        mark_set_add(to, s);
+    }
+    arena_close(&a);
+    return frames;
+}
+
+static void a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot(void **state)
+{
+    struct marks m = {0};
+    struct mark_set known = {0};
+    assert_int_equal(tell(&m, &known, 0), 0);
+    marks_put(&m, mark_of(1, 16383));
+    marks_put(&m, mark_of(2, 16382));
+    assert_int_equal(tell(&m, &known, 2), 1);
+    struct uid uid = mark_of(1, 0).uid;
+    assert_true(mark_set_has(&known, uid, 16383));
+    assert_false(mark_set_has(&known, uid, 1));
+    assert_false(mark_set_has(&known, mark_of(2, 0).uid, 16382)); /* another home's */
+    uid.lane++;
+    assert_false(mark_set_has(&known, uid, 16383));
+    mark_set_clear(&known);
+    assert_false(mark_set_has(&known, mark_of(1, 0).uid, 16383));
+    marks_close(&m);
+}
+
+static void the_oldest_are_overwritten_and_the_old_not_told(void **state)
+{
+    struct marks m = {0};
+    struct mark_set known = {0};
+    for (uint64_t n = 0; n <= MARKS_MAX; n++)
+        marks_put(&m, mark_of(n, 1));
+    assert_true(tell(&m, &known, MARKS_MAX) > 1);
+    assert_false(mark_set_has(&known, mark_of(0, 0).uid, 1));
+    assert_true(mark_set_has(&known, mark_of(1, 0).uid, 1));
+    assert_true(mark_set_has(&known, mark_of(MARKS_MAX, 0).uid, 1));
+    mark_set_clear(&known);
+    tell(&m, &known, MARKS_MAX - 1 + MARKS_MS);
+    assert_false(mark_set_has(&known, mark_of(MARKS_MAX - 2, 0).uid, 1));
+    assert_true(mark_set_has(&known, mark_of(MARKS_MAX - 1, 0).uid, 1));
+    mark_set_clear(&known);
+    marks_close(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot),
+        cmocka_unit_test(the_oldest_are_overwritten_and_the_old_not_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
