@@ -12,7 +12,7 @@
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
-enum { PER_SOURCE = 4000, OUT_MIN = 512 };
+enum { PER_SOURCE = 4000, PAIR_SOURCES = 16, OUT_MIN = 512 };
 
 static const struct xml_limits limits = {
     .bytes_max = 1 << 20, .depth_max = 64, .attributes_max = 64, .namespaces_max = 32,
@@ -111,7 +111,7 @@ static void begin_sasl(struct client *c)
     s->nonce = arena_printf(a, "%016llx%016llx",
                             (unsigned long long)entropy_u64(&r->entropy.entropy),
                             (unsigned long long)entropy_u64(&r->entropy.entropy));
-    s->salted = &r->salted;
+    s->salted = &r->salted[c->user % r->salted_n];
     str first = base64_encode_in(a, scram_client_first(s, a));
     client_put(c, arena_printf(a, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
                                   "mechanism='SCRAM-SHA-256'>%.*s</auth>", STR_ARG(first)));
@@ -335,8 +335,8 @@ static void start_tls(struct client *c)
 static int connect_from(unsigned index, const struct rig *r)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    struct sockaddr_in from = {.sin_family = AF_INET,
-                               .sin_addr.s_addr = htonl(0x7f000002 + index / PER_SOURCE)};
+    uint32_t address = 0x7f000002 + (index / 2 % PAIR_SOURCES << 8) + index / PER_SOURCE;
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
     if (fd < 0)
         return -1;
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);

@@ -30,7 +30,8 @@ struct rig {
     struct arena turn; /* reset by whoever runs the loop, after each turn */
     struct clock clock;
     struct entropy_real entropy;
-    struct scram_salted salted; /* all accounts have one password, salt and count */
+    struct scram_salted *salted; /* by user, modulo their number: one if all share a salt */
+    unsigned salted_n;
     struct sockaddr_storage server;
     socklen_t server_len;
     enum security security;
@@ -64,7 +65,8 @@ struct client {
     bool secured, authenticated, upgrading; /* upgrading: TLS begins once nothing flies */
 };
 
-/* Connects from 127.0.0.x, x by index, so that ports suffice. */
+/* Connects from 127.0.p.x: x by index, so that ports suffice; p by pair, so that bench_limit can
+ * have both ends of a pair in one process. */
 void client_open(struct client *c, struct rig *r, unsigned index, unsigned user, unsigned resource);
 void client_put(struct client *c, str xml);
 /* "<prefix><user>@<host>/r<resource>" in the arena. */

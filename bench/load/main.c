@@ -1,12 +1,13 @@
-/* pemberley-load: the load generator. One process, one loop, three scenarios:
+/* pemberley-load: the load generator. One process, one loop, four scenarios:
  *
  *   login N     N sessions log in, --concurrent at a time: logins/s, server CPU per login
  *   idle N      N sessions stay: user-space memory of the server per session, from --baseline to N
  *   message P   P pairs send to each other's full JIDs, --window messages on the way per pair, for
  *               --seconds: messages/s, latency, server CPU per message; every body is checked
+ *   ping N      N sessions ping the server (XEP-0199), --window on the way each: as message
  *
  * Accounts are <prefix>0 … with one password (bench/run makes them). With --supervisor PID the cost of
- * its shards is taken from the kernel. RLIMIT_NOFILE bounds the sessions of one process. */
+ * its shards is taken from the kernel, with --pids that of the processes named. RLIMIT_NOFILE bounds the sessions of one process. */
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <netinet/in.h>
@@ -16,9 +17,10 @@
 #include <unistd.h>
 
 #include "bench/load/message.h"
+#include "bench/load/ping.h"
 #include "bench/load/server.h"
 
-enum scenario { LOGIN, IDLE, MESSAGE };
+enum scenario { LOGIN, IDLE, MESSAGE, PING };
 enum phase { OPENING, SETTLING, GROWING, SETTLED, WARMING, MEASURING, DRAINING, DONE };
 enum { SETTLE_MS = 3000, WARM_MS = 1500, DRAIN_MS = 1500 };
 
@@ -30,13 +32,14 @@ struct load {
     unsigned count, opened, ready, target; /* sessions; target: of this phase */
     unsigned concurrent, users, window, baseline, seconds, stanza_bytes;
     bool json, server_known;
-    struct client *clients;  /* login, idle */
+    struct client *clients;  /* login, idle, ping */
+    struct pinger *pingers;  /* ping */
     struct pair *pairs;      /* message: clients 2i and 2i + 1 are of pair i */
     struct tally all, tally; /* tally: of the measured period */
     struct timer progress, step;
     uint64_t begin_us, end_us;
     double cpu_begin, cpu_end;
-    uint64_t memory_begin, memory_end;
+    uint64_t memory_begin, memory_end, private_begin, private_end;
     unsigned failures;
 };
 
@@ -93,6 +96,13 @@ static void send_first(struct load *l)
     }
 }
 
+static void ping_first(struct load *l)
+{
+    for (unsigned i = 0; i < l->count; i++)
+        for (unsigned w = 0; w < l->window; w++)
+            pinger_send(&l->pingers[i], &l->clients[i], w, &l->all, now_us(l));
+}
+
 static void all_ready(struct load *l)
 {
     switch (l->scenario) {
@@ -105,6 +115,10 @@ static void all_ready(struct load *l)
         return;
     case MESSAGE:
         send_first(l);
+        phase_begin(l, WARMING, WARM_MS);
+        return;
+    case PING:
+        ping_first(l);
         phase_begin(l, WARMING, WARM_MS);
         return;
     }
@@ -128,10 +142,20 @@ static void on_failed(struct client *c, const char *why)
     l->phase = DONE;
 }
 
+static void on_answer(struct load *l, struct client *c, str item, const struct xml_index *x)
+{
+    struct pinger *p = &l->pingers[c->index];
+    unsigned slot;
+    if (pinger_take(p, &l->all, item, x, now_us(l), &slot) && l->phase < DRAINING)
+        pinger_send(p, c, slot, &l->all, now_us(l));
+}
+
 static void on_stanza(struct client *c, str item, const struct xml_index *x)
 {
     struct load *l = load_of(c);
     struct pair *p = c->owner;
+    if (l->scenario == PING)
+        return on_answer(l, c, item, x);
     if (!p || c != &p->to || !str_is(str_from(item.p + x->name_off, x->name_len), "message"))
         return;
     pair_take(p, &l->all, item, x, now_us(l));
@@ -159,12 +183,14 @@ static void on_step(struct timer *timer)
     switch (l->phase) {
     case SETTLING:
         l->memory_begin = server_memory(&l->server);
+        l->private_begin = server_private(&l->server);
         l->phase = GROWING;
         l->target = l->count;
         open_more(l);
         return;
     case SETTLED:
         l->memory_end = server_memory(&l->server);
+        l->private_end = server_private(&l->server);
         l->phase = DONE;
         return;
     case WARMING:
@@ -178,8 +204,12 @@ static void on_step(struct timer *timer)
         phase_begin(l, DRAINING, DRAIN_MS);
         return;
     case DRAINING:
-        for (unsigned i = 0; i < l->count; i++)
-            pair_end(&l->pairs[i], &l->all);
+        for (unsigned i = 0; i < l->count; i++) {
+            if (l->scenario == PING)
+                pinger_end(&l->pingers[i], &l->all);
+            else
+                pair_end(&l->pairs[i], &l->all);
+        }
         l->phase = DONE;
         return;
     default:
@@ -208,12 +238,13 @@ static void row(const struct load *l, const char *name, double value, const char
 static void print_message(const struct load *l, double seconds, double cpu)
 {
     double n = (double)l->tally.received;
-    row(l, "messages", n, "");
-    row(l, "messages_per_s", n / seconds, "/s");
+    bool ping = l->scenario == PING;
+    row(l, ping ? "pings" : "messages", n, "");
+    row(l, ping ? "pings_per_s" : "messages_per_s", n / seconds, "/s");
     row(l, "latency_p50_us", (double)tally_latency_us(&l->tally, 0.5), "us");
     row(l, "latency_p99_us", (double)tally_latency_us(&l->tally, 0.99), "us");
     if (l->server_known)
-        row(l, "server_cpu_us", n ? cpu / n : 0, "us per message");
+        row(l, "server_cpu_us", n ? cpu / n : 0, "us each");
     row(l, "lost", (double)l->all.lost, "");
     row(l, "duplicated", (double)l->all.duplicated, "");
     row(l, "reordered", (double)l->all.reordered, "");
@@ -222,7 +253,7 @@ static void print_message(const struct load *l, double seconds, double cpu)
 
 static void print(const struct load *l)
 {
-    static const char *const names[] = {"login", "idle", "message"};
+    static const char *const names[] = {"login", "idle", "message", "ping"};
     static const char *const security[] = {"plain", "starttls", "tls"};
     double seconds = (double)(l->end_us - l->begin_us) / 1e6, cpu = l->cpu_end - l->cpu_begin;
     if (timer_is_set(&l->progress))
@@ -241,6 +272,8 @@ static void print(const struct load *l)
         double growth = (double)l->memory_end - (double)l->memory_begin;
         row(l, "baseline_bytes", (double)l->memory_begin, "bytes, all shards");
         row(l, "bytes_per_session", growth / (l->count - l->baseline), "bytes");
+        growth = (double)l->private_end - (double)l->private_begin;
+        row(l, "private_per_session", growth / (l->count - l->baseline), "bytes");
     } else {
         row(l, "window", l->window, "per pair");
         print_message(l, seconds, cpu);
@@ -253,11 +286,13 @@ static void print(const struct load *l)
 static int usage(void)
 {
     fprintf(stderr,
-            "usage: pemberley-load [options] login N | idle N | message PAIRS\n"
+            "usage: pemberley-load [options] login N | idle N | message PAIRS | ping N\n"
             "  --server ADDRESS  --port PORT  --host DOMAIN    127.0.0.1 5222 localhost\n"
             "  --security plain|starttls|tls                   starttls\n"
             "  --prefix NAME  --password WORD  --users N       accounts NAME0 … NAME<N-1>\n"
             "  --supervisor PID                                whose shards are measured\n"
+            "  --pids PID,PID,…                                or these processes\n"
+            "  --salts N                                       accounts with a salt each, 1\n"
             "  --concurrent N                                  logins at a time, 32\n"
             "  --baseline N                                    idle: first sessions, 1000\n"
             "  --window N  --seconds N  --bytes N              message: 8, 5, 300 per stanza\n"
@@ -291,7 +326,7 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         {"prefix", 1, 0, 'n'}, {"password", 1, 0, 'w'}, {"users", 1, 0, 'u'},
         {"supervisor", 1, 0, 'P'}, {"concurrent", 1, 0, 'c'}, {"baseline", 1, 0, 'b'},
         {"window", 1, 0, 'W'}, {"seconds", 1, 0, 't'}, {"bytes", 1, 0, 'B'}, {"loop", 1, 0, 'l'},
-        {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
+        {"pids", 1, 0, 'i'}, {"salts", 1, 0, 'z'}, {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
     };
     const char *address = "127.0.0.1", *port = "5222";
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -307,6 +342,8 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         case 'w': l->rig.password = optarg; break;
         case 'u': l->users = (unsigned)atoi(optarg); break;
         case 'P': l->server_known = server_find(&l->server, atoi(optarg)) > 0; break;
+        case 'i': l->server_known = server_take(&l->server, optarg) > 0; break;
+        case 'z': l->rig.salted_n = (unsigned)atoi(optarg); break;
         case 'c': l->concurrent = (unsigned)atoi(optarg); break;
         case 'b': l->baseline = (unsigned)atoi(optarg); break;
         case 'W': l->window = (unsigned)atoi(optarg); break;
@@ -317,14 +354,14 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         case 'm': l->rig.sm = true; break;
         default: return false;
         }
-    static const char *const names[] = {"login", "idle", "message"};
+    static const char *const names[] = {"login", "idle", "message", "ping"};
     if (optind + 2 != argc || !parse_address(l, address, port))
         return false;
     for (unsigned i = 0; i < array_len(names); i++)
         if (!strcmp(argv[optind], names[i])) {
             l->scenario = (enum scenario)i;
             l->count = (unsigned)atoi(argv[optind + 1]);
-            return l->count > 0 && l->users > 0 && l->concurrent > 0 && l->window > 0 &&
+            return l->count > 0 && l->rig.salted_n > 0 && l->users > 0 && l->concurrent > 0 && l->window > 0 &&
                    l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
         }
     return false;
@@ -345,9 +382,11 @@ static void set_up(struct load *l, enum loop_choice choice)
     r->tls = tls_new(&tc);
     r->calls = &calls;
     r->presence = l->scenario != LOGIN;
+    r->salted = calloc(r->salted_n, sizeof *r->salted);
     l->clients = calloc(l->count, sizeof *l->clients);
+    l->pingers = calloc(l->count, sizeof *l->pingers);
     l->pairs = l->scenario == MESSAGE ? calloc(l->count, sizeof *l->pairs) : NULL;
-    must(l->clients && (l->pairs || l->scenario != MESSAGE));
+    must(r->salted && l->clients && l->pingers && (l->pairs || l->scenario != MESSAGE));
     timer_init(&l->progress, on_progress);
     timer_init(&l->step, on_step);
     struct rlimit files;
@@ -361,7 +400,7 @@ int main(int argc, char **argv)
 {
     static struct load l = {
         .rig = {.host = "localhost", .prefix = "load", .password = "secret-password",
-                .security = SECURITY_STARTTLS},
+                .security = SECURITY_STARTTLS, .salted_n = 1},
         .concurrent = 32, .users = UINT32_MAX, .window = 8, .baseline = 1000, .seconds = 5,
         .stanza_bytes = 300,
     };

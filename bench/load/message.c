@@ -51,7 +51,7 @@ void pair_send(struct pair *p, struct tally *t, uint64_t now_us)
 
 /* ---- in ---- */
 
-static void count_latency(struct tally *t, uint64_t us)
+void tally_count(struct tally *t, uint64_t us)
 {
     unsigned octave = 63 - (unsigned)__builtin_clzll(us | 1);
     uint64_t step = octave < 5 ? us : us >> (octave - 5) & (LATENCY_STEPS - 1);
@@ -115,7 +115,7 @@ void pair_take(struct pair *p, struct tally *t, str item, const struct xml_index
     }
     t->received++;
     take_number(p, t, number);
-    count_latency(t, now_us > sent_us ? now_us - sent_us : 0);
+    tally_count(t, now_us > sent_us ? now_us - sent_us : 0);
 }
 
 void pair_end(struct pair *p, struct tally *t)

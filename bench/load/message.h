@@ -30,6 +30,7 @@ void pair_take(struct pair *p, struct tally *t, str item, const struct xml_index
                uint64_t now_us);
 /* What is still missing is lost. */
 void pair_end(struct pair *p, struct tally *t);
+void tally_count(struct tally *t, uint64_t us); /* a round trip's or a delivery's time */
 uint64_t tally_latency_us(const struct tally *t, double share);
 
 #endif

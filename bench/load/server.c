@@ -39,6 +39,18 @@ unsigned server_find(struct server *s, pid_t supervisor)
     return s->shards;
 }
 
+unsigned server_take(struct server *s, const char *pids)
+{
+    *s = (struct server){.shards = 0};
+    for (char *end; *pids && s->shards < SERVER_SHARDS_MAX; pids = *end ? end + 1 : end) {
+        long pid = strtol(pids, &end, 10);
+        if (pid <= 0 || (*end && *end != ','))
+            return 0;
+        s->shard[s->shards++] = (pid_t)pid;
+    }
+    return s->shards;
+}
+
 double server_cpu_us(const struct server *s)
 {
     double us = 0;
@@ -51,19 +63,27 @@ double server_cpu_us(const struct server *s)
     return us;
 }
 
-uint64_t server_memory(const struct server *s)
+/* The sum of one field of /proc/PID/smaps_rollup over all shards. */
+static uint64_t rollup(const struct server *s, const char *field)
 {
     uint64_t bytes = 0;
+    size_t n = strlen(field);
     for (unsigned i = 0; i < s->shards; i++) {
         char path[64], line[256];
-        unsigned long long kb;
         snprintf(path, sizeof path, "/proc/%d/smaps_rollup", s->shard[i]);
         FILE *f = fopen(path, "re");
         while (f && fgets(line, sizeof line, f))
-            if (sscanf(line, "Pss: %llu kB", &kb) == 1)
-                bytes += kb * 1024;
+            if (!strncmp(line, field, n) && line[n] == ':')
+                bytes += strtoull(line + n + 1, NULL, 10) * 1024;
         if (f)
             fclose(f);
     }
     return bytes;
+}
+
+uint64_t server_memory(const struct server *s) { return rollup(s, "Pss"); }
+
+uint64_t server_private(const struct server *s)
+{
+    return rollup(s, "Private_Clean") + rollup(s, "Private_Dirty");
 }

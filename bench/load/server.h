@@ -1,5 +1,6 @@
 /* server: what the processes under test cost, as the kernel counts it: CPU time and memory of the
- * shards, which are found as children of the supervisor. */
+ * shards, which are found as children of the supervisor, or of any processes named by their ids
+ * (other servers'). */
 #ifndef PEMBERLEY_BENCH_SERVER_H
 #define PEMBERLEY_BENCH_SERVER_H
 
@@ -14,9 +15,13 @@ struct server {
 
 /* Returns the number of shards found. */
 unsigned server_find(struct server *s, pid_t supervisor);
+/* Takes "PID,PID,…" instead; returns how many. */
+unsigned server_take(struct server *s, const char *pids);
 /* user + system time of all shards, microseconds. */
 double server_cpu_us(const struct server *s);
 /* Proportional set size of all shards: their user-space memory, bytes. */
 uint64_t server_memory(const struct server *s);
+/* Private pages of all shards, bytes: without what they share. */
+uint64_t server_private(const struct server *s);
 
 #endif
