@@ -41,6 +41,8 @@ void edge_reload(struct edge *e)
     e->preauth = limits_of(c, c->limits_preauth_stanza_max, c->limits_preauth_elements_max);
     e->c2s = limits_of(c, c->limits_c2s_stanza_max, c->limits_c2s_elements_max);
     e->connections_max = connections_max(c);
+    list_each(conn, &e->conns, struct conn, link)
+        conn_resume(conn, PAUSE_INBOUND); /* the half that it waits for may be another now */
 }
 
 static void stop_check(struct turn_hook *h)

@@ -233,6 +233,28 @@ static void a_login_whose_client_has_gone_costs_no_turn(void **state)
     world_close();
 }
 
+/* More room for the shard's bytes lets those go on who waited for less of it to be used. */
+static void a_wider_bound_lets_go_on_who_waits_below_it(void **state)
+{
+    static char large[70000];
+    snprintf(large, sizeof large, "<message><body>%0*d</body></message>", 60000, 0);
+    world_open((const char *const[]){"limits.inbound_max=1m", NULL});
+    client_logs_in();
+    for (int i = 0; i < 20; i++)
+        client_sends(large);
+    size_t n = frame_count(FRAME_IN);
+    assert_true(n < 20 && w.transport->paused);
+    const struct conf *old = w.node.conf;
+    w.node.conf = conf_test_with((const char *const[]){"limits.inbound_max=64m", NULL});
+    edge_reload(w.edge);
+    free((void *)old);
+    settle(0);
+    turn();
+    assert_int_equal(frame_count(FRAME_IN), 20);
+    assert_false(w.transport->paused);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +268,7 @@ int main(void)
         cmocka_unit_test(who_reads_nothing_from_before_its_bind_is_closed_too),
         cmocka_unit_test(a_lent_listener_is_given_back),
         cmocka_unit_test(a_login_whose_client_has_gone_costs_no_turn),
+        cmocka_unit_test(a_wider_bound_lets_go_on_who_waits_below_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
