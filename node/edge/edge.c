@@ -9,6 +9,12 @@
 #include "node/edge/listen.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
+/* What we take in is scanned again with what we add: from and xml:lang on a root; on an element that
+ * is cut out (private XML is the third within) the declarations of those around it, and the header's. */
+enum {
+    ATTRIBUTES_MAX = XML_ATTRIBUTES_MAX - 2,
+    NAMESPACES_MAX = (XML_NAMESPACES_MAX - XML_HEADER_PREFIXES - 1) / 3,
+};
 
 static uint16_t at_most(uint64_t v, uint64_t max) { return (uint16_t)(v < max ? v : max); }
 
@@ -18,8 +24,8 @@ static struct xml_limits limits_of(const struct conf *c, uint64_t bytes, uint64_
         .bytes_max = (uint32_t)bytes,
         .elements_max = (uint32_t)elements,
         .depth_max = at_most(c->limits_depth_max, XML_DEPTH_MAX),
-        .attributes_max = at_most(c->limits_attributes_max, XML_ATTRIBUTES_MAX),
-        .namespaces_max = at_most(c->limits_namespaces_max, XML_NAMESPACES_MAX),
+        .attributes_max = at_most(c->limits_attributes_max, ATTRIBUTES_MAX),
+        .namespaces_max = at_most(c->limits_namespaces_max, NAMESPACES_MAX),
         .name_max = at_most(c->limits_name_max, UINT16_MAX),
         .whitespace_max = WHITESPACE_MAX,
     };

@@ -15,6 +15,7 @@
 #include "node/edge/stream.h"
 
 enum { DELAY_AFTER_US = 5000000, HELD_MAX_MS = 1000 };
+enum { CACK_ROWS = 4096 }; /* in one frame: its header holds 64 KiB */
 
 static struct out *entry(const struct c2s *s, uint64_t seq)
 {
@@ -183,14 +184,12 @@ static struct stanza *delayed(struct c2s *s, const struct out *o)
 {
     struct node *n = s->conn->edge->node;
     int64_t age = clock_wall_us(n->clock) - (int64_t)o->us;
-    if (!(o->flags & FRAME_REPLAY) || o->stanza->kind == STANZA_IQ || age < DELAY_AFTER_US ||
-        (o->stanza->flags & STANZA_DELAY))
+    if (!(o->flags & FRAME_REPLAY) || o->stanza->kind == STANZA_IQ || age < DELAY_AFTER_US)
         return stanza_ref(o->stanza);
     str bare = c2s_bare(s);
     const char *at = memchr(bare.p, '@', bare.n);
     str domain = at ? str_skip(bare, (size_t)(at + 1 - bare.p)) : bare;
-    return stanza_with_child(n->scan, o->stanza, stanza_delay(domain, (int64_t)o->us, n->turn),
-                             n->turn);
+    return stanza_with_delay(n->scan, o->stanza, domain, (int64_t)o->us, n->turn);
 }
 
 static void put_stanza(struct c2s *s, const struct out *o)
@@ -279,10 +278,15 @@ void c2s_tell_acked(struct c2s *s)
 {
     if (!s->cack_due)
         return;
-    struct frame f = {.kind = FRAME_CACK, .seq = s->acked, .bare = c2s_bare(s),
-                      .payload = str_from(s->rows, s->row_count * sizeof *s->rows)};
+    uint32_t told = 0;
+    do {
+        uint32_t n = s->row_count - told < CACK_ROWS ? s->row_count - told : CACK_ROWS;
+        struct frame f = {.kind = FRAME_CACK, .seq = s->acked, .bare = c2s_bare(s),
+                          .payload = n ? str_from(s->rows + told, n * sizeof *s->rows) : STR_NONE};
+        c2s_tell(s, &f, n > 0);
+        told += n;
+    } while (told < s->row_count);
     s->cack_due = false;
-    c2s_tell(s, &f, s->row_count > 0);
     free(s->rows);
     s->rows = NULL, s->row_count = s->row_cap = 0;
 }

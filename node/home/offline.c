@@ -179,7 +179,6 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
 {
     struct user *u = s->user;
     struct home *h = u->home;
-    struct arena *a = home_arena(h);
     struct stanza *was, *given;
     if (in_a_queue(u, row->id))
         return;
@@ -188,9 +187,7 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
         return;
     }
     str domain = jid_parse_prepared(user_bare(u)).domain;
-    given = was->flags & STANZA_DELAY
-                ? stanza_ref(was)
-                : stanza_with_child(h->node->scan, was, stanza_delay(domain, row->time_us, a), a);
+    given = stanza_with_delay(h->node->scan, was, domain, row->time_us, home_arena(h));
     session_send_row(s, given, uid_decode(row->uid), given->index.to.off ? 0 : FRAME_TO_BARE,
                      row->time_us, row->id);
     u->offline_count -= u->offline_count > 0;

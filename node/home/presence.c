@@ -47,12 +47,8 @@ static int8_t priority_of(const struct stanza *s, struct arena *a)
 
 static struct stanza *with_delay(struct home *h, struct session *s)
 {
-    if (s->presence->flags & STANZA_DELAY)
-        return stanza_ref(s->presence);
-    struct arena *a = home_arena(h);
     str domain = jid_parse_prepared(user_bare(s->user)).domain;
-    return stanza_with_child(h->node->scan, s->presence, stanza_delay(domain, s->presence_us, a),
-                             a);
+    return stanza_with_delay(h->node->scan, s->presence, domain, s->presence_us, home_arena(h));
 }
 
 /* ---- directed presence (RFC 6121 4.6) ---- */

@@ -388,21 +388,17 @@ static bool another_holds(const struct user *u, struct uid uid)
 static void message_again(struct route *r)
 {
     struct user *u = r->user;
-    struct arena *a = home_arena(r->home);
-    struct stanza *was = r->stanza, *delayed = NULL;
-    if (!(was->flags & STANZA_DELAY))
-        delayed = stanza_with_child(r->home->node->scan, was,
-                                    stanza_delay(jid_parse_prepared(user_bare(u)).domain, r->us, a),
-                                    a);
+    str domain = jid_parse_prepared(user_bare(u)).domain;
+    struct stanza *was = r->stanza;
     bool given = false;
-    if (delayed)
-        r->stanza = delayed;
+    r->stanza =
+        stanza_with_delay(r->home->node->scan, was, domain, r->us, home_arena(r->home));
     if (anybody_attached(u) && !offline_wait(u, r, NULL))
         given = route_to_eligible(u, r) > 0;
     else
         given = anybody_attached(u);
+    stanza_unref(r->stanza);
     r->stanza = was;
-    stanza_unref(delayed);
     if (!given)
         put_offline(u, r);
 }

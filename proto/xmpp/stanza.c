@@ -228,6 +228,27 @@ str stanza_delay(str from, int64_t wall_us, struct arena *a)
     return xml_written(&w);
 }
 
+static bool has_delay(const struct stanza *s, str from, int64_t wall_us, struct arena *a)
+{
+    if (!(s->flags & STANZA_DELAY))
+        return false;
+    struct xml_el root = stanza_root(s, a), el;
+    str stamp = stanza_stamp(wall_us, a);
+    for (bool more = xml_first(&root, &el, a); more; more = xml_next(&root, &el, a))
+        if (xml_is(&el, "urn:xmpp:delay", "delay") && str_eq(xml_attr(&el, "from", a), from) &&
+            str_eq(xml_attr(&el, "stamp", a), stamp))
+            return true;
+    return false;
+}
+
+struct stanza *stanza_with_delay(struct xml_scan *scan, struct stanza *s, str from, int64_t wall_us,
+                                 struct arena *a)
+{
+    if (has_delay(s, from, wall_us, a))
+        return stanza_ref(s);
+    return stanza_with_child(scan, s, stanza_delay(from, wall_us, a), a);
+}
+
 /* ---- errors ---- */
 
 enum { ERROR_COPY_MAX = 8 * 1024 };

@@ -91,6 +91,10 @@ struct xml_el stanza_root(const struct stanza *s, struct arena *a);
 
 /* <delay xmlns='urn:xmpp:delay' from='…' stamp='…'/> (XEP-0203); stamp in UTC, XEP-0082. */
 str stanza_delay(str from, int64_t wall_us, struct arena *a);
+/* s with that delay, or s itself when it has it already; one reference is the caller's. A sender may
+ * put in what it likes: only the delay that we would put there is taken for ours. */
+struct stanza *stanza_with_delay(struct xml_scan *scan, struct stanza *s, str from, int64_t wall_us,
+                                 struct arena *a);
 str stanza_stamp(int64_t wall_us, struct arena *a); /* 2026-11-22T10:00:00.214Z */
 
 /* An error answer to s (RFC 6120 8.3): kind and id of s, from = what s was sent to (absent if it had

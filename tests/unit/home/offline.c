@@ -307,6 +307,29 @@ static void who_takes_no_more_messages_leaves_them_to_another(void **state)
     }
 }
 
+static void a_senders_own_delay_is_not_taken_for_ours(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = rig_open(NULL);
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&alice, "<message to='bob@localhost' type='chat'><body>b</body>"
+                     "<delay xmlns='urn:xmpp:delay' from='localhost' stamp='2001-01-01T00:00:00Z'/>"
+                     "</message>");
+    rig_run(r);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    const char *xml = rig_stanza(&bob), *first = strstr(xml, "urn:xmpp:delay");
+    assert_non_null(first);
+    const char *ours = strstr(first + 1, "urn:xmpp:delay");
+    assert_non_null(ours);
+    assert_non_null(strstr(ours, "stamp='2023-"));
+    assert_null(strstr(ours + 1, "urn:xmpp:delay"));
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_failed_resumption_takes_back_stored_messages_too),
         cmocka_unit_test(an_orphan_that_its_client_had_is_taken_back),
         cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
+        cmocka_unit_test(a_senders_own_delay_is_not_taken_for_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
