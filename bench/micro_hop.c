@@ -47,7 +47,8 @@ static void on_poisoned(void *ctx, unsigned peer, const char *why)
     abort();
 }
 
-static void open_side(struct side *s, const struct side *other, int segment, enum loop_choice choice)
+static void open_side(struct side *s, const struct side *other, int segment,
+                      enum loop_choice choice)
 {
     struct loop_config lc = {.choice = choice, .wake_fd = s->wake};
     struct loop_fault fault;
@@ -56,7 +57,8 @@ static void open_side(struct side *s, const struct side *other, int segment, enu
                                 .frame_max = 1 << 20, .outbox_max = 64 << 20,
                                 .on_frame = on_frame, .on_poisoned = on_poisoned, .ctx = s};
     must(fifo_hub_open(&c, &s->hub) == ERR_OK);
-    must(fifo_hub_attach(s->hub, other->end, segment, dup(other->bell), dup(other->wake)) == ERR_OK);
+    must(fifo_hub_attach(s->hub, other->end, segment, dup(other->bell), dup(other->wake)) ==
+         ERR_OK);
     s->peer = other->end.peer;
 }
 
@@ -127,6 +129,7 @@ int main(int argc, char **argv)
 {
     enum loop_choice choice = argc > 1 && str_is(str_of(argv[1]), "epoll") ? LOOP_EPOLL : LOOP_AUTO;
     printf("hop of %d bytes, batched: %.0f ns per frame\n", FRAME, run(choice, false));
-    printf("hop of %d bytes, single, both ends asleep: %.0f ns per hop\n", FRAME, run(choice, true));
+    printf("hop of %d bytes, single, both ends asleep: %.0f ns per hop\n", FRAME,
+           run(choice, true));
     return 0;
 }

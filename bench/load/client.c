@@ -1,4 +1,4 @@
-/* client: see client.h. The login is one step after the other, as it is on the wire: RFC 6120 4-7. */
+/* client: see client.h. The login is one step after the other, as on the wire: RFC 6120 4-7. */
 #include "bench/load/client.h"
 
 #include <errno.h>
@@ -227,7 +227,8 @@ static void on_element(struct client *c, str item, const struct xml_index *x)
         return on_roster(c);
     if (c->step == CLIENT_PRESENCE && str_is(name, "presence"))
         return become_ready(c);
-    if (c->step != CLIENT_ROSTER && c->step != CLIENT_PRESENCE) /* others' presence may be quicker */
+    /* Others' presence may be quicker. */
+    if (c->step != CLIENT_ROSTER && c->step != CLIENT_PRESENCE)
         fail(c, item.n < 512 ? arena_printf(a, "unexpected: %.*s", STR_ARG(item)).p : "unexpected");
 }
 

@@ -1,9 +1,9 @@
-/* client: one XMPP client of the load generator, on our own loop: connect, STARTTLS or direct TLS or
- * none, SCRAM-SHA-256, bind, then stanzas in and out as callbacks. What is queued within a turn goes
- * out as one write: the server's cost is measured here, not the client's.
+/* client: one XMPP client of the load generator, on our own loop: connect, STARTTLS or direct TLS
+ * or none, SCRAM-SHA-256, bind, then stanzas in and out as callbacks. What is queued within a turn
+ * goes out as one write: the server's cost is measured here, not the client's.
  *
- * Nouns: *rig* is what all clients of the process share; a *client* is one connection. Life: clients
- * live as long as the process. A client that fails says so once (failed), with a reason. */
+ * Nouns: *rig* is what all clients of the process share; a *client* is one connection. Life:
+ * clients live as long as the process. A client that fails says so once (failed), with a reason. */
 #ifndef PEMBERLEY_BENCH_CLIENT_H
 #define PEMBERLEY_BENCH_CLIENT_H
 

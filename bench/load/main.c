@@ -6,8 +6,9 @@
  *               --seconds: messages/s, latency, server CPU per message; every body is checked
  *   ping N      N sessions ping the server (XEP-0199), --window on the way each: as message
  *
- * Accounts are <prefix>0 … with one password (bench/run makes them). With --supervisor PID the cost of
- * its shards is taken from the kernel, with --pids that of the processes named. RLIMIT_NOFILE bounds the sessions of one process. */
+ * Accounts are <prefix>0 … with one password (bench/run makes them). With --supervisor PID the cost
+ * of its shards is taken from the kernel, with --pids that of the processes named. RLIMIT_NOFILE
+ * bounds the sessions of one process. */
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <netinet/in.h>
@@ -361,8 +362,8 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         if (!strcmp(argv[optind], names[i])) {
             l->scenario = (enum scenario)i;
             l->count = (unsigned)atoi(argv[optind + 1]);
-            return l->count > 0 && l->rig.salted_n > 0 && l->users > 0 && l->concurrent > 0 && l->window > 0 &&
-                   l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
+            return l->count > 0 && l->rig.salted_n > 0 && l->users > 0 && l->concurrent > 0 &&
+                   l->window > 0 && l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
         }
     return false;
 }

@@ -1,9 +1,9 @@
-/* The codec of frames: [u16 length of the header][header: Header of bus.proto][block of the stanza].
+/* The codec of frames: [u16 length of the header][Header of bus.proto][block of the stanza].
  *
- * The header is protobuf, but written and read by hand: protobuf-c walks the table of all its fields
- * three times per frame, and that was a quarter of the instructions of a delivered message (callgrind).
- * Its bytes are those of protobuf-c (tests/unit/bus holds that). Strings of a decoded frame are views
- * into the received bytes; lists lie in the arena. */
+ * The header is protobuf, but written and read by hand: protobuf-c walks the table of all its
+ * fields three times per frame, and that was a quarter of the instructions of a delivered message
+ * (callgrind). Its bytes are those of protobuf-c (tests/unit/bus holds that). Strings of a decoded
+ * frame are views into the received bytes; lists lie in the arena. */
 #include "proto/bus/frame.h"
 
 #include "proto/bus/wire.h"
