@@ -9,6 +9,7 @@
 #include "node/super/exposition.h"
 #include "node/super/health.h"
 #include "node/super/inside.h"
+#include "node/super/page.h"
 
 enum { HEAD_MAX = 8192, PATH_MAX_BYTES = 256, ACCEPT_MAX = 512 };
 
@@ -109,26 +110,30 @@ struct http_answer http_route(struct super *s, str method, str path, str accept,
         return text_answer(405, STR("only GET and HEAD\n"));
     const char *query = memchr(path.p, '?', path.n);
     str asked = query ? str_skip(path, (size_t)(query - path.p) + 1) : STR("");
-    str page = query ? (str){path.p, (size_t)(query - path.p)} : path;
-    if (str_is(page, "/metrics"))
+    str page_path = query ? (str){path.p, (size_t)(query - path.p)} : path;
+    if (str_is(page_path, "/metrics"))
         return exposition(s, memmem(accept.p, accept.n, "openmetrics", 11) != NULL, a);
-    if (str_is(page, "/livez"))
+    if (str_is(page_path, "/livez"))
         return health_live(s, str_is(asked, "json"), a);
-    if (str_is(page, "/readyz"))
+    if (str_is(page_path, "/readyz"))
         return health_ready(s, str_is(asked, "json"), a);
-    if (str_is(page, "/status.json"))
+    if (str_is(page_path, "/status.json"))
         return (struct http_answer){200, "application/json", status_json(s, a)};
-    return text_answer(404, STR("/metrics /livez /readyz /status.json\n"));
+    if (str_is(page_path, "/"))
+        return page(s, str_is(asked, "live"), a);
+    return text_answer(404, STR("/ /metrics /livez /readyz /status.json\n"));
 }
 
 static void put_answer(struct http_client *c, const struct http_answer *r, bool with_body)
 {
-    size_t room = 512 + r->body.n;
+    size_t room = 1024 + r->body.n;
     c->out = malloc(room);
     must(c->out);
     int n = snprintf(c->out, room,
                      "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s"
                      "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+                     "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+                     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'\r\n"
                      "Connection: close\r\n\r\n",
                      r->status, reason_of(r->status), r->type, r->body.n,
                      r->status == 405 ? "Allow: GET, HEAD\r\n" : "");

@@ -1,4 +1,4 @@
-/* http: the node's own pages on listen.metrics: /metrics, /livez, /readyz, /status.json. Read only,
+/* http: the node's own pages on listen.metrics: /, /metrics, /livez, /readyz, /status.json. Read only,
  * plain, one answer per connection; for Prometheus, balancers and people nearby, not for the
  * internet. Served by the supervisor from what it knows anyway, so that an answer comes also when a
  * shard hangs or the store is away (operator.md 8).

@@ -86,7 +86,7 @@ def test_counters_survive_the_death_of_their_writer(server):
 def test_bad_requests_are_answered(server):
     for data, status in ((b"hello\r\n\r\n", b"400"), (b"GET /nothing HTTP/1.1\r\n\r\n", b"404"),
                          (b"POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"405"),
-                         (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", b"431"),
+                         (b"GET /livez HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", b"431"),
                          (b"GET /" + b"a" * 300 + b" HTTP/1.1\r\n\r\n", b"400"),
                          (b"\0" * 100, b"400"), (b"\x16\x03\x01\x02\x00", b"400")):
         with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as s:
@@ -120,3 +120,31 @@ def test_no_more_than_6000_series_with_sixteen_shards():
     server = pemb.Server(shards=16)
     assert len(samples(get(server, "/metrics")[2])) <= 6000
     server.stop()
+
+
+def test_the_status_page_stands_alone_and_names_nobody(server):
+    c = Client(server, "alice@localhost/1").login(presence=True)
+    status, kind, text = get(server, "/")
+    assert status == 200 and kind.startswith("text/html")
+    for word in ("<!doctype html>", "ready</span>", "sessions</span>", "delivery p99", "<b>Store</b>",
+                 "Attention", "/status.json", "prefers-color-scheme: dark", "<noscript>"):
+        assert word in text, word
+    assert text.count('<td data-name="shard">') == 2
+    assert not re.search(r"(src|href)=[\"'](https?:)?//|@import|url\(", text), "a resource from elsewhere"
+    assert "alice" not in text and "127.0.0" not in text
+    live = get(server, "/?live")[2]
+    assert live.startswith("<header>") and "<script" not in live and live.count("<tr>") == 3
+    c.close()
+
+
+def test_the_status_page_says_what_needs_a_look(server):
+    assert "nothing" in get(server, "/?live")[2]
+    right = server.conf.read_text()
+    server.conf.write_text(right + "\nnonsense = 1\n")
+    assert server.cli("reload", check=False).returncode == 78
+    assert "the last reload was refused" in get(server, "/?live")[2]
+    assert samples(get(server, "/metrics")[2])["pemberley_config_last_reload_successful"] == 0
+    server.conf.write_text(right)
+    server.cli("reload")
+    assert "nothing" in get(server, "/?live")[2]
+    assert samples(get(server, "/metrics")[2])["pemberley_config_last_reload_successful"] == 1
