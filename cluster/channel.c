@@ -41,6 +41,7 @@ struct channel {
     size_t state_mask;
     uint64_t done_upto, received;
     bool ack_due;
+    uint64_t due_first, due_last; /* with ack_due: among these are all that are DONE */
 };
 
 struct settle {
@@ -235,6 +236,10 @@ void channel_done(struct channels *c, struct origin o)
     uint8_t *s = state_at(ch, o.number);
     must(*s == IN_OPEN);
     *s = IN_DONE;
+    if (!ch->ack_due || o.number < ch->due_first)
+        ch->due_first = o.number;
+    if (!ch->ack_due || o.number > ch->due_last)
+        ch->due_last = o.number;
     ch->ack_due = true;
     c->sinks.wake(c->sinks.ctx);
 }
@@ -276,10 +281,13 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
 
 /* ---- acks out ---- */
 
+/* Looks only where something was done since the last ack: behind a frame that stays open for long
+ * there may be a million that were told. */
 static size_t ranges_of(struct channel *ch, uint64_t *ranges)
 {
     size_t n = 0;
-    for (uint64_t i = ch->done_upto + 1; i <= ch->received && n < FRAME_ACK_RANGES; i++) {
+    uint64_t i = ch->due_first > ch->done_upto ? ch->due_first : ch->done_upto + 1;
+    for (; i <= ch->due_last && n < FRAME_ACK_RANGES; i++) {
         if (*state_at(ch, i) != IN_DONE)
             continue;
         *state_at(ch, i) = IN_TOLD;
@@ -288,6 +296,8 @@ static size_t ranges_of(struct channel *ch, uint64_t *ranges)
         else
             ranges[n++] = i, ranges[n++] = i;
     }
+    ch->due_first = i;
+    ch->ack_due = i <= ch->due_last;
     return n;
 }
 
@@ -299,8 +309,9 @@ static void send_ack(struct channels *c, unsigned peer)
     uint64_t *ranges = arena_alloc(&c->out, FRAME_ACK_RANGES * sizeof *ranges);
     struct frame f = {.kind = FRAME_ACK, .ack_upto = ch->done_upto, .ack_ranges = ranges};
     f.ack_range_count = ranges_of(ch, ranges);
-    ch->ack_due = f.ack_range_count == FRAME_ACK_RANGES;
     put_bytes(c, peer, &f, 0);
+    if (ch->ack_due) /* more than one frame holds */
+        c->sinks.wake(c->sinks.ctx);
 }
 
 void channel_flush(struct channels *c)

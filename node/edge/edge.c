@@ -9,8 +9,8 @@
 #include "node/edge/listen.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
-/* What we take in is scanned again with what we add: from and xml:lang on a root; on an element that
- * is cut out (private XML is the third within) the declarations of those around it, and the header's. */
+/* What we take in is scanned again with what we add: from and xml:lang on a root; on an element
+ * that is cut out (private XML is the third within) what those around it and the header declare. */
 enum {
     ATTRIBUTES_MAX = XML_ATTRIBUTES_MAX - 2,
     NAMESPACES_MAX = (XML_NAMESPACES_MAX - XML_HEADER_PREFIXES - 1) / 3,

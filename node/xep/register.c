@@ -14,8 +14,8 @@
 
 #include <stdlib.h>
 
-/* Clients ask their own account or its server; either way it is about the account. A guest has none,
- * and another host of ours is another service. */
+/* Clients ask their own account or its server; either way it is about the account. A guest has
+ * none, and another host of ours is another service. */
 static bool offered(struct iq *q)
 {
     if (!q->host || q->host->registration != CONF_REGISTRATION_OPEN || !q->session ||

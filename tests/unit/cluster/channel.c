@@ -14,6 +14,7 @@ struct end {
     struct end *other;
     unsigned self;
     struct arena turn;
+    unsigned woken;
     bool cut; /* bytes to the other end are lost */
     struct {
         struct origin from;
@@ -50,7 +51,7 @@ static void on_send(void *ctx, unsigned peer, str bytes)
     if (!e->cut)
         assert_int_equal(channel_receive(e->other->c, e->self, bytes), ERR_OK);
 }
-static void on_wake(void *ctx) { (void)ctx; }
+static void on_wake(void *ctx) { ((struct end *)ctx)->woken++; }
 
 static void end_open(struct end *e, struct end *other, unsigned self)
 {
@@ -126,6 +127,32 @@ static void acks_out_of_order_settle_exactly_those_frames_once(void **state)
             channel_done(b.c, b.got[i].from);
     flush_both();
     assert_int_equal(a.settled_count, 100);
+    assert_int_equal(channel_unacked(a.c), 0);
+}
+
+static void more_ranges_than_an_ack_holds_follow_in_another(void **state)
+{
+    for (uint64_t i = 1; i <= 4000; i++)
+        send_n(&a, 1, i, false);
+    for (size_t i = 1; i < 4000; i += 2)
+        channel_done(b.c, b.got[i].from);
+    b.woken = 0;
+    channel_flush(b.c);
+    assert_int_equal(b.woken, 1);
+    while (b.woken) {
+        b.woken = 0;
+        channel_flush(b.c);
+    }
+    channel_run(a.c);
+    assert_int_equal(a.settled_count, 2000);
+    for (size_t i = 3998;; i -= 2) { /* and in the other order, one ack each */
+        channel_done(b.c, b.got[i].from);
+        channel_flush(b.c);
+        if (i == 0)
+            break;
+    }
+    channel_run(a.c);
+    assert_int_equal(a.settled_count, 4000);
     assert_int_equal(channel_unacked(a.c), 0);
 }
 
@@ -217,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(frames_arrive_in_order_and_nothing_is_settled_before_it_is_done),
         T(acks_out_of_order_settle_exactly_those_frames_once),
+        T(more_ranges_than_an_ack_holds_follow_in_another),
         T(frames_to_the_own_shard_wait_for_run_and_come_after_those_before_them),
         T(a_death_loses_what_was_not_kept_and_repeats_the_rest_in_order),
         T(an_answer_for_a_dead_incarnation_is_ignored),

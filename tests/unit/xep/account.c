@@ -85,7 +85,8 @@ static void ids_and_names_with_quotes_come_back_as_they_were(void **state)
     struct client alice, bob;
     struct rig *r = open_rig(&alice, &bob);
     assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "o'neil & <co> \"x\""), ERR_OK);
-    rig_send(&bob, "<iq type='get' id=\"a'b&quot;&amp;&lt;&#x9;\"><ping xmlns='urn:xmpp:ping'/></iq>");
+    rig_send(&bob, "<iq type='get' id=\"a'b&quot;&amp;&lt;&#x9;\">"
+                   "<ping xmlns='urn:xmpp:ping'/></iq>");
     rig_expect(&bob, "id='a&apos;b&quot;&amp;&lt;&#9;'");
     rig_send(&bob, "<iq type='get' id='x' to='localhost'><nothing xmlns='urn:x'/></iq>");
     rig_expect(&bob, "to='bob@localhost/o&apos;neil &amp; &lt;co&gt; &quot;x&quot;'");
