@@ -1,5 +1,6 @@
 /* server: see server.h. Process clocks (clock_getcpuclockid), because /proc/PID/stat counts in
- * ticks of 10 ms; PSS, because the shards of a node share pages (fifos, certificates, the program). */
+ * ticks of 10 ms; PSS, because the shards of a node share pages (fifos, certificates, the
+ * program). */
 #include "bench/load/server.h"
 
 #include <dirent.h>
