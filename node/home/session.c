@@ -633,7 +633,8 @@ static void enable(struct session *s, const struct frame *f)
     if (s->sm)
         return;
     s->sm = true;
-    s->resumable = (f->flags & FRAME_WANT_RESUME) && max;
+    /* Nobody can log in as the same guest again: what cannot be resumed is not kept. */
+    s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
     s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
     s->out_base = s->out_seq, s->in_base = f->ord;
     struct frame answer = {.kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen,

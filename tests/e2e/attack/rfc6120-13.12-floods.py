@@ -174,3 +174,44 @@ def test_names_that_are_dear_to_prepare_cost_bounded_time(server):
     spent = cpu_seconds(server) - spent
     assert spent / n < 0.02, f"{1000 * spent / n:.2f} ms per address"
     a.close()
+
+
+def drain(c, n, test):
+    for _ in range(n):
+        c.expect(test)
+
+
+def test_asking_for_ever_new_names_keeps_a_bounded_number_in_memory(server):
+    """Each stranger's name is looked up and remembered for a while, that there is nobody; 10,000 of
+    them at most in a shard."""
+    a = Client(server, "alice@localhost/names").login(presence=True)
+
+    def ask(numbers):
+        for start in range(numbers.start, numbers.stop, 50):
+            a.send("".join(f"<message to='{'n' * 200}{i}@localhost' type='chat' id='n'><body>x</body>"
+                           "</message>" for i in range(start, start + 50)))
+            drain(a, 50, lambda e: e.get("id") == "n" and e.get("type") == "error")
+    ask(range(0, 50_000)) # more than both shards keep
+    before = server.memory()
+    ask(range(50_000, 80_000))
+    assert grown(server, before) < 4 * MIB, grown(server, before)
+    a.close()
+
+
+def test_one_s_own_stanzas_to_oneself_without_reading_end_the_session(server):
+    """Nobody reads what comes back: the session's queue is full in the end, nothing grows beyond."""
+    before = server.memory()
+    for payload in ("<body>" + "x" * 3000 + "</body>", "<body>x</body>"):
+        c = Client(server, "alice@localhost/self")
+        c.login(presence=True, sm=True)
+        c.answer_acks = False
+        data = f"<message to='{c.jid}' type='chat'>{payload}</message>".encode() * 50
+        c.sock.settimeout(1)
+        try:
+            for _ in range(400):
+                c.sock.sendall(data)
+        except OSError:
+            pass # not read any more, or ended
+        assert grown(server, before) < GROWTH_MAX, grown(server, before)
+        c.drop()
+    Client(server, "alice@localhost/self").login().close()
