@@ -416,7 +416,15 @@ static void begin_stop(struct shard *s, uint64_t within_ms)
 }
 
 static void on_stop(void *ctx, uint32_t deadline_ms) { begin_stop(ctx, deadline_ms); }
-static void on_lost(void *ctx) { begin_stop(ctx, LOST_MS); }
+
+/* Also in the middle of a stop: the next node may start at once, and is not to share its port. */
+static void on_lost(void *ctx)
+{
+    struct shard *s = ctx;
+    begin_stop(s, LOST_MS);
+    if (s->started && s->deadline.due_ms > loop_now_ms(s->node.loop) + LOST_MS)
+        loop_timer_set(s->node.loop, &s->deadline, LOST_MS);
+}
 
 /* ---- life ---- */
 
