@@ -574,13 +574,14 @@ static void fail_run(const char *what, unsigned number)
     _exit(1);
 }
 
-static void judge(bool excused)
+/* excused: from this number on what is lost or comes again may be. */
+static void judge(unsigned excused)
 {
     bool there[NUMBERS] = {0};
     unsigned last = 0;
     for (unsigned i = 0; i < w.b.got_n; i++) {
         unsigned n = w.b.got[i];
-        if (there[n] && excused && w.a.unsure[n])
+        if (there[n] && n >= excused && w.a.unsure[n])
             continue;
         if (there[n])
             fail_run("twice", n);
@@ -589,7 +590,7 @@ static void judge(bool excused)
         there[n] = true, last = n;
     }
     for (unsigned n = 1; n <= w.a.numbers; n++)
-        if (w.a.confirmed[n] && !there[n] && !excused)
+        if (w.a.confirmed[n] && !there[n] && n < excused)
             fail_run("lost", n);
     if (!there[w.a.numbers])
         fail_run("the last one did not arrive:", w.a.numbers);
@@ -599,6 +600,7 @@ static void judge(bool excused)
 
 struct variant {
     bool resends, lazy, away; /* away: the addressee is not connected, and comes at the end */
+    bool returns;             /* … or as the kill draws near, and is given what is stored */
     bool same;                /* who lost its edge comes back through the new one, else the other */
     bool full;                /* to the full JID */
     uint64_t seed;
@@ -619,6 +621,11 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     bool more = true;
     talk(&w.a, BATCH);
     settle();
+    if (v->returns) {
+        run();
+        dial(&w.b, p->b_edge);
+        settle();
+    }
     for (unsigned i = 0; i < at && (more || i <= SECOND_AT); i++) {
         if (i == SECOND_AT)
             talk(&w.a, BATCH), settle();
@@ -636,11 +643,11 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     unsigned other = victim == STORE ? 0 : 1 - victim;
     for (int i = 0; i < 2; i++) {
         come_back(&w.a, v->same ? 1 - other : other);
-        if (!v->away)
+        if (!v->away || v->returns)
             come_back(&w.b, v->same ? 1 - other : other);
         run();
     }
-    if (v->away)
+    if (v->away && !v->returns)
         dial(&w.b, p->b_edge);
     run();
     w.b.lazy = false;
@@ -648,7 +655,8 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     pass_ms(1500);
     talk(&w.a, 0);
     pass_ms(1500);
-    judge(!v->away && victim == p->b_home && victim == p->b_edge);
+    bool both = victim == p->b_home && victim == p->b_edge;
+    judge(!both || (v->away && !v->returns) ? NUMBERS : v->returns ? BATCH + 1 : 1);
     return true;
 }
 
@@ -658,9 +666,9 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
     for (unsigned at = 0;; at++) {
         must(at < STEPS_MAX);
         snprintf(w.story, sizeof w.story,
-                 "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d same %d full %d "
+                 "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d full %d "
                  "seed %llu", p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends,
-                 v->lazy, v->away, v->same, v->full, (unsigned long long)v->seed);
+                 v->lazy, v->away, v->returns, v->same, v->full, (unsigned long long)v->seed);
         fflush(NULL);
         pid_t pid = fork();
         must(pid >= 0);
@@ -708,6 +716,8 @@ static void what_was_stored_outlives_a_kill_before_any_frame(void **state)
     static const struct variant variants[] = {
         {.resends = true, .away = true, .seed = 4},
         {.away = true, .same = true, .seed = 5},
+        {.away = true, .returns = true, .resends = true, .seed = 6},
+        {.away = true, .returns = true, .lazy = true, .same = true, .seed = 7},
     };
     everywhere(variants, array_len(variants));
 }
