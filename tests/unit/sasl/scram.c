@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 #include "proto/base/base64.h"
@@ -69,6 +70,34 @@ static void the_client_speaks_the_exchanges_of_the_rfcs(void **state)
         assert_true(scram_client_verify(&c, str_of(v->server_final)));
         assert_false(scram_client_verify(&c, STR("v=AAAA")));
     }
+}
+
+static str final_of(const struct vector *v, const char *server_first, struct scram_salted *salted)
+{
+    struct scram_client c = {.hash = v->hash, .user = STR("user"), .password = STR("pencil"),
+                             .nonce = str_of(v->nonce), .salted = salted};
+    str final;
+    scram_client_first(&c, &arena);
+    assert_int_equal(scram_client_final(&c, str_of(server_first), &arena, &final), ERR_OK);
+    return final;
+}
+
+static void salted_keys_serve_only_their_own_hash_salt_and_count(void **state)
+{
+    struct scram_salted salted = {.iterations = 0};
+    for (size_t i = 0; i < 2 * array_len(vectors); i++) {
+        const struct vector *v = &vectors[i % array_len(vectors)];
+        for (int again = 0; again < 2; again++)
+            assert_true(str_eq(final_of(v, v->server_first, &salted), str_of(v->client_final)));
+    }
+    const struct vector *v = &vectors[array_len(vectors) - 1];
+    char other[256];
+    snprintf(other, sizeof other, "%s", v->server_first);
+    other[strlen(other) - 1] = '7'; /* i=4097 */
+    str fresh = final_of(v, other, NULL);
+    assert_true(str_eq(final_of(v, other, &salted), fresh));
+    salted.client_key[0] ^= 1; /* they are what is used */
+    assert_false(str_eq(final_of(v, other, &salted), fresh));
 }
 
 static void the_keys_are_those_of_the_rfcs(void **state)
@@ -151,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_client_speaks_the_exchanges_of_the_rfcs),
+        cmocka_unit_test(salted_keys_serve_only_their_own_hash_salt_and_count),
         cmocka_unit_test(the_keys_are_those_of_the_rfcs),
         cmocka_unit_test(keys_survive_the_store),
         cmocka_unit_test(the_password_policy_counts_characters),
