@@ -94,6 +94,8 @@ static void salted_keys_serve_only_their_own_hash_salt_and_count(void **state)
     char other[256];
     snprintf(other, sizeof other, "%s", v->server_first);
     other[strlen(other) - 1] = '7'; /* i=4097 */
+    assert_true(str_eq(final_of(v, other, &salted), final_of(v, other, NULL)));
+    strstr(other, ",s=")[3] ^= 1; /* another salt */
     str fresh = final_of(v, other, NULL);
     assert_true(str_eq(final_of(v, other, &salted), fresh));
     salted.client_key[0] ^= 1; /* they are what is used */
