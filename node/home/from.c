@@ -3,11 +3,19 @@
  * `to`. */
 #include "node/home/inside.h"
 
+/* Our domain, where it answers in another's name (RFC 6120 8.3.2: `by`). */
+static str speaker(const struct session *s, const struct stanza *stanza)
+{
+    struct jid own = jid_parse_prepared(user_bare(s->user));
+    str to = stanza_to(stanza);
+    return !to.n || str_eq(to, own.full) || str_eq(to, own.domain) ? STR_NONE : own.domain;
+}
+
 void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t)
 {
     struct home *h = s->user->home;
     struct stanza *answer =
-        stanza_error(h->node->scan, stanza, e, STR_NONE, STR_NONE, home_arena(h));
+        stanza_error(h->node->scan, stanza, e, speaker(s, stanza), STR_NONE, home_arena(h));
     if (!answer)
         return;
     home_count(h, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);

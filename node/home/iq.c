@@ -62,7 +62,8 @@ void iq_result(struct iq *q, str payload)
 void iq_error_extra(struct iq *q, err e, str extra)
 {
     home_count(q->home, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);
-    answer(q, stanza_error(q->node->scan, q->stanza, e, STR_NONE, extra, q->arena));
+    str by = q->entity == IQ_OTHER_ACCOUNT ? jid_parse_prepared(q->asked).domain : STR_NONE;
+    answer(q, stanza_error(q->node->scan, q->stanza, e, by, extra, q->arena));
     end(q);
 }
 

@@ -314,7 +314,7 @@ void offline_back(struct user *u, struct route *r)
         u->giving->again = true;
 }
 
-/* Its session has gone, or takes no messages any more: another one gets the rest, or nobody for now. */
+/* Its session has gone, or takes no messages any more: another one gets the rest, or nobody. */
 void offline_left(struct user *u, struct session *s)
 {
     struct giving *g = u->giving;

@@ -54,7 +54,7 @@ void route_error(struct route *r, err e)
 {
     struct stanza *error = r->stanza->kind == STANZA_PRESENCE
                                ? NULL
-                               : stanza_error(r->home->node->scan, r->stanza, e, STR_NONE,
+                               : stanza_error(r->home->node->scan, r->stanza, e, r->to.domain,
                                               STR_NONE, home_arena(r->home));
     home_count(r->home,
                METRIC_AT(undelivered, error ? FATE_BOUNCED : FATE_DROPPED, METRIC_ERR(STANZA, e)), 1);

@@ -156,8 +156,8 @@ void session_gate(struct session *s)
         s->gate = s->out_seq;
 }
 
-/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here. The
- * tickets close afterwards: the last one may let a RESUME go on, which changes the queue. */
+/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here.
+ * The tickets close afterwards: the last one may let a RESUME go on, which changes the queue. */
 void session_ungate(struct home *h, uint64_t sid)
 {
     struct session *s = session_find(h, sid);
@@ -375,6 +375,10 @@ static void hold_in(struct session *s, struct stanza *stanza, err reason, struct
     list_push_back(&s->held, &w->link);
 }
 
+/* It ends with this turn: what comes now is not run any more (nor counted, see put_ended), so that
+ * a client which asks for more than its queue may hold gets it but once. */
+static bool is_doomed(const struct session *s) { return !list_empty(&s->doomed); }
+
 /* How many may wait is the edge's window (unsafe_max): none of them is safe. */
 static void on_in(struct session *s, struct origin from, const struct frame *f)
 {
@@ -386,7 +390,7 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
     s->in_ord++, s->open_in++;
     struct ticket *t = ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0},
                                   on_in_safe, h);
-    if (s->holds || !list_empty(&s->held))
+    if (s->holds || !list_empty(&s->held) || is_doomed(s))
         hold_in(s, f->stanza, f->reason, t);
     else
         run_in(s, f->stanza, f->reason, t);
@@ -399,7 +403,7 @@ static void drain(struct session *s)
     if (s->draining)
         return;
     s->draining = true;
-    while (!s->holds && !list_empty(&s->held)) {
+    while (!s->holds && !list_empty(&s->held) && !is_doomed(s)) {
         struct held_in *w = list_first(&s->held, struct held_in, link);
         list_remove(&w->link);
         run_in(s, w->stanza, w->reason, w->ticket);

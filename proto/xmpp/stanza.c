@@ -5,6 +5,8 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "proto/xmpp/jid.h"
+
 /* What the scanner inherits for XML of our own: the content namespace of the house. */
 static const struct xml_header house_header = {.default_ns = NS_CLIENT};
 static const struct xml_limits house_limits = {
@@ -302,6 +304,8 @@ struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e
     if (id.p)
         xml_put_attr(&w, "id", id);
     str asked = xml_attr(&root, "to", a);
+    if (asked.p && e == ERR_STANZA_JID_MALFORMED) /* no address that could answer */
+        asked = jid_parse_prepared(stanza_from(s)).bare;
     if (asked.p)
         xml_put_attr(&w, "from", asked);
     if (s->from_len)

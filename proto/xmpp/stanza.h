@@ -98,7 +98,7 @@ struct stanza *stanza_with_delay(struct xml_scan *scan, struct stanza *s, str fr
 str stanza_stamp(int64_t wall_us, struct arena *a); /* 2026-11-22T10:00:00.214Z */
 
 /* An error answer to s (RFC 6120 8.3): kind and id of s, from = what s was sent to (absent if it had
- * no `to`), to = its sender, the original children left out above 8 KiB and for jabber:iq:register.
+ * no `to`; the sender's bare JID if that is malformed), to = its sender, the original children left out above 8 KiB and for jabber:iq:register.
  * by: who says so when that is not the addressed one; may be empty. extra: an application-specific
  * element or empty. NULL when s must not be answered (error, iq result). */
 struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e, str by, str extra,

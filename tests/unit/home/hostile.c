@@ -211,6 +211,31 @@ static void who_has_more_friends_than_his_queue_holds_can_log_in(void **state)
     rig_close(r);
 }
 
+/* Each answer is as long as his queue may be: what came behind the first too many is not run. */
+static void who_asks_again_and_again_for_a_long_roster_gets_it_twice(void **state)
+{
+    struct client alice;
+    struct rig *r = open_with("limits.unacked_bytes_max=64k", &alice, NULL);
+    static char xml[1400], name[1001];
+    repeat(name, 'n', 1000);
+    for (int i = 0; i < 40; i++) {
+        snprintf(xml, sizeof xml, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
+                 "<item jid='c%d@localhost' name='%s'/></query></iq>", i, name);
+        rig_send(&alice, xml);
+        rig_run(r);
+        rig_forget(&alice);
+        rig_cack(&alice, alice.out_seq);
+    }
+    for (int i = 0; i < 30; i++)
+        rig_send(&alice, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+    rig_run(r);
+    unsigned n = 0;
+    for (const struct note *note = rig_next(&alice); note; note = rig_next(&alice))
+        n += note->frame.kind == FRAME_OUT;
+    assert_int_equal(n, 2);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +247,7 @@ int main(void)
         cmocka_unit_test(many_requests_wait_for_another_presence),
         cmocka_unit_test(a_guest_remembers_no_more_requests_than_an_account),
         cmocka_unit_test(who_has_more_friends_than_his_queue_holds_can_log_in),
+        cmocka_unit_test(who_asks_again_and_again_for_a_long_roster_gets_it_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,32 @@ static void a_store_that_stays_away_is_told_to_the_sender(void **state)
     rig_close(r);
 }
 
+static void errors_say_who_speaks(void **state)
+{
+    struct rig *r = rig_open(NULL);
+    struct client alice, bob;
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "desk"), ERR_OK);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "desk"), ERR_OK);
+    static const char *const by_us[] = {"bob@localhost/none", "nobody@localhost", "bob@localhost",
+                                        "x@elsewhere.example"};
+    for (size_t i = 0; i < array_len(by_us); i++) {
+        char xml[256];
+        snprintf(xml, sizeof xml, "<iq type='get' id='1' to='%s'><x xmlns='urn:x'/></iq>",
+                 by_us[i]);
+        rig_send(&alice, xml);
+        rig_expect(&alice, "by='localhost'");
+    }
+    rig_send(&alice, "<iq type='get' id='1' to='localhost'><x xmlns='urn:x'/></iq>");
+    rig_run(r);
+    assert_null(strstr(rig_stanza(&alice), "by="));
+    rig_send_bad(&alice, "<message to='@localhost' id='2'><body/></message>",
+                 ERR_STANZA_JID_MALFORMED);
+    rig_expect(&alice, "from='alice@localhost' to='alice@localhost/desk'");
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +209,7 @@ int main(void)
         cmocka_unit_test(what_the_edge_found_wrong_is_answered_from_where_it_was_sent),
         cmocka_unit_test(a_message_waits_for_an_account_that_is_being_loaded),
         cmocka_unit_test(a_store_that_stays_away_is_told_to_the_sender),
+        cmocka_unit_test(errors_say_who_speaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
