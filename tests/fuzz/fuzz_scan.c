@@ -36,6 +36,7 @@ struct run {
     err verdict;  /* ERR_OK: everything was used; ERR_PARTIAL; or an error */
     size_t off;   /* of the item that is not complete, or bad */
     bool closed;
+    bool full;    /* there was one item more */
     struct xml_header header;
     bool has_header;
 };
@@ -46,7 +47,7 @@ static uint32_t next_random(uint32_t *seed)
     return *seed >> 16;
 }
 
-/* Whitespace may be reported in pieces. */
+/* Whitespace may be reported in pieces: so a run is full when another item comes, not before. */
 static void add_item(struct run *r, enum xml_item what, size_t off, size_t len,
                      const struct xml_index *x)
 {
@@ -55,6 +56,9 @@ static void add_item(struct run *r, enum xml_item what, size_t off, size_t len,
         last->len += len;
         return;
     }
+    r->full = r->n == array_len(r->item);
+    if (r->full)
+        return;
     struct item *i = &r->item[r->n++];
     *i = (struct item){.what = what, .off = off, .len = len};
     if (what == XML_ELEMENT)
@@ -121,13 +125,15 @@ static void scan_all(struct feed *f, struct run *r)
             have = have + more < f->data.n ? have + more : f->data.n;
         }
         r->verdict = scan_piece(f, r, &saved, have, &what, &used, s);
+        if (r->full)
+            break;
         if (r->verdict == ERR_OK)
             r->off += used;
         if (r->verdict == ERR_PARTIAL && have < f->data.n)
             continue;
         r->closed = r->verdict == ERR_OK && what == XML_CLOSE;
         bool alone = f->mode == ALONE && r->verdict == ERR_OK && what == XML_ELEMENT;
-        if (r->verdict != ERR_OK || r->closed || alone || r->n == array_len(r->item) ||
+        if (r->verdict != ERR_OK || r->closed || alone ||
             (what == XML_NONE && have == f->data.n))
             break;
     }
