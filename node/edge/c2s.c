@@ -345,7 +345,6 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
     must(e == ERR_OK); /* the step table looked at namespace and name */
     metric_add(n->metrics, METRIC_AT(stanzas_in, kind, c->listener), 1);
     metric_observe(n->metrics, HISTOGRAM_AT(stanza_size, kind), item.n);
-    conn_charge_stanza(c);
     if (kind == STANZA_IQ && is_pong(s, item, x, type))
         return;
     if (kind == STANZA_IQ && is_session_request(s, x, type))

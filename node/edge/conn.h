@@ -98,7 +98,8 @@ void conn_at_turn_end(struct conn *c); /* have it fed and flushed */
 void conn_pause(struct conn *c, enum conn_pause why);
 void conn_resume(struct conn *c, enum conn_pause why);
 
-/* One stanza more: over the rate reading pauses. */
+/* One stanza more, or an element of XEP-0198, which costs us as much: over the rate reading
+ * pauses. */
 void conn_charge_stanza(struct conn *c);
 
 /* Ends the stream: its header if it had none, the stream error (unless ERR_OK or a LOCAL one),

@@ -24,8 +24,9 @@ struct edge;
 enum listener_kind { LISTENER_C2S, LISTENER_C2S_TLS };
 
 struct edge *edge_new(struct node *n);
-/* Takes the listening socket. owner: the shard whose queue of connections it is: a neighbour's while
- * that one is down, until edge_unlisten gives it back (stops accepting there and closes our copy). */
+/* Takes the listening socket. owner: the shard whose queue of connections it is: a neighbour's
+ * while that one is down, until edge_unlisten gives it back (stops accepting there and closes our
+ * copy). */
 void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd);
 void edge_unlisten(struct edge *e, unsigned owner);
 

@@ -553,6 +553,8 @@ static void on_element(struct conn *c, str item, const struct xml_index *x)
     /* RFC 6120 4.8.5; a stanza stands alone in all other hands. */
     if (event == EV_STANZA && x->root_prefixed && c->step != STEP_TLS)
         return conn_end(c, ERR_STREAM_BAD_NAMESPACE_PREFIX);
+    if (c->step == STEP_BOUND)
+        conn_charge_stanza(c);
     table[event][c->step](c, item, x);
 }
 

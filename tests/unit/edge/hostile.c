@@ -1,5 +1,5 @@
-/* What a client does that no honest one does, or only in a hurry: acks before it can know, leaving in
- * the middle of things, filling what has no bound. */
+/* What a client does that no honest one does, or only in a hurry: acks before it can know, leaving
+ * in the middle of things, filling what has no bound. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -255,6 +255,18 @@ static void a_wider_bound_lets_go_on_who_waits_below_it(void **state)
     world_close();
 }
 
+static void requests_for_acks_are_charged_like_stanzas(void **state)
+{
+    bound_with_sm((const char *const[]){"limits.c2s.stanza_rate=10/s",
+                                        "limits.c2s.stanza_burst=5", NULL});
+    for (int i = 0; i < 20; i++)
+        client_sends("<r " SM "/>");
+    assert_true(w.transport->paused);
+    pass_ms(4000);
+    assert_false(w.transport->paused);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_lent_listener_is_given_back),
         cmocka_unit_test(a_login_whose_client_has_gone_costs_no_turn),
         cmocka_unit_test(a_wider_bound_lets_go_on_who_waits_below_it),
+        cmocka_unit_test(requests_for_acks_are_charged_like_stanzas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

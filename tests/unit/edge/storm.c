@@ -91,10 +91,12 @@ static void client_says(void)
     static const char *const words[] = {
         "<message to='romeo@localhost'/>", "<presence/>", "<r " SM "/>", "<r " SM "/><r " SM "/>",
         "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "<enable " SM " resume='1'/>",
-        "<enable " SM "/>", " ", BIND, "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+        "<enable " SM "/>", " ", BIND,
+        "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
         "<iq type='result' id='pemberley-ping-1'/>", "<message to='@'/>", "<presence/><presence/>",
     };
-    static const char *const ends[] = {"</stream:stream>", "<what/>", "<message><!--", "<a " SM "/>"};
+    static const char *const ends[] = {"</stream:stream>", "<what/>", "<message><!--",
+                                       "<a " SM "/>"};
     char text[64];
     if (g.in_half) {
         client_sends_bytes("dy>x</body></message>", 21);
