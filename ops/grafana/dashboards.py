@@ -1,0 +1,203 @@
+#!/usr/bin/python3
+"""The Grafana dashboards beside this file, made from one table each: ops/grafana/dashboards.py writes
+*.json, --check says whether they are what it would write. In queries r(x) is the rate of a counter and
+q(p, x, by) a quantile of a histogram, both without the prefix pemberley_; every selector gets the
+variable `instance`."""
+
+import json
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+# (title, [(legend, query)], unit, alert of the runbook or "")
+# A tile is (title, query, unit, warn, bad, alert): amber and red from these values on; None: never.
+SERVICE = dict(
+    tiles=[("Sessions", "sum(sessions)", "short", None, None, "SessionsDropped"),
+           ("Nodes not ready", "count(node_ready == 0) or vector(0)", "short", None, 1, "NodeNotReady"),
+           ("Delivery p99", "q(.99, delivery_seconds)", "s", .02, .05, "DeliverySlow"),
+           ("Logins failing", "sum(r(login_failures_total)) / clamp_min(sum(r(logins_total)) + sum(r(login_failures_total)), 1e-9)", "percentunit", .2, .5, "LoginsFailing"),
+           ("Dropped, 15 min", 'sum(increase(stanzas_undelivered_total{fate="dropped",reason!="rule"}[15m]))', "short", None, 1, "StanzasDropped"),
+           ("First certificate ends", "min(tls_certificate_not_after_timestamp_seconds) - time()", "s", None, None, "CertificateEnds")],
+    panels=[("Sessions by state", [("{{state}}", "sum by (state) (sessions)")], "short", "SessionsDropped"),
+            ("Users online", [("users", "sum(users_online)")], "short", ""),
+            ("Stanzas received", [("{{kind}}", "sum by (kind) (r(stanzas_received_total))")], "ops", ""),
+            ("Delivery", [("p50", "q(.5, delivery_seconds)"), ("p99", "q(.99, delivery_seconds)"), ("p99.9", "q(.999, delivery_seconds)")], "s", "DeliverySlow"),
+            ("Delivery p99 by hop", [("{{hop}}", "q(.99, delivery_seconds, hop)")], "s", "DeliverySlow"),
+            ("Read to safe", [("p50", "q(.5, safe_seconds)"), ("p99", "q(.99, safe_seconds)")], "s", "SafeSlow"),
+            ("Logins by mechanism", [("{{mechanism}}", "sum by (mechanism) (r(logins_total))")], "ops", ""),
+            ("Failed logins by reason", [("{{reason}}", "sum by (reason) (r(login_failures_total))")], "ops", "LoginsFailing"),
+            ("Accept to bound", [("p50", "q(.5, login_seconds)"), ("p99", "q(.99, login_seconds)")], "s", "LoginsWaiting"),
+            ("Resumed share", [("resumed", "sum(r(resumptions_total)) / clamp_min(sum(r(resumptions_total)) + sum(r(resumption_failures_total)), 1e-9)")], "percentunit", "ResumptionsFailing"),
+            ("Gap before a resumption", [("p50", "q(.5, resumption_gap_seconds)"), ("p99", "q(.99, resumption_gap_seconds)")], "s", ""),
+            ("Undelivered by fate", [("{{fate}} {{reason}}", "sum by (fate, reason) (r(stanzas_undelivered_total)) > 0")], "ops", "StanzasDropped"),
+            ("Not safe, not acknowledged", [("unsafe", "sum(stanzas_unsafe)"), ("unacknowledged", "sum(unacked_stanzas)")], "short", "SafeSlow"),
+            ("Limits hit", [("{{limit}}", "sum by (limit) (r(limits_hit_total)) > 0")], "ops", ""),
+            ("Stream errors", [("{{condition}}", "sum by (condition) (r(stream_errors_total)) > 0")], "ops", ""),
+            ("Certificates", [("{{host}}", "(min by (host) (tls_certificate_not_after_timestamp_seconds) - time()) / 86400")], "d", "CertificateEnds")])
+NODE = dict(
+    tiles=[("CPU, cores", "sum(r(process_cpu_seconds_total))", "short", None, None, "ShardSaturated"),
+           ("Memory", "sum(process_memory_bytes)", "bytes", None, None, ""),
+           ("Memory per session", "sum(process_memory_bytes) / clamp_min(sum(sessions), 1)", "bytes", None, None, ""),
+           ("Restarts, 15 min", "sum(increase(process_restarts_total[15m]))", "short", 1, 4, "ProcessDied"),
+           ("Config refused", "count(config_last_reload_successful == 0) or vector(0)", "short", None, 1, "ConfigRejected"),
+           ("Options that wait for a restart", "sum(config_restart_pending)", "short", 1, None, "")],
+    panels=[("CPU by process", [("{{instance}} {{process}} {{index}}", "sum by (instance, process, index) (r(process_cpu_seconds_total))")], "short", "ShardSaturated"),
+            ("CPU per stanza sent", [("{{instance}}", "sum by (instance) (r(process_cpu_seconds_total)) / clamp_min(sum by (instance) (r(stanzas_sent_total)), 1e-9)")], "s", ""),
+            ("Memory by process", [("{{instance}} {{process}} {{index}}", "process_memory_bytes")], "bytes", ""),
+            ("Connections", [("{{listener}}", "sum by (listener) (connections)"), ("not logged in", "sum(connections_preauth)")], "short", ""),
+            ("Opened and refused", [("opened {{listener}}", "sum by (listener) (r(connections_opened_total))"), ("refused {{listener}}", "sum by (listener) (r(connections_refused_total))")], "ops", ""),
+            ("Closed by reason", [("{{reason}}", "sum by (reason) (r(connections_closed_total)) > 0")], "ops", "SessionsDropped"),
+            ("TLS handshakes", [("{{version}} resumed: {{resumed}}", "sum by (version, resumed) (r(tls_handshakes_total))")], "ops", ""),
+            ("TLS failures", [("{{reason}}", "sum by (reason) (r(tls_handshake_failures_total)) > 0")], "ops", "TlsFailing"),
+            ("TLS handshake p99", [("{{listener}}", "q(.99, tls_handshake_seconds, listener)")], "s", ""),
+            ("Bytes", [("in", "sum(r(connection_receive_bytes_total))"), ("out", "sum(r(connection_send_bytes_total))")], "Bps", ""),
+            ("Sessions ended by reason", [("{{reason}}", "sum by (reason) (r(sessions_ended_total)) > 0")], "ops", ""),
+            ("Stanza size p90", [("{{kind}}", "q(.9, stanza_size_bytes, kind)")], "bytes", "")])
+SHARD = dict(
+    tiles=[("Busiest shard", "max(r(loop_busy_seconds_total))", "percentunit", .7, .85, "ShardSaturated"),
+           ("Skew", "max(r(loop_busy_seconds_total)) / clamp_min(avg(r(loop_busy_seconds_total)), 1e-9)", "short", 2, 4, "ShardSaturated"),
+           ("Turn p99", "q(.99, loop_turn_seconds)", "s", .01, .1, "LoopStalled"),
+           ("Stalls", "sum(r(loop_stalls_total))", "ops", .05, .1, "LoopStalled"),
+           ("Output queue", "sum(output_queue_bytes)", "bytes", None, None, ""),
+           ("Not read", "sum(reads_paused)", "short", None, None, "")],
+    panels=[("Busy", [("{{instance}} {{shard}}", "r(loop_busy_seconds_total)")], "percentunit", "ShardSaturated"),
+            ("Turn p99", [("{{shard}}", "q(.99, loop_turn_seconds, shard)")], "s", "LoopStalled"),
+            ("Completions per turn", [("{{instance}} {{shard}}", "r(loop_completions_total) / clamp_min(r(loop_turns_total), 1e-9)")], "short", ""),
+            ("Sessions", [("{{instance}} {{shard}}", "sum by (instance, shard) (sessions)")], "short", ""),
+            ("Users in memory", [("{{instance}} {{shard}}", "users_loaded")], "short", ""),
+            ("Fifo frames", [("{{instance}} {{shard}}", "r(fifo_frames_total)")], "ops", ""),
+            ("Wake-ups per frame", [("{{instance}} {{shard}}", "r(fifo_wakeups_total) / clamp_min(r(fifo_frames_total), 1e-9)")], "short", ""),
+            ("Fifo full, buffers exhausted, uring overflows", [("full {{shard}}", "r(fifo_full_total)"), ("buffers {{shard}}", "r(buffers_exhausted_total)"), ("overflows {{shard}}", "r(uring_overflows_total)")], "ops", ""),
+            ("Not read, by reason", [("{{reason}}", "sum by (reason) (reads_paused)")], "short", ""),
+            ("Output queue", [("{{instance}} {{shard}}", "output_queue_bytes")], "bytes", ""),
+            ("Unacknowledged", [("{{instance}} {{shard}}", "unacked_bytes")], "bytes", ""),
+            ("Logins in line", [("{{instance}} {{shard}}", "logins_waiting")], "short", "LoginsWaiting"),
+            ("Duplicates, overflowing queues", [("duplicates {{at}}", "sum by (at) (r(duplicates_suppressed_total))"), ("overflows", "sum(r(queue_overflows_total))")], "ops", "")])
+STORE = dict(
+    tiles=[("Down", "count(store_up == 0) or vector(0)", "short", None, 1, "StoreDown"),
+           ("Requests", "sum(r(store_requests_total))", "ops", None, None, ""),
+           ("p99", "q(.99, store_request_seconds)", "s", .1, 1, "StoreBacklog"),
+           ("Oldest request", "max(store_oldest_request_age_seconds)", "s", 1, 5, "StoreBacklog"),
+           ("Failed", 'sum(r(store_requests_total{result="failed"}))', "ops", None, .1, "StoreFailing"),
+           ("Disk free", "min(store_disk_free_bytes)", "bytes", None, None, "DiskFull")],
+    panels=[("Requests by operation", [("{{op}}", "sum by (op) (r(store_requests_total)) > 0")], "ops", ""),
+            ("Refused and failed", [("{{op}} {{result}}", 'sum by (op, result) (r(store_requests_total{result!="ok"})) > 0')], "ops", "StoreFailing"),
+            ("p99 by operation", [("{{op}}", "q(.99, store_request_seconds, op)")], "s", "StoreBacklog"),
+            ("Queue", [("{{instance}}", "sum by (instance) (store_queue_requests)")], "short", "StoreBacklog"),
+            ("Queue, bytes", [("{{instance}}", "sum by (instance) (store_queue_bytes)")], "bytes", "StoreBacklog"),
+            ("Oldest request", [("{{instance}}", "max by (instance) (store_oldest_request_age_seconds)")], "s", "StoreBacklog"),
+            ("Requests per transaction", [("{{instance}}", "sum by (instance) (r(store_batch_requests_sum)) / clamp_min(sum by (instance) (r(store_batch_requests_count)), 1e-9)")], "short", ""),
+            ("Transaction", [("p50", "q(.5, store_commit_seconds)"), ("p99", "q(.99, store_commit_seconds)")], "s", ""),
+            ("Sent again, rolled back", [("retries", "sum(r(store_retries_total))"), ("rolled back", "sum(r(store_batch_failures_total))")], "ops", "StoreFailing"),
+            ("Offline messages", [("stored", 'sum(r(stanzas_undelivered_total{fate="offline"}))'), ("delivered", "sum(r(offline_messages_delivered_total))")], "ops", ""),
+            ("Database", [("{{instance}}", "store_database_bytes")], "bytes", ""),
+            ("Disk: days left", [("{{instance}}", "store_disk_free_bytes / clamp_min(-deriv(store_disk_free_bytes[6h]), 1) / 86400")], "d", "DiskFull")])
+DASHBOARDS = {"service": SERVICE, "node": NODE, "shard": SHARD, "store": STORE}
+FUNCTIONS = {"clamp_min", "histogram_quantile"}
+
+
+def quantile(match):
+    p, metric, by = match.groups()
+    labels = f"le, {by}" if by else "le"
+    return (f"histogram_quantile({p}, sum by ({labels}) "
+            f"(rate({metric}_bucket[$__rate_interval])))")
+
+
+def expression(query):
+    """PromQL of a query of the tables: prefix and `instance` at every metric."""
+    query = re.sub(r"\bq\(([.\d]+), (\w+)(?:, (\w+))?\)", quantile, query)
+    query = re.sub(r"\br\((\w+(?:\{[^}]*\})?)\)", r"rate(\1[$__rate_interval])", query)
+    parts = re.split(r'(by \([^)]*\)|"[^"]*"|\[[^\]]*\]|\{[^}]*\})', query)
+    out = []
+    for i, part in enumerate(parts):
+        if i % 2:
+            if part.startswith("{"):
+                out[-1] = out[-1][:-len('{instance=~"$instance"}')]
+                part = '{instance=~"$instance",' + part[1:]
+            out.append(part)
+        else:
+            out.append(re.sub(r"\b(?:[a-z]+_[a-z_]+|sessions|connections)\b",
+                              lambda m: m[0] if m[0] in FUNCTIONS else
+                              f'pemberley_{m[0]}{{instance=~"$instance"}}', part))
+    return "".join(out)
+
+
+def target(i, legend, query, instant=False):
+    return {"refId": chr(65 + i), "expr": expression(query), "legendFormat": legend,
+            "instant": instant, "datasource": {"type": "prometheus", "uid": "$datasource"}}
+
+
+def about(alert):
+    return f"Alert {alert}: ops/runbook.md#{alert.lower()}" if alert else ""
+
+
+def tile(i, title, query, unit, warn, bad, alert):
+    steps = [{"color": "green", "value": None}]
+    steps += [{"color": c, "value": v} for c, v in (("orange", warn), ("red", bad)) if v is not None]
+    if title == "First certificate ends":  # less is worse
+        steps = [{"color": "red", "value": None}, {"color": "green", "value": 14 * 86400}]
+    return {"id": i + 1, "type": "stat", "title": title, "description": about(alert),
+            "gridPos": {"x": 4 * i, "y": 0, "w": 4, "h": 4},
+            "datasource": {"type": "prometheus", "uid": "$datasource"},
+            "fieldConfig": {"defaults": {"unit": unit, "thresholds": {"mode": "absolute", "steps": steps}},
+                            "overrides": []},
+            "options": {"colorMode": "value", "graphMode": "area",
+                        "reduceOptions": {"calcs": ["lastNotNull"]}},
+            "targets": [target(0, title, query)]}
+
+
+def panel(i, title, queries, unit, alert):
+    return {"id": 100 + i, "type": "timeseries", "title": title, "description": about(alert),
+            "gridPos": {"x": 12 * (i % 2), "y": 4 + 8 * (i // 2), "w": 12, "h": 8},
+            "datasource": {"type": "prometheus", "uid": "$datasource"},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0, "custom": {"fillOpacity": 10}},
+                            "overrides": []},
+            "options": {"legend": {"displayMode": "list", "placement": "bottom"},
+                        "tooltip": {"mode": "multi"}},
+            "targets": [target(k, *q) for k, q in enumerate(queries)]}
+
+
+def variables():
+    return [{"name": "datasource", "type": "datasource", "query": "prometheus", "current": {}},
+            {"name": "instance", "type": "query", "multi": True, "includeAll": True,
+             "allValue": ".*", "refresh": 2, "current": {"text": "All", "value": "$__all"},
+             "datasource": {"type": "prometheus", "uid": "$datasource"},
+             "query": "label_values(pemberley_node_info, instance)"}]
+
+
+def annotations():
+    restart = 'changes(pemberley_process_restarts_total{instance=~"$instance"}[1m]) > 0'
+    config = 'changes(pemberley_config_last_reload_timestamp_seconds{instance=~"$instance"}[1m]) > 0'
+    return [{"name": n, "expr": e, "enable": True, "iconColor": c, "titleFormat": n,
+             "datasource": {"type": "prometheus", "uid": "$datasource"}}
+            for n, e, c in (("process restarted", restart, "red"), ("config loaded", config, "blue"))]
+
+
+def dashboard(name, d):
+    panels = [tile(i, *t) for i, t in enumerate(d["tiles"])]
+    panels += [panel(i, *p) for i, p in enumerate(d["panels"])]
+    return {"uid": f"pemberley-{name}", "title": f"Pemberley: {name}", "tags": ["pemberley"],
+            "schemaVersion": 38, "version": 1, "editable": True, "refresh": "10s",
+            "time": {"from": "now-1h", "to": "now"}, "timezone": "browser",
+            "links": [{"type": "dashboards", "tags": ["pemberley"], "title": "Pemberley",
+                       "asDropdown": False, "includeVars": True, "keepTime": True}],
+            "templating": {"list": variables()}, "annotations": {"list": annotations()},
+            "panels": panels}
+
+
+def main():
+    stale = []
+    for name, d in DASHBOARDS.items():
+        path = HERE / f"{name}.json"
+        text = json.dumps(dashboard(name, d), indent=1) + "\n"
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            stale.append(path.name)
+    if stale:
+        sys.exit(f"not as dashboards.py makes them: {', '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()
