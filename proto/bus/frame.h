@@ -14,7 +14,8 @@ enum frame_kind {
     /* edge -> home */
     FRAME_BIND,    /* bare, resource (wish, may be empty), conn, text = peer's address,
                       lane = version of its TLS                                         -> BOUND */
-    FRAME_RESUME,  /* bare, sid, h = the client's (low 32 bits), conn, text, lane as there -> RESUMED or FAILED */
+    FRAME_RESUME,  /* bare, sid, h = the client's (low 32 bits), conn, text and lane as there
+                                                                              -> RESUMED or FAILED */
     FRAME_ENABLE,  /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished -> ENABLED */
     FRAME_IN,      /* sid gen ord fp stanza; reject: answer it with this error instead   */
     FRAME_CACK,    /* sid gen seq: the client has (or, without SM, the socket took) all up to seq;
