@@ -501,6 +501,8 @@ static bool seq_of_h(const struct session *s, uint32_t client_h, uint64_t *seq)
 {
     uint64_t known = s->out_acked > s->out_base ? s->out_acked : s->out_base;
     uint32_t more = client_h - (uint32_t)(known - s->out_base);
+    if (more >= 1u << 31)
+        more = 0; /* an older one than we have seen: harmless, as in an <a/> */
     *seq = known + more;
     return *seq <= s->out_seq;
 }

@@ -186,6 +186,15 @@ static void a_resumed_session_gets_what_its_client_has_not_counted(void **state)
     rig_expect_nothing(&bob);
     say(&alice, "bob@localhost", "chat", "m5");
     rig_expect(&bob, "m5");
+    rig_detach(&bob);
+    rig_resume(&bob, 0, 1); /* its memory is older than what it told: what it told counts */
+    rig_run(r);
+    assert_int_equal(rig_next(&bob)->frame.kind, FRAME_RESUMED);
+    bob.gen = 3;
+    rig_expect(&bob, "m3");
+    rig_expect(&bob, "m4");
+    rig_expect(&bob, "m5");
+    rig_expect_nothing(&bob);
     rig_close(r);
 }
 
