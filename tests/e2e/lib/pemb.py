@@ -104,6 +104,7 @@ listen {{
         self.conf.write_text(text)
         self.settings = list(settings)
         self.process = None
+        atexit.register(self.kill) # also when it does not become ready
         self.start()
         atexit.register(self.kill)
 
