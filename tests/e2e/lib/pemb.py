@@ -106,7 +106,6 @@ listen {{
         self.process = None
         atexit.register(self.kill) # also when it does not become ready
         self.start()
-        atexit.register(self.kill)
 
     def _certificates(self):
         for host in self.hosts:
