@@ -344,7 +344,8 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         stanza_unref(s->presence);
         s->presence = NULL;
         probes_free(s);
-        offline_left(s->user, s);
+        if (!s->ended) /* else behind its queue */
+            offline_left(s->user, s);
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }
     to_directed(s, stanza, uid, t);

@@ -330,6 +330,38 @@ static void a_senders_own_delay_is_not_taken_for_ours(void **state)
     rig_close(r);
 }
 
+/* One was given live, one waits behind stored ones: the session's end stores them in that order. */
+static void what_waited_is_stored_behind_what_was_given(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = rig_open(NULL);
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_online(&bob, 0);
+    rig_cack(&bob, bob.out_seq);
+    say(&alice, "given");
+    rig_forget(&bob);
+    rig_online(&bob, -1);
+    say(&alice, "stored");
+    rig_run(r);
+    fake_store_pause(rig_store(r), true);
+    rig_online(&bob, 0);
+    say(&alice, "waits");
+    rig_run(r);
+    rig_end(&bob);
+    fake_store_pause(rig_store(r), false);
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, ">stored<");
+    rig_expect(&bob, ">given<");
+    rig_expect(&bob, ">waits<");
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +378,7 @@ int main(void)
         cmocka_unit_test(an_orphan_that_its_client_had_is_taken_back),
         cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
         cmocka_unit_test(a_senders_own_delay_is_not_taken_for_ours),
+        cmocka_unit_test(what_waited_is_stored_behind_what_was_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -465,6 +465,33 @@ static void the_count_of_an_ended_session_leaves_out_what_was_dropped(void **sta
     rig_close(r);
 }
 
+struct few {
+    struct entropy door;
+    unsigned drawn;
+};
+
+static void draw_the_same_twice(struct entropy *e, void *out, size_t n)
+{
+    struct few *f = container_of(e, struct few, door);
+    memset(out, (int)(1 + f->drawn++ / 2), n);
+}
+
+static void a_sid_that_is_taken_is_drawn_again(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client a, b;
+    struct node *n = rig_node(r, rig_home_of(r, "alice@localhost"));
+    struct entropy *was = n->entropy;
+    struct few few = {.door.fill = draw_the_same_twice};
+    n->entropy = &few.door;
+    assert_int_equal(rig_bind(r, &a, 0, "alice@localhost", "a"), ERR_OK);
+    assert_int_equal(rig_bind(r, &b, 0, "alice@localhost", "b"), ERR_OK);
+    assert_int_equal(few.drawn, 3);
+    assert_true(a.sid != b.sid);
+    n->entropy = was;
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -490,6 +517,7 @@ int main(void)
         cmocka_unit_test(a_frame_that_comes_again_is_not_queued_twice),
         cmocka_unit_test(an_idle_user_is_forgotten_after_a_minute),
         cmocka_unit_test(the_count_of_an_ended_session_leaves_out_what_was_dropped),
+        cmocka_unit_test(a_sid_that_is_taken_is_drawn_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
