@@ -358,6 +358,8 @@ static uint64_t tick_bound(struct conn *c)
             return conn_end(c, ERR_STREAM_OUTPUT_STALLED), 0;
         next = c->wrote_ms + stall - now;
     }
+    if (c->stopped)
+        c->heard_ms = now, c->pinged = false; /* it is we who do not listen */
     if (interval) {
         uint64_t silent = now - c->heard_ms;
         if (c->pinged && silent >= interval + timeout)

@@ -267,6 +267,25 @@ static void requests_for_acks_are_charged_like_stanzas(void **state)
     world_close();
 }
 
+/* Silence counts only while we listen. */
+static void who_is_held_back_by_its_rate_is_not_dead(void **state)
+{
+    static char large[210000];
+    snprintf(large, sizeof large, "<message><body>%0*d</body></message>", 200000, 0);
+    bound_with_sm((const char *const[]){"limits.c2s.byte_rate=1k/s", "limits.c2s.byte_burst=16k",
+                                        "limits.ping_interval=1m", "limits.ping_timeout=5s", NULL});
+    client_sends(large);
+    settle(0);
+    assert_true(w.transport->paused);
+    pass_ms(150000);
+    assert_true(w.transport->paused);
+    assert_non_null(w.conn->session);
+    pass_ms(200000); /* it is read again, says nothing, and is asked */
+    assert_null(w.conn);
+    assert_int_equal(last_frame(FRAME_DETACH)->f.reason, ERR_STREAM_CONNECTION_TIMEOUT);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +301,7 @@ int main(void)
         cmocka_unit_test(a_login_whose_client_has_gone_costs_no_turn),
         cmocka_unit_test(a_wider_bound_lets_go_on_who_waits_below_it),
         cmocka_unit_test(requests_for_acks_are_charged_like_stanzas),
+        cmocka_unit_test(who_is_held_back_by_its_rate_is_not_dead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
