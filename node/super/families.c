@@ -1,5 +1,7 @@
 #include "node/super/families.h"
 
+#include <ctype.h>
+
 const struct family families[] = {
 #define METRIC(id, family, labels, kind, scope, scale, help) \
     {family, labels, METRIC_##id, METRIC_SET_NONE, METRIC_SET_NONE, FAMILY_##kind, \
@@ -31,17 +33,20 @@ static const struct set {
 
 unsigned set_size(enum metric_set s) { return sets[s].size; }
 
-static const char *value_of(const struct set *s, unsigned i)
+/* Rows of err.def have names in capitals, labels in small letters. */
+static str error_label(const struct set *s, unsigned i, struct arena *a)
 {
-    if (s->labels)
-        return s->labels[i];
-    return i + 1 < s->size ? err_row((err)(s->first + i))->name : "other";
+    str name = str_of(i + 1 < s->size ? err_row((err)(s->first + i))->name : "other");
+    char *small = arena_alloc(a, name.n);
+    for (size_t k = 0; k < name.n; k++)
+        small[k] = (char)tolower((unsigned char)name.p[k]);
+    return (str){small, name.n};
 }
 
 str set_label(enum metric_set s, unsigned i, struct arena *a)
 {
-    const char *value = value_of(&sets[s], i);
+    str value = sets[s].labels ? str_of(sets[s].labels[i]) : error_label(&sets[s], i, a);
     if (!*sets[s].key)
-        return str_of(value);
-    return arena_printf(a, "%s=\"%s\"", sets[s].key, value);
+        return value;
+    return arena_printf(a, "%s=\"%.*s\"", sets[s].key, STR_ARG(value));
 }

@@ -1,0 +1,190 @@
+"""What happens is counted once, under the labels that say what it was, and gauges come back to zero
+(operator.md 5)."""
+
+import http.client
+import re
+import socket
+import time
+
+from pemb import Client, barrier, q, resume
+
+USERS = tuple(f"u{i}@localhost" for i in range(12))
+HOST_OPTIONS = "registration = open"
+GAUGES = ("connections", "connections_preauth", "sessions", "users_online", "stanzas_unsafe",
+          "unacked_stanzas", "unacked_bytes", "output_queue_bytes", "reads_paused",
+          "logins_waiting", "store_queue_requests", "store_queue_bytes")
+
+
+def numbers(server):
+    c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
+    c.request("GET", "/metrics")
+    out = {}
+    for line in c.getresponse().read().decode().splitlines():
+        if line and line[0] != "#":
+            name, value = line.rsplit(" ", 1)
+            out[name] = float(value)
+    return out
+
+
+def total(n, family, **labels):
+    """The sum of a family's series that have these labels."""
+    values = [v for k, v in n.items() if k.split("{")[0] == "pemberley_" + family
+              and all(f'{a}="{b}"' in k for a, b in labels.items())]
+    assert values, f"no {family} {labels}"
+    return sum(values)
+
+
+class Watch:
+    """What is counted from here on."""
+
+    def __init__(self, server):
+        self.server, self.before = server, numbers(server)
+
+    def grew(self, family, **labels):
+        return total(numbers(self.server), family, **labels) - total(self.before, family, **labels)
+
+    def expect(self, by, family, **labels):
+        """It grows by so much soon, and no further."""
+        deadline = time.monotonic() + 10
+        while (n := self.grew(family, **labels)) < by and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert n == by, f"{family} {labels} grew by {n}, not {by}"
+
+
+def test_logins_by_mechanism_and_failures_by_reason(server):
+    w = Watch(server)
+    Client(server, "u0@localhost/r").login("SCRAM-SHA-512").close()
+    c = Client(server, "u0@localhost", password="wrong-password")
+    c.open(), c.starttls(), c.auth()
+    c.sock.close()
+    w.expect(1, "logins_total", mechanism="SCRAM-SHA-512")
+    w.expect(1, "logins_total")
+    w.expect(1, "login_failures_total", mechanism="SCRAM-SHA-256", reason="not_authorized")
+    w.expect(1, "login_failures_total")
+    w.expect(1, "login_seconds_count")
+    w.expect(1, "sessions_started_total")
+    w.expect(1, "sessions_ended_total")
+
+
+def test_connections_and_handshakes_by_listener(server):
+    w = Watch(server)
+    c = Client(server, "u1@localhost/r", connect="tls").login()
+    assert total(numbers(server), "connections", listener="c2s_tls") == 1
+    c.close()
+    with socket.create_connection(("127.0.0.1", server.tls_port)) as s:
+        s.sendall(b"this is no TLS at all, by far not, but long enough for a record\r\n\r\n")
+        while s.recv(4096):
+            pass
+    w.expect(2, "connections_opened_total", listener="c2s_tls")
+    w.expect(2, "connections_closed_total", listener="c2s_tls")
+    w.expect(1, "connections_closed_total", listener="c2s_tls", reason="tls")
+    w.expect(1, "tls_handshakes_total", listener="c2s_tls", version="1.3", resumed="no")
+    w.expect(1, "tls_handshakes_total")
+    w.expect(1, "tls_handshake_seconds_count", listener="c2s_tls")
+    w.expect(1, "tls_handshake_failures_total", listener="c2s_tls", reason="tls")
+    w.expect(0, "connections_opened_total", listener="c2s")
+
+
+def test_stanzas_by_kind_and_deliveries(server):
+    a, b = (Client(server, f"u{i}@localhost/r").login(presence=True) for i in (2, 3))
+    w = Watch(server)
+    for i in range(10):
+        a.message(b.jid, f"m{i}")
+    barrier(a, b)
+    a.ping(), b.ping()
+    w.expect(11, "stanzas_received_total", kind="message", listener="c2s")
+    w.expect(11, "stanzas_sent_total", kind="message")
+    w.expect(2, "stanzas_received_total", kind="iq")
+    w.expect(13, "delivery_seconds_count")
+    w.expect(11, "stanza_size_bytes_count", kind="message")
+    assert w.grew("safe_seconds_count") >= 1
+    assert w.grew("connection_receive_bytes_total", listener="c2s") > 11 * 80
+    a.close(), b.close()
+
+
+def test_offline_bounced_and_errors(server):
+    a = Client(server, "u4@localhost/r").login(presence=True)
+    w = Watch(server)
+    a.message("u5@localhost", "later")
+    a.message("nobody@localhost", "never")
+    a.expect(lambda e: e.tag == q("c:message") and e.get("type") == "error")
+    w.expect(1, "stanzas_undelivered_total", fate="offline", reason="stored")
+    w.expect(1, "stanzas_undelivered_total", fate="bounced", reason="service_unavailable")
+    w.expect(1, "stanza_errors_sent_total", condition="service_unavailable")
+    w.expect(1, "store_requests_total", op="offline_put", result="ok")
+    w.expect(1, "store_request_seconds_count", op="offline_put")
+    assert w.grew("store_commit_seconds_count") >= 1
+    b = Client(server, "u5@localhost/r").login(presence=True)
+    b.expect_body("later")
+    w.expect(1, "offline_messages_delivered_total")
+    a.close(), b.close()
+
+
+def test_resumptions_and_their_failures(server):
+    c = Client(server, "u6@localhost/r").login(presence=True, sm=True)
+    w = Watch(server)
+    c.drop()
+    new, answer = resume(server, c)
+    assert answer.tag == q("sm:resumed")
+    again, answer = resume(server, new)  # while the old connection is open
+    assert answer.tag == q("sm:resumed")
+    w.expect(2, "resumptions_total")
+    w.expect(2, "resumption_gap_seconds_count")
+    assert w.grew("resumption_gap_seconds_sum") < 20
+    again.sm_id = "0123456789abcdef-x"
+    no, answer = resume(server, again)
+    assert answer.tag == q("sm:failed")
+    w.expect(1, "resumption_failures_total", reason="unknown")
+    no.sm_id = "nonsense"
+    no.send("<resume xmlns='urn:xmpp:sm:3' previd='nonsense' h='0'/>")
+    no.expect("sm:failed")
+    w.expect(1, "resumption_failures_total", reason="malformed")
+    w.expect(2, "resumption_failures_total")
+    again.close(), no.close()
+
+
+def test_stream_errors_and_limits(server):
+    w = Watch(server)
+    c = Client(server, "u7@localhost/r").login()
+    c.send("<message><<")
+    c.stream_error("not-well-formed")
+    d = Client(server, "u7@localhost/r").login()
+    d.send("<message><body>" + "x" * 300000 + "</body></message>")
+    d.stream_error("policy-violation")
+    w.expect(1, "stream_errors_total", condition="not_well_formed")
+    w.expect(1, "stream_errors_total", condition="stanza_too_big")
+    w.expect(1, "limits_hit_total", limit="stanza_too_big")
+    w.expect(2, "stream_errors_total")
+    c.sock.close(), d.sock.close()
+
+
+def test_gauges_come_back_to_zero(server):
+    n = numbers(server)
+    people = [Client(server, f"u{i}@localhost/r").login(presence=True, sm=i % 2) for i in (8, 9, 10, 11)]
+    for p in people:
+        p.answer_acks = False
+        for o in people:
+            p.message(o.jid, "x" * 3000)
+    for p in people:
+        p.ping()
+    busy = numbers(server)
+    assert total(busy, "sessions", state="connected") == 4 and total(busy, "users_online") == 4
+    assert total(busy, "unacked_stanzas") >= 2 and total(busy, "unacked_bytes") > 6000
+    people[0].drop(), people[1].close(), people[2].close(), people[3].close()
+    deadline = time.monotonic() + 10
+    while any(total(n := numbers(server), g) for g in GAUGES) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(total(n, g) for g in GAUGES), {g: total(n, g) for g in GAUGES if total(n, g)}
+
+
+def test_a_killed_shard_takes_its_gauges_along_and_leaves_its_counters(server):
+    c = Client(server, "u0@localhost/r").login(presence=True)
+    before = numbers(server)
+    for i in (0, 1):
+        server.kill_process("shard", i)
+    after = numbers(server)
+    assert total(after, "sessions") == 0 and total(after, "connections") == 0
+    for name, value in before.items():
+        if re.search(r"_(total|count|sum|bucket)\b", name):
+            assert after[name] >= value, name
+    c.sock.close()
