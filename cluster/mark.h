@@ -1,8 +1,9 @@
-/* mark: what a holder remembers of a stanza that it has let go of, so that it is known when it comes
- * again (delivery.md 1, 5.4). An edge has given a message to its client and been told so; its home dies
- * before it has said so to the sender's home, which sends it again to the new home: only the edge
- * knows that it must not be stored. So each edge keeps its last marks, for all sessions together (a
- * session that is idle pays nothing), and tells them to the new home before the barrier opens.
+/* mark: what a holder remembers of a stanza that it has let go of, so that it is known when it
+ * comes again (delivery.md 1, 5.4). An edge has given a message to its client and been told so; its
+ * home dies before it has said so to the sender's home, which sends it again to the new home: only
+ * the edge knows that it must not be stored. So each edge keeps its last marks, for all sessions
+ * together (a session that is idle pays nothing), and tells them to the new home before the barrier
+ * opens.
  *
  * A stanza may have several addressees under one uid: a mark is of one of them, by the slot of its
  * account. */
@@ -20,7 +21,8 @@ struct mark {
 };
 
 /* The last ones, the oldest overwritten. Memory is taken with the first. */
-enum { MARKS_MAX = 16384, MARKS_MS = 60000 }; /* older ones are of no use: routes wait 20 s at most */
+/* Older ones are of no use: routes wait 20 s at most. */
+enum { MARKS_MAX = 16384, MARKS_MS = 60000 };
 struct marks {
     struct mark *ring;
     uint64_t count; /* ever put */

@@ -1,14 +1,14 @@
 /* custody: kill -9 of each process of a small node before every frame it could happen at, for every
  * placement of edge and home of a sender and an addressee (delivery.md 5 and 8, for one node). Two
  * shards with real edges, homes, channels and store clients, and the real store worker, on virtual
- * time; frames between them wait on a wire that is delivered one by one, so that a kill comes between
- * any two. Each kill runs in a fork of the prepared world.
+ * time; frames between them wait on a wire that is delivered one by one, so that a kill comes
+ * between any two. Each kill runs in a fork of the prepared world.
  *
- * The oracle knows only what clients see: what was acknowledged to the sender (<a h/>, <resumed h/>,
- * <failed h/>) arrives exactly once and in order, the rest at most once. Excused, because two roles in
- * one process count as holders, is the death of a process that was edge and home of the addressee:
- * what lay only there is lost, and what it had written to the client, but not said so to the sender's
- * home, comes again. */
+ * The oracle knows only what clients see: what was acknowledged to the sender (<a h/>, <resumed h/>
+ * or <failed h/>) arrives exactly once and in order, the rest at most once. Excused, because two roles
+ * in one process count as holders, is the death of a process that was edge and home of the
+ * addressee: what lay only there is lost, and what it had written to the client, but not said so to
+ * the sender's home, comes again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -666,8 +666,8 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
     for (unsigned at = 0;; at++) {
         must(at < STEPS_MAX);
         snprintf(w.story, sizeof w.story,
-                 "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d full %d "
-                 "seed %llu", p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends,
+                 "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d "
+                 "full %d seed %llu", p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends,
                  v->lazy, v->away, v->returns, v->same, v->full, (unsigned long long)v->seed);
         fflush(NULL);
         pid_t pid = fork();
