@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "node/super/backoff.h"
+#include "node/super/families.h"
 #include "node/super/inside.h"
 #include "node/super/json.h"
 #include "node/super/listen.h"
@@ -200,6 +201,78 @@ static void percentiles_look_at_what_is_new(void **state)
     assert_in_range(p100, 9000, 10300);
 }
 
+/* Every number of a page belongs to exactly one family, in order. */
+static void families_cover_the_page(void **state)
+{
+    unsigned next = 0, next_histogram = 0;
+    for (unsigned i = 0; i < families_count; i++) {
+        assert_int_equal(families[i].first, next);
+        next += set_size(families[i].a) * set_size(families[i].b);
+    }
+    assert_int_equal(next, METRIC_MAX);
+    for (unsigned i = 0; i < histogram_families_count; i++) {
+        assert_int_equal(histogram_families[i].first, next_histogram);
+        next_histogram += set_size(histogram_families[i].set);
+    }
+    assert_int_equal(next_histogram, HISTOGRAM_MAX);
+}
+
+static void a_family_stands_together_and_its_labels_differ(void **state)
+{
+    struct arena a;
+    arena_init(&a);
+    for (unsigned i = 1; i < families_count; i++)
+        for (unsigned k = 0; k + 1 < i; k++)
+            assert_true(strcmp(families[i].name, families[k].name) ||
+                        !strcmp(families[i].name, families[i - 1].name));
+    for (unsigned s = 0; s < METRIC_SET_MAX; s++)
+        for (unsigned i = 0; i < set_size((enum metric_set)s); i++)
+            for (unsigned k = 0; k < i; k++)
+                assert_false(str_eq(set_label((enum metric_set)s, i, &a),
+                                    set_label((enum metric_set)s, k, &a)));
+    arena_close(&a);
+}
+
+static void errors_have_labels_of_their_own_class(void **state)
+{
+    struct arena a;
+    arena_init(&a);
+    assert_true(str_is(set_label(METRIC_SET_STREAM, METRIC_ERR(STREAM, ERR_STREAM_TOO_DEEP), &a),
+                       "condition=\"too_deep\""));
+    assert_true(str_is(set_label(METRIC_SET_SASL, METRIC_ERR(SASL, ERR_SASL_ABORTED), &a),
+                       "reason=\"aborted\""));
+    assert_true(str_is(set_label(METRIC_SET_STANZA, METRIC_ERR(STANZA, ERR_SASL_ABORTED), &a),
+                       "reason=\"other\""));
+    assert_true(str_is(set_label(METRIC_SET_POLICY, METRIC_ERR(POLICY, ERR_STREAM_RESET), &a),
+                       "limit=\"other\""));
+    for (unsigned e = ERR_OK; e < ERR_MAX; e++) {
+        enum err_class class = err_row((err)e)->class;
+        assert_int_equal(METRIC_ERR(STREAM, (err)e) < METRIC_SIZE_STREAM - 1,
+                         class == ERR_CLASS_STREAM);
+        assert_int_equal(METRIC_ERR(STANZA, (err)e) < METRIC_SIZE_STANZA - 1,
+                         class == ERR_CLASS_STANZA);
+        assert_int_equal(METRIC_ERR(SASL, (err)e) < METRIC_SIZE_SASL - 1, class == ERR_CLASS_SASL);
+        assert_int_equal(METRIC_ERR(LOCAL, (err)e) < METRIC_SIZE_LOCAL - 1,
+                         class == ERR_CLASS_LOCAL);
+    }
+    arena_close(&a);
+}
+
+static void a_histogram_bucket_holds_what_it_says(void **state)
+{
+    uint64_t below = 0;
+    for (unsigned b = 0; b + 1 < METRIC_HISTOGRAM_BUCKETS; b++) {
+        uint64_t edge = metric_bucket_us(b);
+        assert_true(b == 0 || edge > below);
+        if (b >= 8) {
+            assert_int_equal(metric_bucket(edge - 1), b);
+            assert_int_equal(metric_bucket(edge), b + 1);
+        }
+        below = edge;
+    }
+    assert_int_equal(metric_bucket(UINT64_MAX), METRIC_HISTOGRAM_BUCKETS - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +288,10 @@ int main(void)
         cmocka_unit_test(two_nodes_cannot_share_a_port),
         cmocka_unit_test(a_quota_of_processor_time_is_cores_rounded_up),
         cmocka_unit_test(percentiles_look_at_what_is_new),
+        cmocka_unit_test(families_cover_the_page),
+        cmocka_unit_test(a_family_stands_together_and_its_labels_differ),
+        cmocka_unit_test(errors_have_labels_of_their_own_class),
+        cmocka_unit_test(a_histogram_bucket_holds_what_it_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
