@@ -130,6 +130,9 @@ void iq_store_error(struct iq *kept, err e)
     case ERR_EXISTS:
         iq_error(kept, ERR_STANZA_CONFLICT);
         return;
+    case ERR_BAD: /* over a bound of the store's own, e.g. of a key's length */
+        iq_error(kept, ERR_STANZA_NOT_ACCEPTABLE);
+        return;
     default:
         iq_error(kept, ERR_STANZA_STORE_AWAY);
     }

@@ -258,6 +258,12 @@ static bool is_too_big(const struct stanza *s)
     return s->type == TYPE_SUBSCRIBE && s->index.len > SUBSCRIBE_BYTES_MAX;
 }
 
+/* A full roster is no reason to keep what it holds, or a request unanswered. */
+static bool makes_an_item(const struct stanza *s)
+{
+    return s->type == TYPE_SUBSCRIBE || s->type == TYPE_SUBSCRIBED;
+}
+
 void subscription_from(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct user *u = s->user;
@@ -272,9 +278,8 @@ void subscription_from(struct session *s, struct stanza *stanza, struct ticket *
         from_error(s, stanza, ERR_STANZA_NOT_ACCEPTABLE, t);
         return;
     }
-    const struct roster *roster = u->roster;
-    if (!roster_find(u, to.bare) && roster &&
-        roster->count >= u->home->node->conf->limits_roster_max) {
+    if (makes_an_item(stanza) && !roster_find(u, to.bare) && u->roster &&
+        u->roster->count >= u->home->node->conf->limits_roster_max) {
         from_error(s, stanza, ERR_STANZA_RESOURCE_CONSTRAINT, t);
         return;
     }

@@ -319,6 +319,32 @@ static void an_approval_behind_a_change_comes_before_the_presence_that_follows_i
     rig_close(r);
 }
 
+static void a_full_roster_still_refuses_a_request(void **unused)
+{
+    const char *settings[] = {"limits.roster_max=10", NULL};
+    struct rig *r = rig_open(settings);
+    struct client alice, bob;
+    rig_user(r, "alice@localhost");
+    rig_user(r, "bob@localhost");
+    come(r, &alice, 0, "alice@localhost");
+    come(r, &bob, 1, "bob@localhost");
+    for (int i = 0; i < 10; i++) {
+        char xml[160];
+        snprintf(xml, sizeof xml, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
+                 "<item jid='c%d@localhost'/></query></iq>", i);
+        rig_send(&bob, xml);
+    }
+    rig_send(&alice, "<presence type='subscribe' to='bob@localhost'/>");
+    rig_forget(&bob);
+    rig_send(&bob, "<presence type='subscribed' to='alice@localhost'/>");
+    rig_expect(&bob, "<resource-constraint");
+    rig_forget(&alice);
+    rig_send(&bob, "<presence type='unsubscribed' to='alice@localhost'/>");
+    rig_expect(&alice, "type='unsubscribed'");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +356,7 @@ int main(void)
         cmocka_unit_test(stanzas_behind_a_change_wait_for_its_commit),
         cmocka_unit_test(a_change_that_cannot_be_stored_is_refused_and_not_made),
         cmocka_unit_test(an_approval_behind_a_change_comes_before_the_presence_that_follows_it),
+        cmocka_unit_test(a_full_roster_still_refuses_a_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,6 +145,21 @@ static void what_a_stranger_asks_costs_a_missing_account_the_same_requests(void 
     rig_close(r);
 }
 
+static void a_namespace_longer_than_a_key_is_not_acceptable(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_rig(&alice, &bob);
+    static char ns[9000], xml[10000];
+    memset(ns, 'n', sizeof ns - 1);
+    for (int set = 0; set < 2; set++) {
+        snprintf(xml, sizeof xml, "<iq type='%s' id='p'><query xmlns='jabber:iq:private'>"
+                 "<x xmlns='urn:%s'/></query></iq>", set ? "set" : "get", ns);
+        rig_send(&alice, xml);
+        rig_expect(&alice, "<not-acceptable");
+    }
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +169,7 @@ int main(void)
         cmocka_unit_test(ids_and_names_with_quotes_come_back_as_they_were),
         cmocka_unit_test(a_status_that_was_cut_is_still_text),
         cmocka_unit_test(what_a_stranger_asks_costs_a_missing_account_the_same_requests),
+        cmocka_unit_test(a_namespace_longer_than_a_key_is_not_acceptable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
