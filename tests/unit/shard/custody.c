@@ -5,8 +5,8 @@
  * between any two. Each kill runs in a fork of the prepared world.
  *
  * The oracle knows only what clients see: what was acknowledged to the sender (<a h/>, <resumed h/>
- * or <failed h/>) arrives exactly once and in order, the rest at most once. Excused, because two roles
- * in one process count as holders, is the death of a process that was edge and home of the
+ * or <failed h/>) arrives exactly once and in order, the rest at most once. Excused, because two
+ * roles in one process count as holders, is the death of a process that was edge and home of the
  * addressee: what lay only there is lost, and what it had written to the client, but not said so to
  * the sender's home, comes again. */
 #include <setjmp.h>
@@ -667,8 +667,9 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
         must(at < STEPS_MAX);
         snprintf(w.story, sizeof w.story,
                  "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d "
-                 "full %d seed %llu", p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends,
-                 v->lazy, v->away, v->returns, v->same, v->full, (unsigned long long)v->seed);
+                 "full %d seed %llu",
+                 p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends, v->lazy,
+                 v->away, v->returns, v->same, v->full, (unsigned long long)v->seed);
         fflush(NULL);
         pid_t pid = fork();
         must(pid >= 0);
