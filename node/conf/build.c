@@ -136,11 +136,14 @@ static void put_hosts(struct build *b)
     for (size_t i = 0; i < d->host_count; i++)
         if (!d->hosts[i].pattern)
             sorted[n++] = &d->hosts[i];
+    const struct conf_draft_host *first = n ? sorted[0] : NULL;
     qsort(sorted, n, sizeof *sorted, by_domain);
     uint32_t at = append(b, n * sizeof(struct conf_host));
     PUT(b, offsetof(struct conf, hosts_at), uint32_t, at);
     PUT(b, offsetof(struct conf, host_count), uint32_t, n);
     for (uint32_t i = 0; i < n; i++, at += (uint32_t)sizeof(struct conf_host)) {
+        if (sorted[i] == first)
+            PUT(b, offsetof(struct conf, host_first), uint32_t, i);
         PUT(b, at + offsetof(struct conf_host, domain), struct conf_text,
             text(b, sorted[i]->domain));
         for (int row = 0; row < CONF_HOST_ROWS; row++)

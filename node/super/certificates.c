@@ -105,6 +105,12 @@ static void report_all(struct super *s, const struct tls_pair *pairs, const stru
     qsort(s->certificates, s->certificate_count, sizeof *s->certificates, by_end);
 }
 
+static void swap(struct tls_pair *a, struct tls_pair *b)
+{
+    struct tls_pair t = *a;
+    *a = *b, *b = t;
+}
+
 err certificates_build(struct super *s, const struct conf *c, int *fd)
 {
     struct arena a;
@@ -117,7 +123,9 @@ err certificates_build(struct super *s, const struct conf *c, int *fd)
         pairs[i].host = ascii_name(conf_text(c, h->domain), &a);
         pairs[i].certificate_file = f.certificate.p, pairs[i].key_file = f.key.p;
     }
+    swap(&pairs[0], &pairs[c->host_first]); /* the first pair is shown to who names no host */
     err e = tls_certs_build(pairs, c->host_count, on_problem, s, fd);
+    swap(&pairs[0], &pairs[c->host_first]);
     if (e == ERR_OK)
         report_all(s, pairs, c);
     arena_close(&a);

@@ -8,7 +8,6 @@ import slixmpp
 
 USERS = ("alice@localhost", "bob@localhost")
 PLAIN = False
-HOSTS = ("localhost",) # slixmpp names an address, not the domain, in its direct TLS hello
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
 
