@@ -29,7 +29,7 @@
 
 enum {
     USERS_MAX = 1 << 16, WORKERS_MAX = 16, FLIGHT_MAX = 2048, OUT_FIRST = 4096, OUT_MAX = 64 << 20,
-    BACKLOG = 4096, ITERATIONS = 4096,
+    BACKLOG = 4096, ITERATIONS = 4096, TICKET_LIFETIME_S = 86400,
 };
 
 struct worker {
@@ -305,7 +305,8 @@ static _Noreturn void work(const struct options *o, int control_fd, int certs,
     clock_real_init(&clock);
     entropy_real_init(&w.entropy);
     arena_init(&w.turn);
-    struct tls_config tc = {.version_min = 0x0303, .secret = secret, .clock = &clock};
+    struct tls_config tc = {.version_min = 0x0303, .ticket_lifetime_s = TICKET_LIFETIME_S,
+                            .secret = secret, .clock = &clock};
     w.tls = tls_new(&tc);
     must(tls_take_certs(w.tls, certs) == ERR_OK);
     w.keys = keys;

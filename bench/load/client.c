@@ -111,7 +111,7 @@ static void begin_sasl(struct client *c)
     s->nonce = arena_printf(a, "%016llx%016llx",
                             (unsigned long long)entropy_u64(&r->entropy.entropy),
                             (unsigned long long)entropy_u64(&r->entropy.entropy));
-    s->salted = &r->salted[c->user % r->salted_n];
+    s->salted = &r->salted;
     str first = base64_encode_in(a, scram_client_first(s, a));
     client_put(c, arena_printf(a, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
                                   "mechanism='SCRAM-SHA-256'>%.*s</auth>", STR_ARG(first)));

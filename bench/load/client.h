@@ -30,8 +30,7 @@ struct rig {
     struct arena turn; /* reset by whoever runs the loop, after each turn */
     struct clock clock;
     struct entropy_real entropy;
-    struct scram_salted *salted; /* by user, modulo their number: one if all share a salt */
-    unsigned salted_n;
+    struct scram_salted salted; /* all accounts have one password, salt and count */
     struct sockaddr_storage server;
     socklen_t server_len;
     enum security security;

@@ -6,8 +6,8 @@
  *               --seconds: messages/s, latency, server CPU per message; every body is checked
  *   ping N      N sessions ping the server (XEP-0199), --window on the way each: as message
  *
- * Accounts are <prefix>0 … with one password (bench/run makes them). With --supervisor PID the cost
- * of its shards is taken from the kernel, with --pids that of the processes named. RLIMIT_NOFILE
+ * Accounts are <prefix>0 … with one password (bench/run makes them). What the server costs is taken
+ * from the kernel: of the shards of --supervisor PID, or of the processes of --pids. RLIMIT_NOFILE
  * bounds the sessions of one process. */
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -293,7 +293,6 @@ static int usage(void)
             "  --prefix NAME  --password WORD  --users N       accounts NAME0 … NAME<N-1>\n"
             "  --supervisor PID                                whose shards are measured\n"
             "  --pids PID,PID,…                                or these processes\n"
-            "  --salts N                                       accounts with a salt each, 1\n"
             "  --concurrent N                                  logins at a time, 32\n"
             "  --baseline N                                    idle: first sessions, 1000\n"
             "  --window N  --seconds N  --bytes N              message: 8, 5, 300 per stanza\n"
@@ -327,7 +326,7 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         {"prefix", 1, 0, 'n'}, {"password", 1, 0, 'w'}, {"users", 1, 0, 'u'},
         {"supervisor", 1, 0, 'P'}, {"concurrent", 1, 0, 'c'}, {"baseline", 1, 0, 'b'},
         {"window", 1, 0, 'W'}, {"seconds", 1, 0, 't'}, {"bytes", 1, 0, 'B'}, {"loop", 1, 0, 'l'},
-        {"pids", 1, 0, 'i'}, {"salts", 1, 0, 'z'}, {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
+        {"pids", 1, 0, 'i'}, {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
     };
     const char *address = "127.0.0.1", *port = "5222";
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -344,7 +343,6 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         case 'u': l->users = (unsigned)atoi(optarg); break;
         case 'P': l->server_known = server_find(&l->server, atoi(optarg)) > 0; break;
         case 'i': l->server_known = server_take(&l->server, optarg) > 0; break;
-        case 'z': l->rig.salted_n = (unsigned)atoi(optarg); break;
         case 'c': l->concurrent = (unsigned)atoi(optarg); break;
         case 'b': l->baseline = (unsigned)atoi(optarg); break;
         case 'W': l->window = (unsigned)atoi(optarg); break;
@@ -362,7 +360,7 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         if (!strcmp(argv[optind], names[i])) {
             l->scenario = (enum scenario)i;
             l->count = (unsigned)atoi(argv[optind + 1]);
-            return l->count > 0 && l->rig.salted_n > 0 && l->users > 0 && l->concurrent > 0 &&
+            return l->count > 0 && l->users > 0 && l->concurrent > 0 &&
                    l->window > 0 && l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
         }
     return false;
@@ -383,11 +381,10 @@ static void set_up(struct load *l, enum loop_choice choice)
     r->tls = tls_new(&tc);
     r->calls = &calls;
     r->presence = l->scenario != LOGIN;
-    r->salted = calloc(r->salted_n, sizeof *r->salted);
     l->clients = calloc(l->count, sizeof *l->clients);
     l->pingers = calloc(l->count, sizeof *l->pingers);
     l->pairs = l->scenario == MESSAGE ? calloc(l->count, sizeof *l->pairs) : NULL;
-    must(r->salted && l->clients && l->pingers && (l->pairs || l->scenario != MESSAGE));
+    must(l->clients && l->pingers && (l->pairs || l->scenario != MESSAGE));
     timer_init(&l->progress, on_progress);
     timer_init(&l->step, on_step);
     struct rlimit files;
@@ -401,7 +398,7 @@ int main(int argc, char **argv)
 {
     static struct load l = {
         .rig = {.host = "localhost", .prefix = "load", .password = "secret-password",
-                .security = SECURITY_STARTTLS, .salted_n = 1},
+                .security = SECURITY_STARTTLS},
         .concurrent = 32, .users = UINT32_MAX, .window = 8, .baseline = 1000, .seconds = 5,
         .stanza_bytes = 300,
     };
