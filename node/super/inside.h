@@ -18,6 +18,7 @@
 #include "node/super/child.h"
 #include "node/super/http.h"
 #include "node/super/listen.h"
+#include "node/super/recent.h"
 #include "pemberley/list.h"
 #include "proto/bus/control.pb-c.h"
 
@@ -119,7 +120,8 @@ struct super {
     char node[33];
     unsigned char secret[CHILD_SECRET];
     struct ring *ring;
-    struct log *log;
+    struct log *log;      /* recent's door */
+    struct recent recent;
     struct clock clock;
     char directory[4096]; /* of our executable, where the others are */
 

@@ -215,6 +215,25 @@ static void put_attention(FILE *f, const struct super *s)
     fprintf(f, "%s</ul></section>\n", n ? "" : "<li class=\"soft\">nothing</li>");
 }
 
+static void put_events(FILE *f, const struct super *s)
+{
+    const struct recent_event *e = recent_at(&s->recent, 0);
+    fputs("<section><b>Last events</b><ul>", f);
+    if (!e)
+        fputs("<li class=\"soft\">none of level warn or above</li>", f);
+    for (unsigned i = 0; (e = recent_at(&s->recent, i)); i++) {
+        time_t at = e->at_us / 1000000;
+        struct tm tm;
+        char text[32] = "";
+        if (gmtime_r(&at, &tm))
+            strftime(text, sizeof text, "%Y-%m-%d %H:%M:%SZ", &tm);
+        fprintf(f, "<li><span class=\"soft\">%s</span> %s ", text, recent_name(e->event));
+        put_text(f, e->text);
+        fputs("</li>", f);
+    }
+    fputs("</ul></section>\n", f);
+}
+
 static void put_live(FILE *f, const struct super *s)
 {
     put_head(f, s);
@@ -222,6 +241,7 @@ static void put_live(FILE *f, const struct super *s)
     put_shards(f, s);
     put_store(f, s);
     put_attention(f, s);
+    put_events(f, s);
 }
 
 struct http_answer page(const struct super *s, bool only_live, struct arena *a)

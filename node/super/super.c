@@ -85,7 +85,8 @@ static struct log_config log_config(const struct super *s)
 void super_log_again(struct super *s)
 {
     const struct log_config c = log_config(s);
-    log_reconfigure(s->log, &c);
+    log_reconfigure(s->recent.sink, &c);
+    recent_level(&s->recent);
 }
 
 static void raise_limits(void)
@@ -358,7 +359,7 @@ static void tick(struct super *s)
         look_at_certificates(s);
         s->certificates_at_ms = s->now_ms + CERTIFICATE_LOOK_MS;
     }
-    log_flush(s->log);
+    log_flush(s->recent.sink);
 }
 
 static int wait_ms(const struct super *s)
@@ -533,7 +534,8 @@ static void set_up(struct super *s)
     clock_real_init(&s->clock);
     name_node(s);
     const struct log_config log = log_config(s);
-    s->log = log_open(&log);
+    recent_init(&s->recent, log_open(&log), &s->clock);
+    s->log = &s->recent.door;
     s->shards = s->conf->node_shards ? (unsigned)s->conf->node_shards : machine_cores();
     if (s->shards > CHILD_SHARDS_MAX)
         s->shards = CHILD_SHARDS_MAX;
@@ -565,8 +567,8 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
         s->signal_fd = open_signals();
         log_start(s);
         result = s->signal_fd >= 0 && find_directory(s) ? live(s) : EXIT_FAILED;
-        log_flush(s->log);
-        log_close(s->log);
+        log_flush(s->recent.sink);
+        log_close(s->recent.sink);
     }
     free(s->conf);
     conf_draft_free(s->draft);

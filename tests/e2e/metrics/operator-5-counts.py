@@ -6,7 +6,7 @@ import re
 import socket
 import time
 
-from pemb import Client, barrier, q, resume
+from pemb import Client, NS, barrier, q, resume
 
 USERS = tuple(f"u{i}@localhost" for i in range(12))
 HOST_OPTIONS = "registration = open"
@@ -167,6 +167,13 @@ def test_gauges_come_back_to_zero(server):
             p.message(o.jid, "x" * 3000)
     for p in people:
         p.ping()
+    stranger = Client(server, "u0@localhost")
+    stranger.open(), stranger.starttls()
+    stranger.send(f"<auth xmlns='{NS['sasl']}' mechanism='PLAIN'>AHUwAHdyb25n</auth>")
+    deadline = time.monotonic() + 10
+    while not total(numbers(server), "reads_paused", reason="login"):
+        assert time.monotonic() < deadline, "no connection waits for its failed login"
+    stranger.drop()
     busy = numbers(server)
     assert total(busy, "sessions", state="connected") == 4 and total(busy, "users_online") == 4
     assert total(busy, "unacked_stanzas") >= 2 and total(busy, "unacked_bytes") > 6000

@@ -144,7 +144,8 @@ def test_the_status_page_says_what_needs_a_look(server):
     server.conf.write_text(right + "\nnonsense = 1\n")
     server.process.send_signal(signal.SIGHUP)
     server.wait_log("event=config_rejected")
-    assert "the last reload was refused" in get(server, "/?live")[2]
+    text = get(server, "/?live")[2]
+    assert "the last reload was refused" in text and "config_rejected problem=" in text
     assert samples(get(server, "/metrics")[2])["pemberley_config_last_reload_successful"] == 0
     server.conf.write_text(right)
     server.cli("reload")
