@@ -6,6 +6,7 @@ the others are copies of its record: what logs in is the same everywhere, the cl
 password, and no bench waits for thousands of PBKDF2s."""
 
 import atexit
+import contextlib
 import json
 import os
 import pathlib
@@ -158,7 +159,8 @@ class Child:
     def kill(self):
         if self.process and self.process.poll() is None:
             for pid in self.pids():
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it went with its parent
+                    os.kill(pid, signal.SIGKILL)
 
 
 class Prosody(Child):
