@@ -1,17 +1,18 @@
-/* limit: what this machine lets any server do: a server without XML, routing or state, on the same
- * loop, sockets and TLS as Pemberley's, under the same client (pemberley-load message P). It answers
- * the login by rote, one answer for each flight of the client, and then forwards the bytes of account
- * 2k to account 2k + 1 and back, all that a turn has brought in one write, as the edge does. What a
- * message costs here is the kernel's and TLS's; what Pemberley costs above it is Pemberley.
+/* limit: what this machine lets any server do: a server without XML, routing or state, on the
+ * same loop, sockets and TLS as Pemberley's, under the same client (pemberley-load message P). It
+ * answers the login by rote, one answer for each flight of the client, and then forwards the
+ * bytes of account 2k to account 2k + 1 and back, all that a turn has brought in one write, as
+ * the edge does. What a message costs here is the kernel's and TLS's; what Pemberley costs above
+ * it is Pemberley.
  *
- * One process per shard. A forwarder between processes would measure how they talk to each other, so
- * both ends of a pair must be in one process: the parent accepts, and gives each socket to the worker
- * that the third byte of the client's address (127.0.PAIR.x) says.
+ * One process per shard. A forwarder between processes would measure how they talk to each other,
+ * so both ends of a pair must be in one process: the parent accepts, and gives each socket to the
+ * worker that the third byte of the client's address (127.0.PAIR.x) says.
  *
  *     bench_limit --port N --tls-port N --certificate FILE --key FILE [--workers N] [--loop epoll]
  *
- * prints "ready PID PID …" (the workers) and runs until it is ended. A bench's own client is its only
- * peer: what is not as expected closes the connection. */
+ * prints "ready PID PID …" (the workers) and runs until it is ended. A bench's own client is its
+ * only peer: what is not as expected closes the connection. */
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
@@ -51,7 +52,7 @@ struct bytes {
 
 struct peer {
     struct worker *worker;
-    struct transport *transport;
+    struct transport *transport; /* NULL: it is being closed */
     struct turn_hook hook;
     struct bytes queued, flying;
     size_t flown;
@@ -62,7 +63,7 @@ struct peer {
     char flight[FLIGHT_MAX]; /* what has come of a flight of the login */
 };
 
-/* ---- out: the same as the load generator's and the edge's: one write for all of a turn -------- */
+/* ---- out: the same as the load generator's and the edge's: one write for all of a turn ------- */
 
 static void put(struct peer *p, str s)
 {
@@ -107,15 +108,16 @@ static void on_written(struct transport *t)
     loop_at_turn_end(p->worker->loop, &p->hook);
 }
 
-/* ---- the login, by rote ----------------------------------------------------------------------- */
+/* ---- the login, by rote ---------------------------------------------------------------------- */
 
 #define HEADER \
     "<?xml version='1.0'?><stream:stream xmlns='jabber:client' " \
     "xmlns:stream='http://etherx.jabber.org/streams' id='limit' from='localhost' version='1.0'>"
 #define SASL_NS "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
 
-enum step { STEP_HEADER, STEP_AUTH, STEP_RESPONSE, STEP_AGAIN, STEP_BIND, STEP_ROSTER, STEP_PRESENCE,
-            STEPS };
+enum step {
+    STEP_HEADER, STEP_AUTH, STEP_RESPONSE, STEP_AGAIN, STEP_BIND, STEP_ROSTER, STEP_PRESENCE, STEPS,
+};
 /* NULL: SASL's own answer. */
 static const char *const rote[STEPS] = {
     [STEP_HEADER] = HEADER "<stream:features><mechanisms " SASL_NS "><mechanism>SCRAM-SHA-256"
@@ -197,7 +199,16 @@ static bool log_in(struct peer *p, const char *bytes, size_t n)
     return true;
 }
 
-/* ---- a peer ----------------------------------------------------------------------------------- */
+/* ---- a peer ---------------------------------------------------------------------------------- */
+
+/* What others still have for it is not written any more. */
+static void drop(struct peer *p)
+{
+    struct transport *t = p->transport;
+    p->transport = NULL;
+    if (t)
+        transport_close(t, false);
+}
 
 static void on_bytes(struct transport *t, const char *bytes, size_t n)
 {
@@ -207,12 +218,12 @@ static void on_bytes(struct transport *t, const char *bytes, size_t n)
         if (other)
             put(other, str_from(bytes, n));
     } else if (!log_in(p, bytes, n)) {
-        transport_close(t, false);
+        drop(p);
     }
 }
 
 static void on_opened(struct transport *t) {}
-static void on_ended(struct transport *t) { transport_close(t, false); }
+static void on_ended(struct transport *t) { drop(t->owner); }
 
 static void on_closed(struct transport *t, err reason)
 {
@@ -242,7 +253,7 @@ static void take(struct worker *w, int fd, bool tls)
     p->transport = t;
 }
 
-/* ---- sockets from the parent ------------------------------------------------------------------ */
+/* ---- sockets from the parent ----------------------------------------------------------------- */
 
 union control {
     char space[CMSG_SPACE(sizeof(int))];
@@ -270,6 +281,7 @@ static bool receive(int from, int *fd, char *tls)
                        .msg_controllen = sizeof c};
     if (recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
         return false;
+    must(CMSG_FIRSTHDR(&m)); /* else: out of descriptors */
     memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof *fd);
     return true;
 }
@@ -284,7 +296,7 @@ static void on_control(struct op *op, int res)
     loop_poll(w->loop, &w->control, w->control_fd, POLLIN);
 }
 
-/* ---- processes -------------------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 struct options {
     unsigned port, tls_port, workers;
@@ -363,8 +375,9 @@ static _Noreturn void distribute(const int listeners[2], const int *controls, un
 static bool parse(struct options *o, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"port", 1, 0, 'p'}, {"tls-port", 1, 0, 't'}, {"certificate", 1, 0, 'c'}, {"key", 1, 0, 'k'},
-        {"workers", 1, 0, 'w'}, {"loop", 1, 0, 'l'}, {"password", 1, 0, 'W'}, {0},
+        {"port", 1, 0, 'p'}, {"tls-port", 1, 0, 't'}, {"certificate", 1, 0, 'c'},
+        {"key", 1, 0, 'k'}, {"workers", 1, 0, 'w'}, {"loop", 1, 0, 'l'},
+        {"password", 1, 0, 'W'}, {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {

@@ -1,9 +1,10 @@
-"""The servers that bench/compare and bench/budget measure, each a child process in the foreground with
-its data in a directory of its own, ended by its pid; and pemberley-load, which measures them.
+"""The servers that bench/compare and bench/budget measure, each a child process in the foreground
+with its data in a directory of its own, ended by its pid; and pemberley-load, which measures
+them.
 
-All use one ECDSA P-256 certificate and SCRAM-SHA-256. One account is made by each server's own tool and
-the others are copies of its record: what logs in is the same everywhere, the client derives one salted
-password, and no bench waits for thousands of PBKDF2s."""
+All use one ECDSA P-256 certificate and SCRAM-SHA-256. One account is made by each server's own
+tool and the others are copies of its record: what logs in is the same everywhere, the client
+derives one salted password, and no bench waits for thousands of PBKDF2s."""
 
 import atexit
 import contextlib
@@ -105,7 +106,7 @@ def package_version(package):
 
 
 class Child:
-    """A server whose port answers when it has started. Subclasses set name, how, user, command()."""
+    """A server whose port answers once it has started. Subclasses set name, how, user, command."""
 
     user = None
     how = ""
@@ -141,8 +142,8 @@ class Child:
 
     def start(self):
         with open(self.dir / "output.log", "ab") as log:
-            self.process = subprocess.Popen([str(a) for a in self.command()], stdout=log, stderr=log,
-                                            **self.options())
+            self.process = subprocess.Popen([str(a) for a in self.command()], stdout=log,
+                                            stderr=log, **self.options())
         wait_for(lambda: answers(self.port), self.name, self.process)
 
     def pids(self):
@@ -208,9 +209,10 @@ VirtualHost "localhost"
 
 class Ejabberd(Child):
     name = user = "ejabberd"
-    how = ("kernel poll, one scheduler per CPU without busy waiting (+sbwt none: it would count as its "
-           "CPU), 250,000 processes; mnesia storage, accounts hashed with SHA-256, XEP-0198 and "
-           "offline messages, vcard, private and ping; no shapers, no servers' port, log level warning")
+    how = ("kernel poll, one scheduler per CPU without busy waiting (+sbwt none: it would count as "
+           "its CPU), 250,000 processes; mnesia storage, accounts hashed with SHA-256, XEP-0198 "
+           "and offline messages, vcard, private and ping; no shapers, no servers' port, log "
+           "level warning")
 
     def configure(self):
         for d in ("conf", "spool", "logs"):
@@ -258,8 +260,8 @@ ERLANG_NODE=pemberley-bench@localhost
     def ctl(self, *words):
         conf = self.dir / "conf"
         return ["ejabberdctl", "--config-dir", conf, "--config", self.conf, "--ctl-config",
-                conf / "ejabberdctl.cfg", "--logs", self.dir / "logs", "--spool", self.dir / "spool",
-                *words]
+                conf / "ejabberdctl.cfg", "--logs", self.dir / "logs", "--spool",
+                self.dir / "spool", *words]
 
     def command(self):
         return self.ctl("foreground")
@@ -276,8 +278,8 @@ ERLANG_NODE=pemberley-bench@localhost
         self.tool(*self.ctl("register", "load0", "localhost", PASSWORD))
         dump = self.dir / "spool/accounts"
         self.tool(*self.ctl("dump_table", dump, "passwd"))
-        text = dump.read_text()
-        head, record = re.fullmatch(r"(.*?)(\{passwd,\{<<\"load0\">>.*?\}\.\s*)", text, re.S).groups()
+        head, record = re.fullmatch(r"(.*?)(\{passwd,\{<<\"load0\">>.*?\}\.\s*)",
+                                    dump.read_text(), re.S).groups()
         dump.write_text(head + "".join(record.replace('<<"load0">>', f'<<"load{i}">>')
                                        for i in range(self.accounts)))
         self.tool(*self.ctl("load", dump))
@@ -407,7 +409,7 @@ def spread(values):
 
 
 def write_results(name, title, record, lines):
-    """bench/results/<date><name>.md for people, latest<name>.json with every figure for programs."""
+    """bench/results/<date><name>.md for people, latest<name>.json, every figure, for programs."""
     m = record["machine"]
     head = [f"# {title}", "",
             f"{record['date']}, commit {record['commit']}; {m['cpus']} CPUs of {m['cpu']}, Linux "
