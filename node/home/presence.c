@@ -115,7 +115,7 @@ static bool directed_full(const struct session *s)
 
 static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
 {
-    home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, home_wall_us(s->user->home), t);
+    home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, s->in_us, t);
 }
 
 static void directed(struct session *s, struct stanza *stanza, struct ticket *t)

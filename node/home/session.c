@@ -15,6 +15,7 @@ struct held_in {
     struct list link;
     struct stanza *stanza;
     struct ticket *ticket;
+    int64_t us;
     err reason;
 };
 /* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
@@ -361,17 +362,22 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
 
 static void on_in_safe(void *ctx, struct ticket *t);
 
-static void run_in(struct session *s, struct stanza *stanza, err reason, struct ticket *t)
+/* us: when its edge had read it. */
+static void run_in(struct session *s, struct stanza *stanza, int64_t us, err reason,
+                   struct ticket *t)
 {
+    s->in_us = us;
     from_stanza(s, stanza, reason, t);
     ticket_close(t);
 }
 
-static void hold_in(struct session *s, struct stanza *stanza, err reason, struct ticket *t)
+static void hold_in(struct session *s, struct stanza *stanza, int64_t us, err reason,
+                    struct ticket *t)
 {
     struct held_in *w = malloc(sizeof *w);
     must(w);
-    *w = (struct held_in){.stanza = stanza_ref(stanza), .ticket = t, .reason = reason};
+    *w = (struct held_in){
+        .stanza = stanza_ref(stanza), .ticket = t, .us = us, .reason = reason};
     list_push_back(&s->held, &w->link);
 }
 
@@ -391,9 +397,9 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
     struct ticket *t = ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0},
                                   on_in_safe, h);
     if (s->holds || !list_empty(&s->held) || is_doomed(s))
-        hold_in(s, f->stanza, f->reason, t);
+        hold_in(s, f->stanza, (int64_t)f->us, f->reason, t);
     else
-        run_in(s, f->stanza, f->reason, t);
+        run_in(s, f->stanza, (int64_t)f->us, f->reason, t);
 }
 
 void session_hold(struct session *s) { s->holds++; }
@@ -406,7 +412,7 @@ static void drain(struct session *s)
     while (!s->holds && !list_empty(&s->held) && !is_doomed(s)) {
         struct held_in *w = list_first(&s->held, struct held_in, link);
         list_remove(&w->link);
-        run_in(s, w->stanza, w->reason, w->ticket);
+        run_in(s, w->stanza, w->us, w->reason, w->ticket);
         stanza_unref(w->stanza);
         free(w);
     }

@@ -43,6 +43,7 @@ struct session {
     struct probes *probes;   /* contacts that are still to be probed; NULL: none */
     struct stanza *presence; /* last broadcast available presence; NULL: not available */
     int64_t presence_us;
+    int64_t in_us;        /* wall time at which its edge read the stanza that is being run */
     uint64_t since_ms, detached_ms;
     struct timer timer;   /* detached: max_ms */
     struct list doomed;   /* of home->doomed: ends at the end of this turn */

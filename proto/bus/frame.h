@@ -64,7 +64,8 @@ struct frame {
     uint64_t sid, ord, seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
     uint32_t gen, lane, fp;
     uint64_t conn;          /* the edge's own name of a connection, given back as it was */
-    uint64_t h, ms, us;
+    uint64_t h, ms;
+    uint64_t us;            /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
     err reason;
     str bare, resource, text, payload;
     const str *recipients;  /* ROUTE: prepared JIDs */

@@ -450,7 +450,8 @@ void rig_send_bad(struct client *c, const char *xml, err reason)
 {
     struct stanza *s = stamp(c, xml);
     struct frame f = {.kind = FRAME_IN, .sid = c->sid, .gen = c->gen, .ord = ++c->ord,
-                      .fp = stanza_fp(s), .stanza = s, .reason = reason};
+                      .fp = stanza_fp(s), .us = (uint64_t)wall(&c->rig->clock), .stanza = s,
+                      .reason = reason};
     to_home(c, &f, (struct hold){HOLD_EDGE_IN, c->sid, c->ord}, false);
     stanza_unref(s);
 }
