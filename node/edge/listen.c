@@ -4,6 +4,7 @@
 #include "node/edge/listen.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -116,13 +117,30 @@ static void drop_if_idle(struct listener *l)
     drop(l);
 }
 
+/* A listener on every address is one of IPv6; who comes to it over IPv4 is said to be of IPv4, in
+ * logs (whose prefix of ::ffff:… would be nobody's) and to operators. */
+static void unmap(struct sockaddr_storage *a)
+{
+    struct sockaddr_in6 v6;
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    memcpy(&v6, a, sizeof v6);
+    if (a->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
+        return;
+    memcpy(&v4.sin_addr, v6.sin6_addr.s6_addr + 12, sizeof v4.sin_addr);
+    v4.sin_port = v6.sin6_port;
+    memset(a, 0, sizeof *a);
+    memcpy(a, &v4, sizeof v4);
+}
+
 static void accepted(struct op *op, int res)
 {
     struct slot *s = container_of(op, struct slot, accept.op);
     struct listener *l = s->listener;
     s->armed = false;
-    if (res >= 0)
+    if (res >= 0) {
+        unmap(&s->accept.address);
         welcome(l, res, &s->accept.address);
+    }
     if (l->stopping)
         return drop_if_idle(l);
     if (res == -ECANCELED || l->edge->stopping)

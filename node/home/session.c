@@ -3,6 +3,7 @@
  * the end of the turn. */
 #include "node/home/session.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 
 #include "cluster/snap.h"
@@ -333,6 +334,28 @@ static void note_peer(struct session *s, const struct frame *f)
     s->tls = (uint16_t)f->lane;
 }
 
+/* What the edge wrote as 192.0.2.1:5 or [2001:db8::1]:5, as an address again: log.addresses says how
+ * much of one may be written. Anything else is of no family. */
+static struct sockaddr_storage peer_address(str text)
+{
+    struct sockaddr_storage out = {0};
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    char host[INET6_ADDRSTRLEN] = "";
+    const char *colon = text.n ? memrchr(text.p, ':', text.n) : NULL;
+    size_t n = colon ? (size_t)(colon - text.p) : 0;
+    bool bracketed = n > 2 && text.p[0] == '[';
+    n -= bracketed ? 2 : 0;
+    if (n == 0 || n >= sizeof host)
+        return out;
+    memcpy(host, text.p + bracketed, n);
+    if (!bracketed && inet_pton(AF_INET, host, &v4.sin_addr) == 1)
+        memcpy(&out, &v4, sizeof v4);
+    else if (bracketed && inet_pton(AF_INET6, host, &v6.sin6_addr) == 1)
+        memcpy(&out, &v6, sizeof v6);
+    return out;
+}
+
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
@@ -353,8 +376,9 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     note_peer(s, f);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_started, 1);
+    struct sockaddr_storage from = peer_address(f->text);
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
-        F_INT("home", h->node->shard), F_STR("address", f->text));
+        F_INT("home", h->node->shard), F_ADDR("address", &from));
     answer_bound(h, edge, f, s, ERR_OK);
 }
 
@@ -437,6 +461,7 @@ static void detach(struct session *s, err reason)
 {
     struct home *h = home_of(s);
     s->detached = true;
+    left_detached(s);
     s->detached_ms = loop_now_ms(h->node->loop);
     loop_timer_set(h->node->loop, &s->timer, s->max_ms);
     home_count(h, METRIC_sessions_connected, -1);
@@ -487,6 +512,7 @@ void session_edge_died(struct session *s, unsigned shard)
         resume_free(s);
         loop_timer_set(home_of(s)->node->loop, &s->timer, s->max_ms);
     }
+    left_edge_died(s, shard);
     if (s->edge == shard)
         lost(s, ERR_CLOSED);
 }
@@ -523,8 +549,11 @@ static void answer_resumed(struct session *s)
     struct frame f = {.kind = FRAME_RESUMED, .conn = s->conn, .sid = s->sid, .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
     to_edge(h, s->edge, &f);
+    struct ticket *t = s->left.gen ? left_replay(s) : NULL;
     for (const struct outbound *o = s->first; o && (!s->gates || o->seq <= s->gate); o = o->next)
-        send_out(s, o, o->flags | FRAME_REPLAY, NULL);
+        send_out(s, o, o->flags | FRAME_REPLAY, t);
+    if (t)
+        ticket_close(t);
 }
 
 static void resume_go(struct session *s)
@@ -684,11 +713,12 @@ static void dispose(struct session *s)
 {
     struct user *u = s->user;
     str full = session_full(s, home_arena(u->home));
+    struct ticket *t = left_disposal(s);
     while (s->first) {
         struct outbound *o = pop_out(s);
         str to = stanza_to(o->stanza);
-        struct route r = {.home = u->home, .user = u, .stanza = o->stanza, .uid = o->uid,
-                          .us = o->us, .to = jid_parse_prepared(to.n ? to : full),
+        struct route r = {.home = u->home, .user = u, .ticket = t, .stanza = o->stanza,
+                          .uid = o->uid, .us = o->us, .to = jid_parse_prepared(to.n ? to : full),
                           .flags = FRAME_AGAIN};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
@@ -698,6 +728,8 @@ static void dispose(struct session *s)
             route_undelivered(&r, o->shared, o->taken);
         let_go(o);
     }
+    if (t)
+        ticket_close(t);
 }
 
 static uint64_t drop_held(struct session *s)

@@ -2,6 +2,8 @@
 with, for people and with --json."""
 
 import json
+import re
+import socket
 import subprocess
 
 import pemb
@@ -129,6 +131,38 @@ def test_user_sessions(server):
     assert got["bob@localhost/phone"]["state"] == "detached"
     assert run(server, "user", "sessions", "nobody@localhost")[0] == 4
     b.close()
+
+
+def ports_free_everywhere(n):
+    """On every address, not on 127.0.0.1 alone."""
+    socks = [socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+             for _ in range(n)]
+    ports = [s.getsockname()[1] for s in socks]
+    for s in socks:
+        s.close()
+    return ports
+
+
+def test_who_comes_over_ipv4_to_a_listener_for_everybody_is_of_ipv4():
+    """To the kernel a peer of [::] is ::ffff:127.0.0.1. Each line that names him obeys log.addresses
+    (operator.md 4), whichever process writes it."""
+    for addresses, shown in (("full", "127.0.0.1"), ("prefix", "127.0.0.0/24"), ("off", None)):
+        port, tls_port = ports_free_everywhere(2)
+        server = pemb.Server(settings=(f"listen.c2s.address={{:{port}}}", f"log.addresses={addresses}",
+                                       f"listen.c2s_tls.address={{:{tls_port}}}"))
+        server.port, server.tls_port = port, tls_port
+        server.add_user("bob@localhost")
+        c = Client(server, "bob@localhost/phone").login()
+        started = server.wait_log("event=session_started")
+        (item,) = items(server, "user", "sessions", "bob@localhost")
+        assert item["address"].startswith("127.0.0.1:"), item
+        c.close()
+        lines = [line for line in server.log if "event=login_ok" in line] + [started]
+        assert len(lines) == 2
+        for line in lines:
+            got = re.search(r" address=(\S+)", line)
+            assert (got.group(1) if got else None) == shown, line
+        server.stop()
 
 
 def test_user_kick(server):
