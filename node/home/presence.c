@@ -118,6 +118,13 @@ static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
     home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, s->in_us, t);
 }
 
+/* 4.6.3: who has our presence by broadcast hears of our end by broadcast; before the initial presence
+ * there is none. */
+static bool is_told_anyway(const struct session *s, str bare)
+{
+    return s->presence && roster_sees_us(s->user, bare);
+}
+
 static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct jid to = jid_parse_prepared(stanza_to(stanza));
@@ -131,7 +138,7 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
         return; /* the server needs no presence */
     if (stanza->type == TYPE_UNAVAILABLE && d) {
         directed_remove(s, d);
-    } else if (stanza->type == TYPE_AVAILABLE && !d && !roster_sees_us(s->user, to.bare)) {
+    } else if (stanza->type == TYPE_AVAILABLE && !d && !is_told_anyway(s, to.bare)) {
         if (directed_full(s)) {
             home_count(s->user->home, METRIC_limit_directed, 1);
             from_error(s, stanza, ERR_STANZA_RESOURCE_CONSTRAINT, t);
@@ -167,7 +174,9 @@ static void to_own(struct session *s, struct stanza *stanza, struct uid uid, boo
             session_send(o, stanza, uid, FRAME_TO_BARE, now, t);
 }
 
-static void to_directed(struct session *s, struct stanza *stanza, struct uid uid, struct ticket *t)
+/* Bare JIDs that the broadcast has reached are left out. */
+static void to_directed(struct session *s, struct stanza *stanza, struct uid uid, bool broadcast,
+                        struct ticket *t)
 {
     if (!s->directed)
         return;
@@ -175,7 +184,9 @@ static void to_directed(struct session *s, struct stanza *stanza, struct uid uid
     fanout_init(&out, s->user->home, stanza, uid, home_wall_us(s->user->home), t);
     htable_each(it, s->directed) {
         struct directed *d = container_of(it, struct directed, node);
-        fanout_add(&out, str_from(d->jid, d->len));
+        str jid = str_from(d->jid, d->len);
+        if (!broadcast || !roster_sees_us(s->user, jid))
+            fanout_add(&out, jid);
     }
     fanout_send(&out);
     directed_free(s);
@@ -338,7 +349,8 @@ static str status_of(const struct stanza *s, struct arena *a)
 static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
                  struct ticket *t)
 {
-    if (s->presence) {
+    bool broadcast = s->presence != NULL;
+    if (broadcast) {
         to_contacts(s->user, stanza, uid, t);
         to_own(s, stanza, uid, itself, t);
         stanza_unref(s->presence);
@@ -348,7 +360,7 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
             offline_left(s->user, s);
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }
-    to_directed(s, stanza, uid, t);
+    to_directed(s, stanza, uid, broadcast, t);
 }
 
 void presence_ended(struct session *s)

@@ -127,6 +127,25 @@ def test_directed_presence_and_its_cleanup(server):
     b.close(), c.close()
 
 
+def test_directed_presence_before_the_initial_one_is_taken_back_at_the_end(server):
+    """4.6.3: a contact hears nothing of a session's end by broadcast when there was no broadcast."""
+    a, b = people(server, 2)
+    befriend(a, b)
+    a.close()
+    b.expect_presence(a.jid, "unavailable")
+    for to, broadcast in ((b.jid, False), (b.jid.split("/")[0], False), (b.jid.split("/")[0], True)):
+        a = Client(server, a.jid).login()
+        a.send(f"<presence to='{to}'/>" + ("<presence id='all'/>" if broadcast else ""))
+        b.expect_presence(a.jid)
+        if broadcast:
+            b.expect(lambda e: e.get("id") == "all")
+        a.close()
+        b.expect_presence(a.jid, "unavailable")
+        barrier(b, b)
+        assert not b.take(lambda e: e.get("type") == "unavailable"), "once is enough"
+    b.close()
+
+
 def test_probes(server):
     a, b, stranger = people(server, 3)
     befriend(a, b)
