@@ -391,7 +391,7 @@ uint64_t stream_tick(struct conn *c)
 enum event {
     EV_STARTTLS, EV_AUTH, EV_RESPONSE, EV_ABORT,
     EV_ENABLE, EV_RESUME, EV_REQUEST, EV_ACK, /* XEP-0198 */
-    EV_STANZA, EV_OTHER, EVENTS
+    EV_STANZA, EV_ERROR, EV_OTHER, EVENTS
 };
 
 static enum event event_of(str item, const struct xml_index *x)
@@ -406,6 +406,7 @@ static enum event event_of(str item, const struct xml_index *x)
         {NS_SM, "enable", EV_ENABLE}, {NS_SM, "resume", EV_RESUME},
         {NS_TLS, "starttls", EV_STARTTLS}, {NS_SASL, "auth", EV_AUTH},
         {NS_SASL, "response", EV_RESPONSE}, {NS_SASL, "abort", EV_ABORT},
+        {NS_STREAM, "error", EV_ERROR},
     };
     str name = str_from(item.p + x->name_off, x->name_len);
     for (size_t i = 0; i < array_len(known); i++)
@@ -423,6 +424,11 @@ static void not_authorized(struct conn *c, str item, const struct xml_index *x)
 static void unsupported(struct conn *c, str item, const struct xml_index *x)
 {
     conn_end(c, ERR_STREAM_UNSUPPORTED_STANZA_TYPE);
+}
+/* The peer ends the stream with an error of its own (RFC 6120 4.9.1.1): never answered with one. */
+static void peer_error(struct conn *c, str item, const struct xml_index *x)
+{
+    conn_end(c, ERR_OK);
 }
 static void tls_required(struct conn *c, str item, const struct xml_index *x)
 {
@@ -544,6 +550,7 @@ static step_f *const table[EVENTS][STEPS] = {
     [EV_REQUEST]  = {[STEP_TLS] = tls_required,  sm_unexpected,  sm_unexpected,  bound_request},
     [EV_ACK]      = {[STEP_TLS] = tls_required,  sm_unexpected,  sm_unexpected,  bound_ack},
     [EV_STANZA]   = {[STEP_TLS] = tls_required,  login_stanza,   unbound_stanza, bound_stanza},
+    [EV_ERROR]    = {[STEP_TLS] = peer_error,    peer_error,     peer_error,     peer_error},
     [EV_OTHER]    = {[STEP_TLS] = tls_required,  not_authorized, unsupported,    unsupported},
 };
 

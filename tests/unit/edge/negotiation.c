@@ -115,6 +115,21 @@ static void each_event_at_each_step_gets_the_answer_of_the_table(void **state)
     }
 }
 
+static void an_error_of_the_peer_ends_the_stream_and_is_not_answered_with_one(void **state)
+{
+    static const enum stage stages[] = {AT_TLS, AT_LOGIN, AT_BIND, AT_BOUND};
+    for (size_t i = 0; i < array_len(stages); i++) {
+        go_to(stages[i]);
+        client_sends(STREAM_ERROR("reset") "</stream:error>");
+        struct fake_transport *t = w.transport;
+        assert_true(t->closing);
+        const char *text = received();
+        assert_true(got(text, "</stream:stream>"));
+        assert_null(strstr(text, "<stream:error>"));
+        world_close();
+    }
+}
+
 static void an_error_before_the_header_is_preceded_by_ours(void **state)
 {
     go_to(AT_START);
@@ -365,6 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_event_at_each_step_gets_the_answer_of_the_table),
+        cmocka_unit_test(an_error_of_the_peer_ends_the_stream_and_is_not_answered_with_one),
         cmocka_unit_test(an_error_before_the_header_is_preceded_by_ours),
         cmocka_unit_test(http_on_the_port_is_closed_without_a_word),
         cmocka_unit_test(features_without_tls_are_starttls_alone),
