@@ -31,15 +31,26 @@ static void answer(struct command *c, int code, str text)
     free(c);
 }
 
-static void answer_json(struct command *c, json_t *items)
+/* Takes root. */
+static void answer_root(struct command *c, json_t *root)
 {
-    json_t *root = json_pack("{s:i, s:o}", "v", 1, "items", items);
     char *text = json_dumps(root, JSON_COMPACT);
     must(text);
     json_decref(root);
     str s = arena_dup(home_arena(c->home), str_of(text));
     free(text);
     answer(c, 0, s);
+}
+
+static json_t *node_name(const struct command *c)
+{
+    str name = c->home->node->name;
+    return json_stringn(name.n ? name.p : "", name.n);
+}
+
+static void answer_json(struct command *c, json_t *items)
+{
+    answer_root(c, json_pack("{s:i, s:o, s:o}", "v", 1, "node", node_name(c), "items", items));
 }
 
 static void answer_account(struct command *c, const char *what)
@@ -49,9 +60,31 @@ static void answer_account(struct command *c, const char *what)
     answer_json(c, json_pack("[{s:s%}]", "jid", c->jid.p, c->jid.n));
 }
 
+static void counted(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    struct command *c = ctx;
+    str domain = jid_parse_prepared(c->jid).domain;
+    str text = arena_printf(home_arena(h), "no user %.*s", STR_ARG(c->jid));
+    if (e == ERR_OK)
+        text = arena_printf(home_arena(h), "%.*s (host %.*s has %u users)", STR_ARG(text),
+                            STR_ARG(domain), (unsigned)reply->accounts->total);
+    answer(c, EXIT_NO_SUCH, text);
+}
+
+/* How many there are tells a wrong name from a wrong host. */
 static void no_such_user(struct command *c)
 {
-    answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no user %.*s", STR_ARG(c->jid)));
+    Store__AccountList op = STORE__ACCOUNT_LIST__INIT;
+    Store__Request r = STORE__REQUEST__INIT;
+    str domain = jid_parse_prepared(c->jid).domain;
+    if (!home_serves(c->home, domain)) {
+        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no user %.*s: no host %.*s",
+                                             STR_ARG(c->jid), STR_ARG(domain)));
+        return;
+    }
+    op.host = home_bytes(domain), op.limit = 1;
+    r.op_case = STORE__REQUEST__OP_ACCOUNT_LIST, r.account_list = &op;
+    home_store(c->home, STR_NONE, &r, counted, c);
 }
 
 static void store_failed(struct command *c, err e)
@@ -196,19 +229,17 @@ static void listed(struct home *h, void *ctx, err e, const Store__Reply *reply)
     for (size_t i = 0; i < page->n_jids; i++)
         json_array_append_new(items, json_pack("{s:s%}", "jid", page->jids[i].data,
                                                page->jids[i].len));
-    json_t *root = json_pack("{s:i, s:I, s:o}", "v", 1, "total", (json_int_t)page->total, "items",
-                             items);
-    char *text = json_dumps(root, JSON_COMPACT);
-    must(text);
-    json_decref(root);
-    str s = arena_dup(home_arena(h), str_of(text));
-    free(text);
-    answer(c, 0, s);
+    answer_root(c, json_pack("{s:i, s:o, s:I, s:o}", "v", 1, "node", node_name(c), "total",
+                             (json_int_t)page->total, "items", items));
 }
 
 static void list_users(struct command *c)
 {
     Store__AccountList op = STORE__ACCOUNT_LIST__INIT;
+    if (!home_serves(c->home, c->jid)) {
+        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no host %.*s", STR_ARG(c->jid)));
+        return;
+    }
     op.host = home_bytes(c->jid);
     op.like = home_bytes(c->argc > 0 ? c->arg[0] : STR_NONE);
     op.after = home_bytes(c->argc > 1 ? c->arg[1] : STR_NONE);

@@ -104,6 +104,17 @@ static size_t matches(const struct command *k, const struct cli *c)
     return n;
 }
 
+/* No command takes more than one word beside its options: a password written behind the JID is refused
+ * instead of being passed over. */
+static int run_command(const struct command *k, struct cli *c)
+{
+    size_t takes = k->arguments[0] >= 'A' && k->arguments[0] <= 'Z';
+    if (c->argc > takes)
+        return cli_fail(EXIT_USAGE, "%s takes %s. See: pemberley help", k->words,
+                        takes ? "one argument" : "no argument");
+    return k->run(c);
+}
+
 static int run(struct cli *c)
 {
     if (c->argc == 0 || strcmp(c->argv[0], "help") == 0)
@@ -112,7 +123,7 @@ static int run(struct cli *c)
         size_t n = matches(&commands[i], c);
         if (n) {
             c->argc -= n, c->argv += n;
-            return commands[i].run(c);
+            return run_command(&commands[i], c);
         }
     }
     return cli_fail(EXIT_USAGE, "no command \"%s%s%s\". See: pemberley help", c->argv[0],

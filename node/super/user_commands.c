@@ -82,9 +82,8 @@ static int derive(struct cli *c, const char *password, const struct conf *conf, 
 }
 
 /* Password to keys as the config wants them; *hex for the node. */
-static int keys_for(struct cli *c, const struct jid *jid, str *hex)
+static int keys_for(struct cli *c, const struct jid *jid, char password[PROMPT_MAX], str *hex)
 {
-    char password[PROMPT_MAX];
     struct conf_draft *d = cli_config(c);
     struct conf *conf = d ? conf_draft_build(d) : NULL;
     if (!conf) {
@@ -98,26 +97,50 @@ static int keys_for(struct cli *c, const struct jid *jid, str *hex)
         exit = take_password(c, jid->bare, conf->auth_password_min, password);
     if (exit == EXIT_DONE)
         exit = derive(c, password, conf, hex);
-    if (exit == EXIT_DONE && c->generate)
-        printf("%s\n", password);
-    explicit_bzero(password, sizeof password);
     free(conf);
     conf_draft_free(d);
     return exit;
 }
 
+/* A password that was made is shown when it is in force, and with --json inside of the one object. */
+static void show_generated(const struct cli *c, const struct jid *jid, const char *password, str text)
+{
+    if (!c->json) {
+        printf("%s\n", password);
+        return;
+    }
+    struct arena a;
+    arena_init(&a);
+    fputs("{\"v\":1,\"node\":", stdout);
+    json_write(stdout, json_text(json_parse(text, &a), "node"));
+    fputs(",\"items\":[{\"jid\":", stdout);
+    json_write(stdout, jid->bare);
+    fputs(",\"password\":", stdout);
+    json_write(stdout, str_of(password));
+    fputs("}]}\n", stdout);
+    arena_close(&a);
+}
+
 static int set_keys(struct cli *c, const char *command, const char *done)
 {
+    char password[PROMPT_MAX];
     struct jid jid;
     str hex, text;
-    bool shown;
     int exit;
-    if (!take_jid(c, &jid, &exit) || (exit = keys_for(c, &jid, &hex)) != EXIT_DONE)
+    if (!take_jid(c, &jid, &exit))
         return exit;
-    const str argv[] = {str_of(command), jid.bare, hex};
-    exit = cli_ask_shown(c, 3, argv, &text, &shown);
-    if (!shown)
-        cli_say(c, "%s %.*s\n", done, STR_ARG(jid.bare));
+    if ((exit = keys_for(c, &jid, password, &hex)) == EXIT_DONE) {
+        exit = cli_ask(c, 3, (const str[]){str_of(command), jid.bare, hex}, &text);
+        if (exit != EXIT_DONE)
+            cli_fail(exit, "%.*s", STR_ARG(text));
+        else if (c->generate)
+            show_generated(c, &jid, password, text);
+        else if (c->json)
+            printf("%.*s\n", STR_ARG(text));
+        if (exit == EXIT_DONE && !c->json)
+            cli_say(c, "%s %.*s\n", done, STR_ARG(jid.bare));
+    }
+    explicit_bzero(password, sizeof password);
     return exit;
 }
 

@@ -20,7 +20,7 @@ def run(server, *args, stdin=None):
 
 def items(server, *args):
     root = json.loads(server.cli("--json", *args).stdout)
-    assert root["v"] == 1 and isinstance(root["items"], list), root
+    assert root["v"] == 1 and root["node"] == "a" and isinstance(root["items"], list), root
     return root["items"]
 
 
@@ -41,13 +41,21 @@ def test_user_add(server):
     password = out.split("\n")[0]
     assert code == 0 and len(password) >= 16, out
     Client(server, "made@localhost", password).login().close()
+    code, out, err = run(server, "user", "add", "--generate", "made@localhost")
+    assert code == 5 and not out, "a password that is not in force is not shown"
+    made, = items(server, "user", "passwd", "--generate", "made@localhost")
+    assert made["jid"] == "made@localhost"
+    Client(server, "made@localhost", made["password"]).login().close()
     assert run(server, "user", "add", "--stdin", "MiXed@LOCALHOST", stdin="long-enough\n")[1] == \
         "added mixed@localhost\n"
 
 
 def test_a_password_never_stands_in_the_arguments(server):
-    code, out, err = run(server, "user", "add", "word@localhost", "the-password")
-    assert code != 0
+    for more in ((), ("--stdin",), ("--generate",)):
+        code, out, err = run(server, "user", "add", "word@localhost", "the-password", *more,
+                             stdin="another-one\n")
+        assert code == 2 and not out and "one argument" in err, (more, code, err)
+    assert run(server, "status", "all")[0] == 2
     assert run(server, "user", "show", "word@localhost")[0] == 4
 
 
@@ -94,7 +102,7 @@ def test_user_list(server):
                                      "list1@example.org", "--limit", "2")]
     assert names == ["list2@example.org", "list3@example.org"]
     assert run(server, "user", "list", "example.org", "--like", "'; DROP TABLE account; --")[0] == 0
-    assert run(server, "user", "list", "other.example")[0] in (0, 4)
+    assert run(server, "user", "list", "other.example") == (4, "", "pemberley: no host other.example\n")
     assert run(server, "user", "list")[0] == 2
     for limit in ("-1", "0", "x", "1001", "99999999999"):
         assert run(server, "user", "list", "example.org", "--limit", limit)[0] == 2, limit
@@ -110,7 +118,11 @@ def test_user_show(server):
     assert items(server, "user", "show", "alice@localhost")[0]["sessions"] == 1
     code, out, err = run(server, "user", "show", "alice@localhost")
     assert code == 0 and out.startswith("JID ") and len(out.splitlines()) == 2
-    assert run(server, "user", "show", "nobody@localhost")[0] == 4
+    code, out, err = run(server, "user", "show", "nobody@localhost")
+    assert code == 4 and re.fullmatch(r"pemberley: no user nobody@localhost \(host localhost has \d+ users\)\n",
+                                      err), err
+    code, out, err = run(server, "user", "show", "alice@other.example")
+    assert (code, err) == (4, "pemberley: no user alice@other.example: no host other.example\n")
     c.close()
 
 
