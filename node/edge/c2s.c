@@ -1,6 +1,7 @@
 /* c2s: a session begins, takes its client's stanzas in, and ends (c2s.h). */
 #include "node/edge/c2s.h"
 
+#include "node/edge/left.h"
 #include "node/edge/stream.h"
 #include "proto/xmpp/jid.h"
 
@@ -417,11 +418,14 @@ void c2s_lost(struct c2s *s, err reason)
                       .reason = reason == ERR_OK ? ERR_CLOSED : reason};
     c2s_tell_acked(s);
     c2s_tell(s, &f, true);
+    left_keep(s);
     c2s_free(s);
 }
 
 void c2s_on_close(struct edge *e, const struct frame *f)
 {
+    if (f->reason == ERR_OK)
+        return left_drop(e, f->sid, f->gen);
     struct c2s *s = c2s_find(e, f->sid, f->gen);
     if (!s)
         return;
@@ -431,6 +435,7 @@ void c2s_on_close(struct edge *e, const struct frame *f)
     if (f->reason == ERR_STREAM_ACCOUNT_GONE)
         c2s_pump(s);
     c2s_tell_acked(s);
+    left_keep(s);
     c2s_free(s);
     conn_end(c, f->reason);
 }

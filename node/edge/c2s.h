@@ -3,10 +3,10 @@
  *
  *   c2s.c   bind and resume, stanzas in
  *   sm.c    acks: <r/>, <a/>, <enable/>, the idle ping
- *   out.c   stanzas out: the queue, what the transport and the client took, orphans
+ *   out.c   stanzas out: the queue, what the transport and the client took
  *
- * Life: BOUND or RESUMED … c2s_lost or CLOSE, always within its conn's. Whatever of it must
- * survive the connection lies at the home. */
+ * Life: BOUND or RESUMED … c2s_lost or CLOSE, always within its conn's. What of it must survive the
+ * connection lies at the home; the queue here too (left.h). */
 #ifndef PEMBERLEY_EDGE_C2S_H
 #define PEMBERLEY_EDGE_C2S_H
 
@@ -128,6 +128,7 @@ uint32_t c2s_h(const struct c2s *s);
 
 /* ---- out.c ---- */
 
+struct out out_of(const struct frame *f); /* an OUT; refers to its stanza */
 void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f);
 /* Moves what waits into the conn's output, as far as that has room. */
 void c2s_pump(struct c2s *s);
@@ -139,8 +140,6 @@ void c2s_turn_end(struct c2s *s);
 void c2s_taken(struct c2s *s, uint32_t n);
 /* All up to seq is with the client. */
 void c2s_out_acked(struct c2s *s, uint64_t seq);
-/* The home is dead: what the client has not acked goes to its successor. */
-void c2s_orphan(struct c2s *s);
 void c2s_held_timer(struct timer *t);
 void c2s_out_free(struct c2s *s);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "node/edge/c2s.h"
+#include "node/edge/left.h"
 #include "node/edge/listen.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
@@ -76,8 +76,10 @@ struct edge *edge_new(struct node *n)
     list_init(&e->listeners);
     list_init(&e->conns);
     list_init(&e->logins_waiting);
+    list_init(&e->lefts);
     htable_init(&e->conn_numbers);
     htable_init(&e->sessions);
+    htable_init(&e->lefts_by_sid);
     htable_init(&e->headers);
     throttle_init(&e->addresses, EDGE_ADDRESSES_MAX);
     throttle_init(&e->failures, EDGE_ADDRESSES_MAX);
@@ -97,7 +99,7 @@ void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str ad
 
 void edge_unlisten(struct edge *e, unsigned owner) { listen_stop(e, owner); }
 
-/* A session's frame of another gen is for a former attachment: dropped. */
+/* A session's frame of another gen is for a former attachment: dropped, or kept with its queue. */
 static void session_frame(struct edge *e, struct origin from, const struct frame *f)
 {
     struct c2s *s = c2s_find(e, f->sid, f->gen);
@@ -105,6 +107,8 @@ static void session_frame(struct edge *e, struct origin from, const struct frame
         return c2s_on_out(s, from, f);
     if (s && f->kind == FRAME_ENABLED)
         c2s_on_enabled(s, f);
+    else if (f->kind == FRAME_OUT && f->stanza)
+        left_on_out(e, f);
     channel_done(e->node->channels, from);
 }
 
@@ -150,7 +154,7 @@ static void home_died(struct c2s *s)
     if (s->sm && !s->enabled_due)
         c2s_put_ack(s);
     c2s_tell_acked(s);
-    c2s_orphan(s);
+    left_keep(s);
     c2s_free(s);
     conn_end(c, ERR_STREAM_HOME_LOST);
 }
@@ -162,21 +166,26 @@ static bool is_home_of(const void *ctx, unsigned slot)
 }
 
 /* The dead home may not have acked to senders what our clients have: they will send it again. */
-static void tell_marks(struct edge *e, unsigned shard)
+static void tell_marks(struct edge *e, unsigned shard, struct mark_set *taken)
 {
     struct slots_of h = {e->node->ring, shard};
     uint64_t at = 0, now = loop_now_ms(e->node->loop);
     struct frame f = {.kind = FRAME_KNOWN};
-    while ((f.payload = marks_encode(&e->marks, &at, is_home_of, &h, now, e->node->turn)).n)
+    while ((f.payload = marks_encode(&e->marks, &at, is_home_of, &h, now, e->node->turn)).n) {
         channel_send(e->node->channels, shard, &f, (struct hold){0}, true);
+        mark_set_add(taken, f.payload);
+    }
 }
 
 void edge_peer_down(struct edge *e, unsigned shard)
 {
-    tell_marks(e, shard);
+    struct mark_set taken = {0};
+    tell_marks(e, shard, &taken);
     list_each(c, &e->conns, struct conn, link)
         if (c->session && c2s_home(c->session) == shard)
             home_died(c->session);
+    left_orphan(e, shard, &taken);
+    mark_set_clear(&taken);
 }
 
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
@@ -191,6 +200,7 @@ void edge_free(struct edge *e)
 {
     must(e->conn_count == 0 && e->sessions.count == 0 && e->headers.count == 0);
     listen_free(e);
+    left_free(e);
     list_remove(&e->stop_hook.link);
     throttle_close(&e->addresses);
     throttle_close(&e->failures);

@@ -11,6 +11,7 @@
  *   register.c  XEP-0077 before login
  *   c2s.c       the session's half: bind, resume, stanzas in, end
  *   sm.c        XEP-0198: h, acks, enable, the idle ping;  out.c  stanzas out, their queue
+ *   left.c      that queue when its connection has gone
  *
  * A stanza's way: transport -> conn_bytes -> xml_scan -> stream_item -> c2s_stanza -> channel_send
  * (FRAME_IN) … edge_frame (FRAME_OUT) -> c2s_on_out -> c2s_pump -> transport_write. */
@@ -34,8 +35,8 @@ void edge_unlisten(struct edge *e, unsigned owner);
 void edge_frame(struct edge *e, struct origin from, const struct frame *f);
 /* A FRAME_IN (HOLD_EDGE_IN; the numbers are our own) is safe, or its home has died with it. */
 void edge_settled(struct edge *e, struct hold h, bool lost);
-/* A home has died: its sessions' clients are told what is safe (<a/>), what was held for them goes
- * to the new home as FRAME_ORPHAN, and they are to log in again. */
+/* A home has died: its sessions' clients are told what is safe (<a/>), what is held for them, and
+ * for those who have left, goes to the new home as FRAME_ORPHAN, and they are to log in again. */
 void edge_peer_down(struct edge *e, unsigned shard);
 
 void edge_reload(struct edge *e); /* node->conf is the new one */

@@ -26,6 +26,8 @@ struct edge {
     struct list conns;
     struct htable conn_numbers;    /* struct conn.by_number */
     struct htable sessions;        /* struct c2s.by_sid */
+    struct list lefts;             /* struct left.link: queues of sessions that have gone */
+    struct htable lefts_by_sid;
     struct htable headers;         /* struct header.node: shared by the conns */
     uint64_t last_number;
     size_t conn_count, preauth_count;

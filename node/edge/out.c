@@ -33,17 +33,21 @@ static void grow(struct c2s *s)
     s->outs = outs, s->out_cap = cap, s->out_head = 0;
 }
 
+struct out out_of(const struct frame *f)
+{
+    return (struct out){
+        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .row = f->h,
+        .lane = f->lane, .flags = f->flags & 0xff, .us = f->us & ((1ull << 56) - 1),
+    };
+}
+
 static void push(struct c2s *s, const struct frame *f)
 {
     if (s->out_count == s->out_cap)
         grow(s);
     s->last = f->seq;
     s->out_count++;
-    *entry(s, f->seq) = (struct out){
-        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .row = f->h,
-        .lane = f->lane,
-        .flags = f->flags & 0xff, .us = f->us & ((1ull << 56) - 1),
-    };
+    *entry(s, f->seq) = out_of(f);
     s->out_bytes += f->stanza->index.len;
     s->unsent += f->stanza->index.len;
 }
@@ -299,20 +303,6 @@ void c2s_turn_end(struct c2s *s)
 }
 
 /* ---- end ---- */
-
-void c2s_orphan(struct c2s *s)
-{
-    struct node *n = s->conn->edge->node;
-    for (uint64_t seq = s->acked + 1; seq <= s->last; seq++) {
-        const struct out *o = entry(s, seq);
-        struct frame f = {
-            .kind = FRAME_ORPHAN, .flags = o->flags, .sid = o->sid, .ord = o->ord,
-            .lane = o->lane, .us = o->us, .bare = c2s_bare(s), .stanza = o->stanza,
-            .conn = s->sid, .seq = s->sm && seq > s->out_base ? seq - s->out_base : 0,
-        };
-        channel_send(n->channels, c2s_home(s), &f, (struct hold){0}, true);
-    }
-}
 
 void c2s_out_free(struct c2s *s)
 {

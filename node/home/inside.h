@@ -182,6 +182,17 @@ void offline_more(struct session *s);        /* its queue has become shorter */
 void offline_sweep(struct home *h, uint64_t now_ms);
 void offline_free(struct user *u);
 
+/* ---- left.c ---- */
+
+void left_detached(struct session *s); /* its connection has gone, just now */
+void left_edge_died(struct session *s, unsigned shard);
+/* A ticket for the OUTs that are sent again to a new connection. When these are held the former
+ * edge forgets its copy. */
+struct ticket *left_replay(struct session *s);
+/* One for the effects of the queue of a session that ends, whose edges forget it when these are
+ * safe; NULL: they have nothing. */
+struct ticket *left_disposal(struct session *s);
+
 /* ---- iq.c ---- */
 
 void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct session *s,

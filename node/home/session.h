@@ -27,6 +27,11 @@ struct outbound {
     bool shared, taken;  /* given to several resources; one of them has it for sure */
 };
 
+/* The queue as the edge of a former connection keeps it (left.c). gen 0: none. */
+struct copy {
+    uint32_t edge, gen;
+};
+
 struct session {
     struct hnode node; /* home's sessions, by sid */
     struct list link;  /* of user->sessions */
@@ -48,6 +53,7 @@ struct session {
     struct timer timer;   /* detached: max_ms */
     struct list doomed;   /* of home->doomed: ends at the end of this turn */
     uint32_t gen, max_ms, edge; /* edge: shard */
+    struct copy left;     /* the other holder of a detached one, until a new one holds it all */
     uint64_t gate;        /* while gates: nothing beyond this seq is sent */
     uint32_t open_in;     /* tickets of its client's stanzas that are open */
     uint16_t holds;       /* handlers that its later stanzas wait for */

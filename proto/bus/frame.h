@@ -37,7 +37,8 @@ enum frame_kind {
     FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
     FRAME_OUT,     /* sid gen seq, uid (its sid in conn) stanza, us = time it came,
                       flags: FRAME_TO_*, FRAME_REPLAY; h = its row of the offline store, 0: none */
-    FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
+    FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error; without a reason:
+                      forget what is left of it (node/edge/left.h)                        */
     FRAME_KINDS
 };
 

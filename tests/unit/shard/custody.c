@@ -24,13 +24,14 @@
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"
 #include "node/home/home.h"
+#include "node/home/session.h"
 #include "node/os/loop_impl.h"
 #include "node/store/store.h"
 #include "node/store_client/store_client.h"
 #include "proto/bus/store.pb-c.h"
 
 enum { SHARDS = 2, STORE = 2, ENDS = 3, NUMBERS = 64, TEXT = 1 << 18 };
-enum { BATCH = 3, SECOND_AT = 8, STEPS_MAX = 2000 };
+enum { BATCH = 3, SECOND_AT = 8, GO_AT = 6, BACK_AT = 14, STEPS_MAX = 2000 };
 
 struct parcel {
     struct list link;
@@ -601,10 +602,41 @@ static void judge(unsigned excused)
 struct variant {
     bool resends, lazy, away; /* away: the addressee is not connected, and comes at the end */
     bool returns;             /* … or as the kill draws near, and is given what is stored */
+    enum { STAYS, LEAVES, DROPS } goes; /* the addressee, who has heard nothing since the first */
+    bool back;                /* … and comes back before the kill, through the other edge */
     bool same;                /* who lost its edge comes back through the new one, else the other */
     bool full;                /* to the full JID */
     uint64_t seed;
 };
+
+/* The addressee's network is broken, and nobody knows yet. */
+static void go_deaf(struct person *p) { p->line->person = NULL; }
+
+static void go(struct person *p, const struct variant *v)
+{
+    struct line *l = p->line;
+    if (!l)
+        return;
+    if (v->goes == LEAVES) {
+        say(p, "</stream:stream>");
+    } else {
+        p->line = NULL, p->ended = true;
+        l->t.sink->closed(&l->t, ERR_CLOSED);
+    }
+    settle();
+}
+
+/* How many messages its home has given to the addressee's edge before it knew that he is detached:
+ * what comes later is held by the home alone. */
+static struct session *session_of(const struct person *p)
+{
+    return session_find(w.shard[p->home]->home, strtoull(p->previd, NULL, 16));
+}
+static void watch(struct session *s, uint64_t base, unsigned *held)
+{
+    if (s && !s->detached && s->gen == 1)
+        *held = (unsigned)(s->out_seq - base);
+}
 
 /* False: the chat was over before that many frames. */
 static bool run_killed(const struct placement *p, const struct variant *v, unsigned victim,
@@ -618,7 +650,12 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
         run();
         w.b.line = NULL, w.b.previd[0] = 0;
     }
-    bool more = true;
+    bool more = true, gone = false, detached = false;
+    struct session *s = v->goes ? session_of(&w.b) : NULL;
+    uint64_t base = s ? s->out_seq : 0;
+    unsigned held = 0;
+    if (v->goes)
+        go_deaf(&w.b);
     talk(&w.a, BATCH);
     settle();
     if (v->returns) {
@@ -629,10 +666,18 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     for (unsigned i = 0; i < at && (more || i <= SECOND_AT); i++) {
         if (i == SECOND_AT)
             talk(&w.a, BATCH), settle();
+        if (i == GO_AT && v->goes)
+            go(&w.b, v), gone = true;
+        if (i == BACK_AT && v->back)
+            come_back(&w.b, 1 - p->b_edge);
         more = step();
+        s = v->goes ? session_of(&w.b) : NULL;
+        watch(s, base, &held);
+        detached |= s && s->detached;
     }
     if (!more)
         return false;
+    unsigned b_edge = w.b.edge;
     for (unsigned n = 1; n <= w.a.numbers; n++)
         w.a.unsure[n] = !w.a.confirmed[n];
     if (victim == STORE)
@@ -640,6 +685,8 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     else
         kill_shard(victim);
     settle();
+    if (v->goes && !gone)
+        go(&w.b, v);
     unsigned other = victim == STORE ? 0 : 1 - victim;
     for (int i = 0; i < 2; i++) {
         come_back(&w.a, v->same ? 1 - other : other);
@@ -655,8 +702,11 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     pass_ms(1500);
     talk(&w.a, 0);
     pass_ms(1500);
-    bool both = victim == p->b_home && victim == p->b_edge;
-    judge(!both || (v->away && !v->returns) ? NUMBERS : v->returns ? BATCH + 1 : 1);
+    bool both = victim == p->b_home && victim == b_edge;
+    if (detached && victim == p->b_home && !both)
+        judge(held + 1);
+    else
+        judge(!both || (v->away && !v->returns) ? NUMBERS : v->returns ? BATCH + 1 : 1);
     return true;
 }
 
@@ -667,9 +717,9 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
         must(at < STEPS_MAX);
         snprintf(w.story, sizeof w.story,
                  "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d "
-                 "full %d seed %llu",
+                 "full %d goes %d back %d seed %llu",
                  p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends, v->lazy,
-                 v->away, v->returns, v->same, v->full, (unsigned long long)v->seed);
+                 v->away, v->returns, v->same, v->full, v->goes, v->back, (unsigned long long)v->seed);
         fflush(NULL);
         pid_t pid = fork();
         must(pid >= 0);
@@ -723,6 +773,18 @@ static void what_was_stored_outlives_a_kill_before_any_frame(void **state)
     everywhere(variants, array_len(variants));
 }
 
+static void what_the_client_left_unheard_outlives_a_kill_before_any_frame(void **state)
+{
+    static const struct variant variants[] = {
+        {.resends = true, .goes = LEAVES, .same = true, .seed = 8},
+        {.goes = DROPS, .seed = 9},
+        {.resends = true, .goes = DROPS, .back = true, .full = true, .seed = 10},
+        {.resends = true, .goes = DROPS, .lazy = true, .back = true, .same = true, .seed = 11},
+        {.goes = LEAVES, .full = true, .back = true, .seed = 12},
+    };
+    everywhere(variants, array_len(variants));
+}
+
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; } /* the dead free nothing */
 
@@ -731,6 +793,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_acknowledged_outlives_a_kill_before_any_frame),
         cmocka_unit_test(what_was_stored_outlives_a_kill_before_any_frame),
+        cmocka_unit_test(what_the_client_left_unheard_outlives_a_kill_before_any_frame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
