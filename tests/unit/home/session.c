@@ -198,6 +198,35 @@ static void a_resumed_session_gets_what_its_client_has_not_counted(void **state)
     rig_close(r);
 }
 
+static void the_former_edge_forgets_a_queue_when_another_holds_it_or_it_is_stored(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client alice, bob;
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+    unsigned away = 1 - rig_home_of(r, "bob@localhost");
+    assert_int_equal(rig_bind(r, &bob, away, "bob@localhost", "x"), ERR_OK);
+    rig_online(&bob, 0);
+    rig_enable(&bob, 60000);
+    say(&alice, "bob@localhost", "chat", "m1");
+    rig_run(r);
+    rig_detach(&bob);
+    rig_run(r);
+    assert_int_equal(rig_drops(r), 0);
+    rig_hold_out(r, true);
+    rig_resume(&bob, away, 0);
+    rig_run(r);
+    assert_int_equal(rig_drops(r), 0); /* sent there, not held there */
+    rig_hold_out(r, false);
+    rig_run(r);
+    assert_int_equal(rig_drops(r), 1);
+    bob.gen = 2;
+    rig_end(&bob);
+    rig_run(r);
+    assert_int_equal(stored(r), 1);
+    assert_int_equal(rig_drops(r), 2);
+    rig_close(r);
+}
+
 static void a_count_beyond_what_was_sent_ends_the_stream(void **state)
 {
     struct rig *r = open_with(NULL);
@@ -504,6 +533,7 @@ int main(void)
         cmocka_unit_test(stanzas_out_of_order_or_of_another_generation_are_ignored),
         cmocka_unit_test(a_stanza_is_safe_only_when_its_addressee_holds_it),
         cmocka_unit_test(a_resumed_session_gets_what_its_client_has_not_counted),
+        cmocka_unit_test(the_former_edge_forgets_a_queue_when_another_holds_it_or_it_is_stored),
         cmocka_unit_test(a_count_beyond_what_was_sent_ends_the_stream),
         cmocka_unit_test(a_resumption_waits_until_all_that_came_is_safe),
         cmocka_unit_test(a_stream_resumed_elsewhere_is_closed_and_its_frames_count_no_more),

@@ -51,6 +51,7 @@ struct rig {
     size_t count;
     uint64_t conns;
     bool hold_out;
+    unsigned drops;
     struct {
         char from[256];
         enum stanza_type type;
@@ -131,6 +132,11 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
     switch (f->kind) {
     case FRAME_BOUND: case FRAME_RESUMED: case FRAME_FAILED: case FRAME_ENABLED: case FRAME_OUT:
     case FRAME_CLOSE:
+        if (f->kind == FRAME_CLOSE && f->reason == ERR_OK) { /* the edge's business alone */
+            s->rig->drops++;
+            channel_done(s->node.channels, from);
+            break;
+        }
         take_note(s, from, f);
         break;
     case FRAME_ROUTE:
@@ -140,6 +146,8 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
         home_frame(s->home, from, f);
     }
 }
+
+unsigned rig_drops(const struct rig *r) { return r->drops; }
 
 unsigned rig_routed(struct rig *r, const char *from, enum stanza_type type)
 {
