@@ -393,6 +393,8 @@ void home_peer_down(struct home *h, unsigned shard)
 {
     htable_each(it, &h->sessions)
         session_edge_died(container_of(it, struct session, node), shard);
+    htable_each(it, &h->sessions)
+        presence_home_lost(container_of(it, struct session, node), shard);
 }
 
 /* Nothing is copied from the config, so only hosts that have gone matter. */

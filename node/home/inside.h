@@ -142,8 +142,9 @@ unsigned route_to_eligible(struct user *u, struct route *r);
 /* ---- presence.c ---- */
 
 void presence_from(struct session *s, struct stanza *stanza, struct ticket *t);
-void presence_directed(struct session *s, struct stanza *stanza, const struct jid *to);
 void presence_ended(struct session *s); /* unavailable on behalf of a session that ends */
+/* This shard died, and with it all sessions whose home it was: s sees its contacts there go. */
+void presence_home_lost(struct session *s, unsigned shard);
 void presence_probed(struct user *u, struct route *r);
 /* <presence from to type/>; to and type may be empty, NULL. */
 struct stanza *presence_make(struct home *h, str from, str to, const char *type);

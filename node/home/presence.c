@@ -374,6 +374,41 @@ void presence_ended(struct session *s)
     stanza_unref(stanza);
 }
 
+/* ---- a shard that died ---- */
+
+struct lost {
+    struct session *session;
+    unsigned shard;
+    const char *purpose; /* no two deaths make the same uid */
+};
+
+static void is_lost(const struct item *i, void *ctx)
+{
+    struct lost *l = ctx;
+    struct session *s = l->session;
+    struct home *h = s->user->home;
+    if (!(i->subscription & SUB_TO) || ring_home(h->node->ring, item_contact(i)) != l->shard ||
+        !session_has_room(s))
+        return;
+    struct stanza *p = presence_make(h, item_contact(i), STR_NONE, "unavailable");
+    struct uid uid = {s->sid, s->in_ord, home_lane(item_contact(i), l->purpose)};
+    session_send(s, p, uid, FRAME_TO_FULL, home_wall_us(h), NULL);
+    stanza_unref(p);
+}
+
+/* The sessions of its home have ended, and nobody is left who knows their names or could tell: the
+ * contact is unavailable as a whole (from the bare JID, as a probe of one who is away is answered).
+ * Who has more such contacts than fit into the queue hears of the rest when they come again. */
+void presence_home_lost(struct session *s, unsigned shard)
+{
+    struct home *h = s->user->home;
+    if (!session_available(s))
+        return;
+    struct lost l = {s, shard, arena_printf(home_arena(h), "lost %lld",
+                                            (long long)home_wall_us(h)).p};
+    user_roster_each(s->user, is_lost, &l);
+}
+
 void presence_from(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     bool to = stanza_to(stanza).n > 0;

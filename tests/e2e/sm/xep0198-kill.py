@@ -3,7 +3,7 @@ what was acknowledged arrives exactly once and in order."""
 
 import json
 
-from pemb import Client, q, resume
+from pemb import Client, barrier, befriend, q, resume
 
 N = 40
 
@@ -84,3 +84,26 @@ def test_kill_of_an_edge_whose_homes_live_lets_clients_resume_without_loss_or_do
     assert not b.take(lambda e: e.tag == q("c:message"))
     new.close()
     b.close()
+
+
+def test_kill_of_a_shard_is_seen_by_the_others_as_presence_only(server):
+    """RFC 6121 4.5: the sessions of a dead home have ended, also for those who only look on."""
+    watcher, friend = placed(server, "sees-a", 0, 0), placed(server, "sees-b", 0, 0)
+    gone = placed(server, "sees-c", 1, 1)
+    befriend(watcher, gone)
+    befriend(watcher, friend)
+    watcher.ping()
+    watcher.backlog.clear()
+    server.kill_process("shard", 1)
+    bare = gone.jid.split("/")[0]
+    watcher.expect_presence(bare, "unavailable")
+    watcher.message(friend.jid, "nothing has happened")
+    friend.expect_body("nothing has happened")
+    watcher.message(bare, "when you are back")
+    again = Client(server, gone.jid).login(presence=True)
+    again.expect_body("when you are back")
+    watcher.expect_presence(gone.jid)
+    barrier(again, watcher)
+    assert not watcher.take(lambda e: e.tag == q("c:presence") and e.get("type") is not None)
+    for c in (watcher, friend, again):
+        c.close()
