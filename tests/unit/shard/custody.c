@@ -597,6 +597,9 @@ static void judge(unsigned excused)
         fail_run("the last one did not arrive:", w.a.numbers);
     if (!w.a.confirmed[w.a.numbers])
         fail_run("the last one was not acknowledged:", w.a.numbers);
+    for (unsigned i = 0; i < SHARDS; i++)
+        if (!list_empty(&w.shard[i]->edge->lefts))
+            fail_run("what nobody needs is kept by edge", i);
 }
 
 struct variant {
@@ -677,7 +680,7 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     }
     if (!more)
         return false;
-    unsigned b_edge = w.b.edge;
+    unsigned b_edge = w.b.edge, heard = w.b.got_n;
     for (unsigned n = 1; n <= w.a.numbers; n++)
         w.a.unsure[n] = !w.a.confirmed[n];
     if (victim == STORE)
@@ -703,7 +706,9 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     talk(&w.a, 0);
     pass_ms(1500);
     bool both = victim == p->b_home && victim == b_edge;
-    if (detached && victim == p->b_home && !both)
+    if (victim == p->b_home && victim == p->b_edge && !both)
+        judge(heard + 1); /* he is elsewhere by now, the rest was on its way there */
+    else if (detached && victim == p->b_home && !both)
         judge(held + 1);
     else
         judge(!both || (v->away && !v->returns) ? NUMBERS : v->returns ? BATCH + 1 : 1);
