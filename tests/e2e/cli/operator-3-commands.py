@@ -241,6 +241,10 @@ def test_usage(server):
         assert code == 2 and err.startswith("pemberley: ") and not out, (args, code, err)
     assert run(server, "version")[1].startswith("pemberley 0.")
     assert run(server, "explain", "limits.c2s.stanza_max")[0] == 0
+    for name, what in (("process_died", "signal"), ("pemberley_sessions", "gauge"),
+                       ("pemberley_delivery_seconds", "histogram"), ("connections_opened_total", "counter")):
+        code, out, err = run(server, "explain", name)
+        assert code == 0 and what in out, (name, code, out, err)
     code, out, err = run(server, "explain", "limits.c2s.stanza_mx")
     assert code == 4 and "limits.c2s.stanza_max" in err
 
