@@ -1,7 +1,7 @@
 /* Commands of the control socket that name an account, executed at its home: the account is loaded
  * like for anybody, and the same calls end sessions and cancel subscriptions that stanzas use. The
- * password never comes here: the CLI derives the keys. Answers are operator.md 3: exit 0 and JSON, or
- * an exit code and a sentence. */
+ * password never comes here: the CLI derives the keys. Answers are operator.md 3: exit 0 and JSON,
+ * or an exit code and a sentence. */
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -98,7 +98,8 @@ static void store_failed(struct command *c, err e)
         answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
     else
         answer(c, EXIT_FAILED,
-               arena_printf(home_arena(c->home), "the store could not do it: %s", err_row(e)->text));
+               arena_printf(home_arena(c->home), "the store could not do it: %s",
+                            err_row(e)->text));
 }
 
 /* ---- accounts ---- */
@@ -290,9 +291,10 @@ static json_t *session_json(struct home *h, struct session *s)
     int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
     return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p,
                      full.n, "state", s->detached ? "detached" : "connected", "edge", edge.p,
-                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls), "since", stamp(h, since), "priority", (int)s->priority,
-                     "resumable", s->resumable, "unacked", (int)s->queued, "queue_bytes",
-                     (int)s->queued_bytes);
+                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls),
+                     "since", stamp(h, since), "priority", (int)s->priority,
+                     "resumable", s->resumable, "unacked", (int)s->queued,
+                     "queue_bytes", (int)s->queued_bytes);
 }
 
 static void sessions(struct command *c, struct user *u)
@@ -335,8 +337,12 @@ static const struct row {
     size_t argc_min, argc_max; /* behind the JID */
     void (*run)(struct command *c, struct user *u);
 } rows[] = {
-    {"user-add", 1, 1, add},       {"user-passwd", 1, 1, passwd}, {"user-remove", 0, 0, remove_user},
-    {"user-show", 0, 0, show},     {"user-sessions", 0, 0, sessions}, {"user-kick", 0, 1, kick},
+    {"user-add", 1, 1, add},
+    {"user-passwd", 1, 1, passwd},
+    {"user-remove", 0, 0, remove_user},
+    {"user-show", 0, 0, show},
+    {"user-sessions", 0, 0, sessions},
+    {"user-kick", 0, 1, kick},
     {"user-list", 0, 3, NULL},
 };
 

@@ -30,8 +30,8 @@ void home_await_others(struct home *h);
 /* BIND RESUME ENABLE IN CACK DETACH END ORPHAN ATTACHED ROUTE. channel_done exactly once each, when
  * safe. */
 void home_frame(struct home *h, struct origin from, const struct frame *f);
-/* A shard has died: the sessions of its edge are detached, or end where they cannot be resumed; those of
- * its home have ended, and whoever sees their presence is told. */
+/* A shard has died: the sessions of its edge are detached, or end where they cannot be resumed;
+ * those of its home have ended, and whoever sees their presence is told. */
 void home_peer_down(struct home *h, unsigned shard);
 void home_reload(struct home *h);
 /* All sessions end; what was not delivered is stored; done when the store has it. */

@@ -118,8 +118,8 @@ static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
     home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, s->in_us, t);
 }
 
-/* 4.6.3: who has our presence by broadcast hears of our end by broadcast; before the initial presence
- * there is none. */
+/* 4.6.3: who has our presence by broadcast hears of our end by broadcast; before the initial
+ * presence there is none. */
 static bool is_told_anyway(const struct session *s, str bare)
 {
     return s->presence && roster_sees_us(s->user, bare);

@@ -104,8 +104,8 @@ static size_t matches(const struct command *k, const struct cli *c)
     return n;
 }
 
-/* No command takes more than one word beside its options: a password written behind the JID is refused
- * instead of being passed over. */
+/* No command takes more than one word beside its options: a password written behind the JID is
+ * refused instead of being passed over. */
 static int run_command(const struct command *k, struct cli *c)
 {
     size_t takes = k->arguments[0] >= 'A' && k->arguments[0] <= 'Z';

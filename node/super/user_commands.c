@@ -23,13 +23,14 @@ static bool take_jid(struct cli *c, struct jid *jid, int *exit)
     return false;
 }
 
-/* ---- passwords -------------------------------------------------------------------------------- */
+/* ---- passwords ------------------------------------------------------------------------------- */
 
 static int ask_twice(str jid, uint64_t min, char password[PROMPT_MAX])
 {
     char question[256], again[PROMPT_MAX];
     if (!prompt_possible())
-        return cli_fail(EXIT_USAGE, "no terminal: give the password with --stdin, or --generate one");
+        return cli_fail(EXIT_USAGE,
+                        "no terminal: give the password with --stdin, or --generate one");
     snprintf(question, sizeof question, "Password for %.*s (%llu characters or more): ",
              STR_ARG(jid), (unsigned long long)min);
     bool good = prompt_secret(question, password) && prompt_secret("Again: ", again);
@@ -102,8 +103,9 @@ static int keys_for(struct cli *c, const struct jid *jid, char password[PROMPT_M
     return exit;
 }
 
-/* A password that was made is shown when it is in force, and with --json inside of the one object. */
-static void show_generated(const struct cli *c, const struct jid *jid, const char *password, str text)
+/* A password that was made is shown when it is in force, with --json inside of the one object. */
+static void show_generated(const struct cli *c, const struct jid *jid, const char *password,
+                           str text)
 {
     if (!c->json) {
         printf("%s\n", password);
@@ -147,7 +149,7 @@ static int set_keys(struct cli *c, const char *command, const char *done)
 int cli_user_add(struct cli *c) { return set_keys(c, "user-add", "added"); }
 int cli_user_passwd(struct cli *c) { return set_keys(c, "user-passwd", "changed the password of"); }
 
-/* ---- the rest --------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 /* What is destroyed wants its name typed, or --yes. */
 static int confirm(const struct cli *c, str name, const char *what)
@@ -254,7 +256,8 @@ int cli_user_sessions(struct cli *c)
 {
     static const struct column columns[] = {
         {"JID", "jid"},   {"STATE", "state"},     {"EDGE", "edge"},         {"HOME", "home"},
-        {"ADDRESS", "address"}, {"TLS", "tls"},   {"SINCE", "since"},       {">PRIORITY", "priority"},
+        {"ADDRESS", "address"}, {"TLS", "tls"},   {"SINCE", "since"},
+        {">PRIORITY", "priority"},
         {">UNACKED", "unacked"}, {">QUEUE", "queue_bytes"}};
     struct jid jid;
     int exit;
