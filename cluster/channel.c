@@ -5,8 +5,8 @@
  *   in:  done_upto .... received  one byte per frame that is received and not in done_upto:
  *        [byte][byte]             OPEN, DONE (to be told), TOLD
  *
- * A parcel is a frame with its strings and a reference to its stanza in memory of its own: what waits
- * in the own shard's queue, and what is kept for a peer that may die. */
+ * A parcel is a frame with its strings and a reference to its stanza in memory of its own: what
+ * waits in the own shard's queue, and what is kept for a peer that may die. */
 #include "cluster/channel.h"
 
 #include <stdlib.h>
@@ -176,7 +176,8 @@ static void put_bytes(struct channels *c, unsigned peer, const struct frame *f, 
     arena_reset(&c->out);
 }
 
-void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h, bool keep)
+void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h,
+                  bool keep)
 {
     must(peer < c->shards);
     struct channel *ch = &c->peer[peer];

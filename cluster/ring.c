@@ -1,5 +1,5 @@
-/* The table slot -> shard of one node. The 192 bytes that XXH3 wants as its secret are stretched from
- * the cluster's 32, so that every node and every restart computes the same slots. */
+/* The table slot -> shard of one node. The 192 bytes that XXH3 wants as its secret are stretched
+ * from the cluster's 32, so that every node and every restart computes the same slots. */
 #include "cluster/ring.h"
 
 #include <stdlib.h>
@@ -20,8 +20,8 @@ static void stretch(const unsigned char secret[32], struct hash_key *k)
     }
 }
 
-/* Rendezvous: the shard with the highest score of (slot, shard) wins, so that one shard more or less
- * moves only its own slots. */
+/* Rendezvous: the shard with the highest score of (slot, shard) wins, so that one shard more or
+ * less moves only its own slots. */
 static unsigned winner(unsigned slot, unsigned shards)
 {
     unsigned best = 0;

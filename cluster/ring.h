@@ -1,5 +1,6 @@
-/* ring: which shard is the home of a bare JID (architecture 7). slot = keyed XXH3-64 of the prepared
- * bare JID mod 16384; slot -> shard by weighted rendezvous hashing. One array load per look-up. */
+/* ring: which shard is the home of a bare JID (architecture 7). slot = keyed XXH3-64 of the
+ * prepared bare JID mod 16384; slot -> shard by weighted rendezvous hashing. One array load per
+ * look-up. */
 #ifndef PEMBERLEY_RING_H
 #define PEMBERLEY_RING_H
 

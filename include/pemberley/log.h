@@ -1,7 +1,7 @@
-/* log: one line per event, logfmt or JSON, on stderr. Events and their fields are rows of events.def
- * (operator.md 4); no prose, no passwords, no bodies, no stanzas. Values are quoted and escaped, 256
- * bytes at most, so that nobody injects lines. More than log.event_rate lines of one event are
- * summed up as log_suppressed. */
+/* log: one line per event, logfmt or JSON, on stderr. Events and their fields are rows of
+ * events.def (operator.md 4); no prose, no passwords, no bodies, no stanzas. Values are quoted and
+ * escaped, 256 bytes at most, so that nobody injects lines. More than log.event_rate lines of one
+ * event are summed up as log_suppressed. */
 #ifndef PEMBERLEY_LOG_H
 #define PEMBERLEY_LOG_H
 
@@ -15,7 +15,8 @@ enum log_event {
     LOG_EVENT_MAX
 };
 
-/* What a field holds decides how it is written: JIDs and addresses as log.jids / log.addresses say. */
+/* What a field holds decides how it is written: JIDs and addresses as log.jids / log.addresses say.
+ */
 enum log_kind { LOG_STR, LOG_INT, LOG_JID, LOG_ADDRESS };
 struct log_field {
     const char *key;

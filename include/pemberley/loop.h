@@ -2,9 +2,10 @@
  * caller owns and that rests untouched from the call until its done() has run. Implementations:
  * node/os/uring.c, node/os/epoll.c, and the simulator's. Nothing above node/os may know which runs.
  *
- * A turn: wait (or not, when there is work) -> completions are moved to a queue -> their done()s and
- * due timers run -> sources are polled -> turn-end hooks run -> submit. done() is never called from
- * inside the function that started the op. Everything runs on the one thread that made the loop. */
+ * A turn: wait (or not, when there is work) -> completions are moved to a queue -> their done()s
+ * and due timers run -> sources are polled -> turn-end hooks run -> submit. done() is never called
+ * from inside the function that started the op. Everything runs on the one thread that made the
+ * loop. */
 #ifndef PEMBERLEY_LOOP_H
 #define PEMBERLEY_LOOP_H
 

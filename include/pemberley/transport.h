@@ -7,9 +7,10 @@
  * 16 KiB), returns the bytes taken, and sink->written() says that the socket has them; until then
  * the bytes of a *plain* transport must rest (TLS has copied them). Never called while one is in
  * flight (must).
- * Closing: close(graceful) sends what TLS has to say (close_notify) and FIN, reads on until the peer
- * closes or the transport's owner calls close(false), which ends it now. sink->closed(reason) is the
- * last call ever: all ops rest, the fd is closed, and the owner frees the transport with free(). */
+ * Closing: close(graceful) sends what TLS has to say (close_notify) and FIN, reads on until the
+ * peer closes or the transport's owner calls close(false), which ends it now. sink->closed(reason)
+ * is the last call ever: all ops rest, the fd is closed, and the owner frees the transport with
+ * free(). */
 #ifndef PEMBERLEY_TRANSPORT_H
 #define PEMBERLEY_TRANSPORT_H
 
@@ -47,7 +48,8 @@ struct transport_impl {
     void (*close)(struct transport *t, bool graceful);
     void (*free)(struct transport *t); /* only after sink->closed */
     void (*info)(const struct transport *t, struct transport_info *out);
-    /* RFC 9266 (TLS 1.3, or 1.2 with RFC 7627) and RFC 5929 4; at most 64 bytes. ERR_NOT_FOUND where there is none. */
+    /* RFC 9266 (TLS 1.3, or 1.2 with RFC 7627) and RFC 5929 4; at most 64 bytes. ERR_NOT_FOUND
+     * where there is none. */
     err (*channel_binding)(const struct transport *t, enum channel_binding kind,
                            unsigned char out[64], size_t *n);
 };

@@ -1,6 +1,6 @@
 /* A draft without problems becomes an image: fields by their row's offset, texts and lists behind
- * the struct. The buffer is cleared before it is filled, so that equal settings give equal bytes and
- * the hash of the bytes names the configuration. */
+ * the struct. The buffer is cleared before it is filled, so that equal settings give equal bytes
+ * and the hash of the bytes names the configuration. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>

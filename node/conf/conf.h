@@ -112,8 +112,8 @@ str conf_list_at(const struct conf *c, struct conf_list l, uint32_t i); /* i < l
 bool conf_list_has(const struct conf *c, struct conf_list l, str word);
 /* A file's path: as it is when absolute or empty, else under node.data_dir. Followed by a NUL. */
 str conf_path(const struct conf *c, struct conf_text t, struct arena *a);
-/* Is the address (AF_INET, AF_INET6; v4-mapped counts as IPv4) in one of the networks? Anything else
- * (a unix socket's peer) is in none. */
+/* Is the address (AF_INET, AF_INET6; v4-mapped counts as IPv4) in one of the networks? Anything
+ * else (a unix socket's peer) is in none. */
 bool conf_net_contains(const struct conf *c, struct conf_list nets, const struct sockaddr *address);
 
 /* Hosts, in byte order of their domain. find takes a prepared domainpart; NULL: not served here. */

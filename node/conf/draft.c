@@ -51,7 +51,8 @@ static str name_of(struct conf_draft *d, const struct conf_draft_host *h, int ro
 {
     if (!h)
         return str_of(conf_rows[row].path);
-    return arena_printf(&d->arena, "host \"%.*s\": %s", STR_ARG(h->title), conf_host_rows[row].path);
+    return arena_printf(&d->arena, "host \"%.*s\": %s", STR_ARG(h->title),
+                        conf_host_rows[row].path);
 }
 
 static bool check(struct conf_draft *d, const struct conf_draft_host *h, int row, str text,

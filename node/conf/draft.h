@@ -54,7 +54,8 @@ void conf_draft_set(struct conf_draft *d, struct conf_draft_host *h, int row, co
                     size_t n, bool append, struct conf_origin from);
 /* A host section; NULL after a problem (a second one, not a domain). Valid until the next one. */
 struct conf_draft_host *conf_draft_host(struct conf_draft *d, str title, struct conf_origin from);
-/* "limits.c2s.stanza_max=10k", "listen.c2s.address+=10.0.0.1:5222", "host[x.org].registration=open". */
+/* "limits.c2s.stanza_max=10k", "listen.c2s.address+=10.0.0.1:5222",
+ * "host[x.org].registration=open". */
 void conf_draft_assign(struct conf_draft *d, str assignment);
 
 /* The texts in force: what is set, for hosts else the longest pattern's, else the default. */

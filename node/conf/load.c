@@ -1,6 +1,6 @@
-/* Files into a draft. libconfuse is the lexer and the grammar: it is told every option as a text (so
- * that it never guesses a number), and value.c looks at the texts afterwards, all of them, so that
- * one run names all mistakes.
+/* Files into a draft. libconfuse is the lexer and the grammar: it is told every option as a text
+ * (so that it never guesses a number), and value.c looks at the texts afterwards, all of them, so
+ * that one run names all mistakes.
  *
  * Three things it does not do by itself, and how they are had:
  * - the line of an option is known only while it is parsed: the validator notes it as the option's
@@ -26,10 +26,11 @@ struct reading {
     const char *name; /* as in problems: relative to the config's directory */
     cfg_t *root;
 };
-/* libconfuse's callbacks carry no context, and its lexer is global anyway: one reading at a time. */
+/* libconfuse's callbacks carry no context, and its lexer is global anyway: one reading at a time.
+ */
 static struct reading *reading;
 
-/* ---- the table as libconfuse wants it --------------------------------------------------------- */
+/* ---- the table as libconfuse wants it -------------------------------------------------------- */
 
 static cfg_opt_t text_option(struct arena *a, str name, enum conf_kind kind)
 {
@@ -84,7 +85,7 @@ static cfg_opt_t *options(struct arena *a, str prefix)
     return o;
 }
 
-/* ---- while it parses -------------------------------------------------------------------------- */
+/* ---- while it parses ------------------------------------------------------------------------- */
 
 static int note_line(cfg_t *cfg, cfg_opt_t *opt)
 {
@@ -156,9 +157,9 @@ static void no_such_option(cfg_t *section, const char *where, str name, struct c
         return;
     }
     const char *near = near_in(section, name);
-    conf_draft_problem(reading->draft, at, "%s%sno option \"%.*s\"%s%s%s", where, *where ? ": " : "",
-                       STR_ARG(name), near ? ". Did you mean \"" : "", near ? near : "",
-                       near ? "\"?" : "");
+    conf_draft_problem(reading->draft, at, "%s%sno option \"%.*s\"%s%s%s", where,
+                       *where ? ": " : "", STR_ARG(name), near ? ". Did you mean \"" : "",
+                       near ? near : "", near ? "\"?" : "");
 }
 
 /* The 'quoted' word in a message of libconfuse. */
@@ -189,7 +190,7 @@ static void on_syntax_error(cfg_t *cfg, const char *fmt, va_list ap)
         conf_draft_problem(reading->draft, at, "%s%s%s", where, *where ? ": " : "", message);
 }
 
-/* ---- after it ---------------------------------------------------------------------------------- */
+/* ---- after it -------------------------------------------------------------------------------- */
 
 static void take_option(struct conf_draft_host *h, int row, cfg_opt_t *o)
 {

@@ -1,4 +1,5 @@
-/* load: files into a draft, by libconfuse (in the supervisor only), and what is shown of a draft. */
+/* load: files into a draft, by libconfuse (in the supervisor only), and what is shown of a draft.
+ */
 #ifndef PEMBERLEY_NODE_CONF_LOAD_H
 #define PEMBERLEY_NODE_CONF_LOAD_H
 

@@ -6,16 +6,25 @@ enum { VALUE_COLUMN = 28, SENTENCE_COLUMN = 56 };
 static const char head[] =
     "# pemberley.conf: every option with its default; a line that is left out means the same.\n"
     "#\n"
-    "#   pemberley check-config                      reads all of it, opens nothing, changes nothing\n"
-    "#   pemberley explain limits.c2s.stanza_max     one option: what it does, range, what to look at\n"
-    "#   pemberley reload                            takes a changed file over, or says why not and changes nothing\n"
+    "#   pemberley check-config                      reads all of it, opens nothing, changes "
+    "nothing\n"
+    "#   pemberley explain limits.c2s.stanza_max     one option: what it does, range, what to look "
+    "at\n"
+    "#   pemberley reload                            takes a changed file over, or says why not "
+    "and changes nothing\n"
     "#\n"
-    "# First in each comment:  L  reload changes it at once   N  for new connections or streams   R  needs a restart\n"
-    "# Durations: 250ms 10s 5m 2h 7d    Sizes: 10000b 8k 2m 1g (powers of 1024)    Rates: 20/s 30/m 5/h, 256k/s    Shares: 80%\n"
-    "# Addresses: :5222 (every address, IPv4 and IPv6)  10.0.0.1:5222  \"[::1]:5222\"    Networks: 10.0.0.0/8 \"2001:db8::/32\"\n"
-    "# Lists: {a, b}; {} is empty; += appends.  Text with spaces, [ ] * or :: goes in quotes. \"${NAME}\" and \"${NAME:-default}\" in quotes\n"
-    "# come from the environment. Secrets stand in files of their own (..._file: first line, readable by nobody else).\n"
-    "# Files in conf.d/*.conf beside this one are read after it, in name order; then --set section.option=value.\n";
+    "# First in each comment:  L  reload changes it at once   N  for new connections or streams   "
+    "R  needs a restart\n"
+    "# Durations: 250ms 10s 5m 2h 7d    Sizes: 10000b 8k 2m 1g (powers of 1024)    Rates: 20/s "
+    "30/m 5/h, 256k/s    Shares: 80%\n"
+    "# Addresses: :5222 (every address, IPv4 and IPv6)  10.0.0.1:5222  \"[::1]:5222\"    Networks: "
+    "10.0.0.0/8 \"2001:db8::/32\"\n"
+    "# Lists: {a, b}; {} is empty; += appends.  Text with spaces, [ ] * or :: goes in quotes. "
+    "\"${NAME}\" and \"${NAME:-default}\" in quotes\n"
+    "# come from the environment. Secrets stand in files of their own (..._file: first line, "
+    "readable by nobody else).\n"
+    "# Files in conf.d/*.conf beside this one are read after it, in name order; then --set "
+    "section.option=value.\n";
 
 static void print_range(const struct conf_row *row, FILE *out)
 {

@@ -50,8 +50,8 @@ bool conf_kind_is_list(enum conf_kind k);
 /* Index in conf_rows or conf_host_rows; -1. */
 int conf_row_find(str path);
 int conf_host_row_find(str name);
-/* The option name nearest to a misspelt one, NULL when none is near: for "did you mean". prefix: only
- * options of this section ("limits.c2s."), whose names come back without it. */
+/* The option name nearest to a misspelt one, NULL when none is near: for "did you mean". prefix:
+ * only options of this section ("limits.c2s."), whose names come back without it. */
 const char *conf_row_near(str name, str prefix);
 const char *conf_host_row_near(str name);
 /* Edit distance of short words; long ones are far from everything. */

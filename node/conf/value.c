@@ -121,7 +121,8 @@ bool conf_address_parse(str text, struct sockaddr_storage *out, socklen_t *len)
     if (v6 || h.n == 0) {
         struct sockaddr_in6 *a = (void *)out;
         a->sin6_family = AF_INET6, *len = sizeof *a;
-        return port(p, &a->sin6_port) && (h.n == 0 || inet_pton(AF_INET6, host, &a->sin6_addr) == 1);
+        return port(p, &a->sin6_port) &&
+               (h.n == 0 || inet_pton(AF_INET6, host, &a->sin6_addr) == 1);
     }
     struct sockaddr_in *a = (void *)out;
     a->sin_family = AF_INET, *len = sizeof *a;
@@ -318,7 +319,8 @@ str conf_value_complaint(const struct conf_row *row, str text, const char *probl
     str guess = STR_NONE, allowed = STR(".");
     if (words) {
         guess = guess_word(row, text);
-        allowed = arena_printf(a, ". Allowed: %s; default %s.", list_words(row->min, a).p, row->def);
+        allowed =
+            arena_printf(a, ". Allowed: %s; default %s.", list_words(row->min, a).p, row->def);
     } else if (number) {
         guess = guess_unit(row, text, a);
         allowed = row->max[0] ? arena_printf(a, ". Allowed %s to %s, default %s.", row->min,

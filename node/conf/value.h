@@ -1,6 +1,6 @@
 /* value: one option's text to its value, with the sentence that says what is wrong with it. Units
- * are never guessed (operator.md 2): 10m is ten minutes or ten mebibytes by the option's kind, and a
- * bare 10 is an error. */
+ * are never guessed (operator.md 2): 10m is ten minutes or ten mebibytes by the option's kind, and
+ * a bare 10 is an error. */
 #ifndef PEMBERLEY_NODE_CONF_VALUE_H
 #define PEMBERLEY_NODE_CONF_VALUE_H
 
@@ -29,8 +29,8 @@ str conf_value_complaint(const struct conf_row *row, str text, const char *probl
 enum { CONF_MEMBERS_MAX = 4096 };
 const char *conf_members_parse(str text, struct arena *a, str **members, size_t *n);
 
-/* The socket address of ":5222", "10.0.0.1:5222" or "[::1]:5222". The first is every address of both
- * families. false: none of these. */
+/* The socket address of ":5222", "10.0.0.1:5222" or "[::1]:5222". The first is every address of
+ * both families. false: none of these. */
 bool conf_address_parse(str text, struct sockaddr_storage *out, socklen_t *len);
 
 #endif

@@ -1,5 +1,5 @@
-/* left: a session's queue after its connection (delivery.md 1: the edge stays secondary as long as it
- * lives, and nothing is dropped before somebody else has it). Ended or detached, what the client
+/* left: a session's queue after its connection (delivery.md 1: the edge stays secondary as long as
+ * it lives, and nothing is dropped before somebody else has it). Ended or detached, what the client
  * had not acked stays here until the home says that it is safe elsewhere (FRAME_CLOSE without a
  * reason), or goes to its successor when the home dies. The home drops each: when it has disposed
  * of the queue of a session that ended, when another edge holds what a resumed one had. So no timer

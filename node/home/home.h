@@ -5,7 +5,7 @@
  *   home.c      frames in and out, look-ups, peers that die
  *   user.c      one account in memory: loading, parking, leaving
  *   session.c   a bound full JID: bind, conflict, resume, detach, end, its outbound queue
- *   from.c      what the sender's home does with a stanza of its client (RFC 6121, the sender's rules)
+ *   from.c      what the sender's home does with a stanza of its client (the sender's rules)
  *   route.c     what the addressee's home does: RFC 6121 8 as one function (xmpp.md 3)
  *   presence.c  presence: initial, later, directed, probes, unavailable
  *   roster.c    roster get, set, push, versions;  subscription.c: RFC 6121 3 and appendix A
@@ -38,8 +38,9 @@ void home_reload(struct home *h);
 void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);
 void home_free(struct home *h);
 
-/* A command of the control socket (argv[0]: user-add, user-passwd, user-remove, user-list, user-show,
- * user-sessions, user-kick). Answered once: exit code of operator.md 3 and JSON, or a sentence. */
+/* A command of the control socket (argv[0]: user-add, user-passwd, user-remove, user-list,
+ * user-show, user-sessions, user-kick). Answered once: exit code of operator.md 3 and JSON, or a
+ * sentence. */
 typedef void home_answer_f(void *ctx, int exit_code, str json_or_sentence);
 void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *answer, void *ctx);
 

@@ -26,11 +26,11 @@ struct iq {
     struct node *node;
     enum iq_entity entity;
     struct user *user;            /* the account asked; NULL for the server and missing accounts */
-    struct session *session;      /* IQ_OWN_ACCOUNT and IQ_SERVER: the asking session. May end while a
-                                     kept iq waits: then it is NULL again */
+    struct session *session; /* IQ_OWN_ACCOUNT and IQ_SERVER: the asking session. May end while a
+                                kept iq waits: then it is NULL again */
     const struct conf_host *host; /* of the entity asked */
     struct jid asker;             /* full JID */
-    str asked;                    /* prepared JID asked; the asker's bare JID when `to` was absent */
+    str asked; /* prepared JID asked; the asker's bare JID when `to` was absent */
     bool subscribed;              /* IQ_OTHER_ACCOUNT: the asker may see the account's presence */
     struct stanza *stanza;
     bool set;                     /* else get */
@@ -44,13 +44,14 @@ typedef void iq_handler_f(struct iq *q);
 void iq_result(struct iq *q, str payload); /* payload: XML or empty */
 void iq_error(struct iq *q, err e);
 void iq_error_extra(struct iq *q, err e, str extra);
-/* A copy that outlives the turn (own memory, reference to the stanza, effect on the ticket); freed by
- * the answer. The original must not be answered any more. Use iq_payload to look at the child again. */
+/* A copy that outlives the turn (own memory, reference to the stanza, effect on the ticket); freed
+ * by the answer. The original must not be answered any more. Use iq_payload to look at the child
+ * again. */
 struct iq *iq_keep(struct iq *q);
 struct xml_el iq_payload(const struct iq *q, struct arena *a);
-/* Submits a store request for a request that is kept: done gets the kept iq and answers it. An error
- * of the store that done does not want to name itself: iq_store_error answers it (AWAY, FULL, IO ->
- * internal-server-error/wait, DISK_FULL -> resource-constraint/wait, …). */
+/* Submits a store request for a request that is kept: done gets the kept iq and answers it. An
+ * error of the store that done does not want to name itself: iq_store_error answers it (AWAY, FULL,
+ * IO -> internal-server-error/wait, DISK_FULL -> resource-constraint/wait, …). */
 typedef void iq_store_f(struct iq *kept, err e, const struct Store__Reply *reply);
 void iq_store(struct iq *q, struct Store__Request *request, iq_store_f *done);
 void iq_store_error(struct iq *kept, err e);

@@ -57,7 +57,8 @@ void route_error(struct route *r, err e)
                                : stanza_error(r->home->node->scan, r->stanza, e, r->to.domain,
                                               STR_NONE, home_arena(r->home));
     home_count(r->home,
-               METRIC_AT(undelivered, error ? FATE_BOUNCED : FATE_DROPPED, METRIC_ERR(STANZA, e)), 1);
+               METRIC_AT(undelivered, error ? FATE_BOUNCED : FATE_DROPPED, METRIC_ERR(STANZA, e)),
+               1);
     if (!error)
         return;
     home_count(r->home, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);

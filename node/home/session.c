@@ -334,8 +334,8 @@ static void note_peer(struct session *s, const struct frame *f)
     s->tls = (uint16_t)f->lane;
 }
 
-/* What the edge wrote as 192.0.2.1:5 or [2001:db8::1]:5, as an address again: log.addresses says how
- * much of one may be written. Anything else is of no family. */
+/* What the edge wrote as 192.0.2.1:5 or [2001:db8::1]:5, as an address again: log.addresses says
+ * how much of one may be written. Anything else is of no family. */
 static struct sockaddr_storage peer_address(str text)
 {
     struct sockaddr_storage out = {0};
@@ -575,7 +575,8 @@ static void resume_go(struct session *s)
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
         return;
     }
-    home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node, 1);
+    home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node,
+               1);
     metric_observe(h->node->metrics, HISTOGRAM_resumption_gap,
                    (loop_now_ms(h->node->loop) - s->detached_ms) * 1000);
     LOG(h->node->log, session_resumed, F_JID("jid", session_full(s, home_arena(h))),

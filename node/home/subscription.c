@@ -251,8 +251,8 @@ static struct stanza *to_bare(struct stanza *stanza, const struct jid *to, struc
     return stanza_edited(stanza_xml(stanza), x, &e, 1, to->bare, stanza_from(stanza));
 }
 
-/* A request is kept as a whole (RFC 6121 3.1.3), as many as limits.subscribe_pending_max of them, and
- * shown at every initial presence: what strangers may fill that with needs a bound. */
+/* A request is kept as a whole (RFC 6121 3.1.3), as many as limits.subscribe_pending_max of them,
+ * and shown at every initial presence: what strangers may fill that with needs a bound. */
 static bool is_too_big(const struct stanza *s)
 {
     return s->type == TYPE_SUBSCRIBE && s->index.len > SUBSCRIBE_BYTES_MAX;

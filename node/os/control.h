@@ -1,6 +1,7 @@
 /* control: messages with file descriptors over a SOCK_SEQPACKET pair, between the supervisor and a
  * child. What the messages say is proto/bus/control.proto's; this knows bytes and fds only. Two
- * layers: one non-blocking message on an fd (for a plain poll loop), and the same on a struct loop. */
+ * layers: one non-blocking message on an fd (for a plain poll loop), and the same on a struct loop.
+ */
 #ifndef NODE_OS_CONTROL_H
 #define NODE_OS_CONTROL_H
 
@@ -15,8 +16,8 @@ enum {
 /* Both ends, CLOEXEC and non-blocking, with room for a few of the largest messages. */
 nodiscard err control_pair(int fds[2]);
 
-/* One message of 1..CONTROL_MESSAGE_MAX bytes; the fds stay the caller's. ERR_FULL: the socket has no
- * room now; ERR_CLOSED: nobody is there; ERR_IO. Never blocks. */
+/* One message of 1..CONTROL_MESSAGE_MAX bytes; the fds stay the caller's. ERR_FULL: the socket has
+ * no room now; ERR_CLOSED: nobody is there; ERR_IO. Never blocks. */
 nodiscard err control_write(int fd, const void *p, size_t n, const int *fds, size_t n_fds);
 /* One message into buf; the fds (CLOEXEC) are the caller's. ERR_PARTIAL: none is waiting;
  * ERR_CLOSED; ERR_BAD: it did not fit, or had too many fds (they are closed); ERR_IO. */
@@ -32,8 +33,8 @@ struct control_sink {
 };
 /* Takes over the fd. */
 struct control *control_open(struct loop *l, int fd, const struct control_sink *sink, void *ctx);
-/* Sends, or queues what the socket cannot take now; the fds are duplicated if it waits, and stay the
- * caller's. ERR_FULL: CONTROL_QUEUE_MAX are waiting. ERR_CLOSED. */
+/* Sends, or queues what the socket cannot take now; the fds are duplicated if it waits, and stay
+ * the caller's. ERR_FULL: CONTROL_QUEUE_MAX are waiting. ERR_CLOSED. */
 nodiscard err control_send(struct control *c, const void *p, size_t n, const int *fds,
                            size_t n_fds);
 /* Ends it: no callback after this; what is queued is dropped; the fd is closed and the memory freed

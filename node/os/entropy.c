@@ -1,6 +1,6 @@
 /* entropy: getrandom(2) through a small pool, since most of what is asked for is 8 or 16 bytes.
- * What was handed out is wiped: a memory disclosure later does not tell earlier tokens. A process that
- * gets no random bytes cannot go on (must). Not to be used on both sides of a fork. */
+ * What was handed out is wiped: a memory disclosure later does not tell earlier tokens. A process
+ * that gets no random bytes cannot go on (must). Not to be used on both sides of a fork. */
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>

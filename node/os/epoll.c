@@ -1,12 +1,13 @@
 /* epoll: the loop where io_uring is forbidden (containers' seccomp profiles) or old. The same door,
  * so completion style: a request is tried when it is made or when its fd is ready, and its result
- * queued. A receive reads into one scratch buffer of a turn's share, so that an idle connection holds
- * no buffer here either; level-triggered readiness brings the rest in the next turn, which is
+ * queued. A receive reads into one scratch buffer of a turn's share, so that an idle connection
+ * holds no buffer here either; level-triggered readiness brings the rest in the next turn, which is
  * the fairness.
  *
  * A slot per fd holds the ops that wait for it. Its registration with the kernel is never more than
- * its ops once they have run: an fd that is closed and opened again must not meet an old one, and one
- * whose file lives on elsewhere (a listener that the supervisor keeps) must not stay registered. */
+ * its ops once they have run: an fd that is closed and opened again must not meet an old one, and
+ * one whose file lives on elsewhere (a listener that the supervisor keeps) must not stay
+ * registered. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -138,7 +139,8 @@ static bool try_accept(struct op *op, int *res)
     return !again(r) && *res != -ECONNABORTED;
 }
 
-/* A listener may be shared: without O_NONBLOCK, the loop would stop if another took the connection. */
+/* A listener may be shared: without O_NONBLOCK, the loop would stop if another took the connection.
+ */
 static void make_nonblocking(int fd)
 {
     int flags = fcntl(fd, F_GETFL);

@@ -31,8 +31,8 @@ struct fifo_end {
     uint32_t peer;        /* fifo_shard(i) or fifo_store(i) */
     uint64_t incarnation; /* of that process: each start has another */
 };
-/* Bytes per direction for a node of so many processes: clamp(8 MiB / (n - 1), 64 KiB, 1 MiB), rounded
- * down to a power of two. */
+/* Bytes per direction for a node of so many processes: clamp(8 MiB / (n - 1), 64 KiB, 1 MiB),
+ * rounded down to a power of two. */
 size_t fifo_size_for(unsigned processes);
 /* A sealed memfd for this pair (CLOEXEC); size as above. Close it once both ends were sent it. */
 nodiscard err fifo_segment_create(size_t size, const struct fifo_end ends[2], int *fd);
@@ -61,17 +61,18 @@ struct fifo_hub_config {
 nodiscard err fifo_hub_open(const struct fifo_hub_config *c, struct fifo_hub **out);
 void fifo_hub_close(struct fifo_hub *h);
 
-/* Takes over the three fds, also on failure. A peer already attached is replaced (what was unread or
- * unsent is dropped: the protocol above repairs that). ERR_BAD: not a segment of ours and of this
- * peer's incarnation. */
+/* Takes over the three fds, also on failure. A peer already attached is replaced (what was unread
+ * or unsent is dropped: the protocol above repairs that). ERR_BAD: not a segment of ours and of
+ * this peer's incarnation. */
 nodiscard err fifo_hub_attach(struct fifo_hub *h, struct fifo_end peer, int segment_fd, int bell_fd,
                               int wake_fd);
-void fifo_hub_detach(struct fifo_hub *h, unsigned peer); /* of one that is not attached: no effect */
+void fifo_hub_detach(struct fifo_hub *h,
+                     unsigned peer); /* of one that is not attached: no effect */
 bool fifo_hub_attached(const struct fifo_hub *h, unsigned peer);
 
-/* Sends one frame (1 byte to frame_max), copied before it returns; published at the turn's end. Never
- * refuses: what does not fit waits in the outbox; to a peer that is not attached or is poisoned it is
- * dropped (and counted). */
+/* Sends one frame (1 byte to frame_max), copied before it returns; published at the turn's end.
+ * Never refuses: what does not fit waits in the outbox; to a peer that is not attached or is
+ * poisoned it is dropped (and counted). */
 void fifo_hub_send(struct fifo_hub *h, unsigned peer, const struct iovec *iov, size_t n);
 
 /* Without a loop: poll handles what is there and says whether there was anything; flush publishes

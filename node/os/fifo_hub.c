@@ -1,6 +1,7 @@
-/* fifo_hub: all links of a process, as one source of its loop (fifo.h). A producer sets its bit in the
- * consumer's bell, so that a poll costs two loads when nobody has published, however many peers there
- * are. What is sent in a turn is published once, at its end, and the peer is woken only if it sleeps. */
+/* fifo_hub: all links of a process, as one source of its loop (fifo.h). A producer sets its bit in
+ * the consumer's bell, so that a poll costs two loads when nobody has published, however many peers
+ * there are. What is sent in a turn is published once, at its end, and the peer is woken only if it
+ * sleeps. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -38,7 +39,8 @@ static void make_dirty(struct fifo_hub *h, unsigned id)
         loop_at_turn_end(h->c.loop, &h->hook);
 }
 
-/* The counter of an eventfd cannot run full by ones; EAGAIN means that it is set, which is enough. */
+/* The counter of an eventfd cannot run full by ones; EAGAIN means that it is set, which is enough.
+ */
 static void ring_bell(struct fifo_hub *h, struct peer *p)
 {
     uint64_t one = 1;

@@ -2,8 +2,9 @@
  *
  * Ordering: the data is published by the release store of tail and taken by the acquire load; room
  * likewise by head. Where one end writes one word and then reads another that the other end writes
- * and reads in the opposite order (hungry and head; pending and sleeping), all four are sequentially
- * consistent, as read-modify-writes: fences would say the same, but gcc's TSan does not know them.
+ * and reads in the opposite order (hungry and head; pending and sleeping), all four are
+ * sequentially consistent, as read-modify-writes: fences would say the same, but gcc's TSan does
+ * not know them.
  *
  * Fragments are copied out before anything looks at them: a broken producer that writes on must not
  * change bytes under a parser. The copy of 300 bytes costs less than a cache miss. */

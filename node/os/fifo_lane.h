@@ -1,11 +1,11 @@
 /* fifo_lane: one direction of a segment: a byte ring in shared memory with one producer and one
- * consumer, and the bell of a consumer. Pure memory, no descriptors, so that tests can run both ends
- * as threads of one process. Private to fifo_hub.c, its tests and fuzzer.
+ * consumer, and the bell of a consumer. Pure memory, no descriptors, so that tests can run both
+ * ends as threads of one process. Private to fifo_hub.c, its tests and fuzzer.
  *
  *   fragment:  u32 length (1..8192) | u32 flags (1: more of this frame follows) | bytes | pad to 8
  *
- * head and tail are 64-bit counts of bytes that never wrap. Each end keeps its own count privately and
- * only ever *reads* the other's, checked: what the other process writes is a peer's byte. */
+ * head and tail are 64-bit counts of bytes that never wrap. Each end keeps its own count privately
+ * and only ever *reads* the other's, checked: what the other process writes is a peer's byte. */
 #ifndef NODE_OS_FIFO_LANE_H
 #define NODE_OS_FIFO_LANE_H
 

@@ -24,8 +24,8 @@ void fifo_link_close(struct fifo_link *l); /* frees what it holds, not the memor
 void fifo_link_send(struct fifo_link *l, const struct iovec *iov, size_t n);
 /* Moves what fits out of the outbox and publishes. True: ring the peer's bell. */
 bool fifo_link_flush(struct fifo_link *l);
-/* Gives all frames that are there to f, which may set l->poison to end it; scratch holds a fragment.
- * Returns their number. *ring: the peer waits for room. */
+/* Gives all frames that are there to f, which may set l->poison to end it; scratch holds a
+ * fragment. Returns their number. *ring: the peer waits for room. */
 size_t fifo_link_poll(struct fifo_link *l, char scratch[FIFO_FRAGMENT_MAX], fifo_link_frame_f *f,
                       void *ctx, bool *ring);
 

@@ -1,6 +1,7 @@
 /* fifo_segment: the memfds of fifo.h: how a segment and a bell lie in memory. Private to node/os.
  *
- *   page 0: struct fifo_head, lane 0 (written by end 0), lane 1 | data of lane 0 | data of lane 1 */
+ *   page 0: struct fifo_head, lane 0 (written by end 0), lane 1 | data of lane 0 | data of lane 1
+ */
 #ifndef NODE_OS_FIFO_SEGMENT_H
 #define NODE_OS_FIFO_SEGMENT_H
 

@@ -1,8 +1,9 @@
-/* log: lines on stderr, logfmt or JSON (operator.md 4). One line is built on the stack and written by
- * one write(2), so that lines of several processes on one pipe do not mix (up to PIPE_BUF) and
- * nothing is buffered when a process dies. A line that would block is lost, and counted as suppressed:
- * the log must never stop the loop. (Asked by poll: O_NONBLOCK would be set for all who share stderr.) Values come from peers: they are bounded, and control bytes, quotes and bytes that are
- * not UTF-8 are escaped, so that nobody writes lines of their own.
+/* log: lines on stderr, logfmt or JSON (operator.md 4). One line is built on the stack and written
+ * by one write(2), so that lines of several processes on one pipe do not mix (up to PIPE_BUF) and
+ * nothing is buffered when a process dies. A line that would block is lost, and counted as
+ * suppressed: the log must never stop the loop. (Asked by poll: O_NONBLOCK would be set for all who
+ * share stderr.) Values come from peers: they are bounded, and control bytes, quotes and bytes that
+ * are not UTF-8 are escaped, so that nobody writes lines of their own.
  *
  * Rate: more than event_rate lines of one event in a second are counted instead, and summed up when
  * the second is over, by the next line of that event or log_flush. */
@@ -64,7 +65,11 @@ static void put_z(struct line *o, const char *z) { put(o, z, strlen(z)); }
  * paragraph separators: some viewers break lines there. */
 static size_t utf8_len(const unsigned char *p, size_t n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    size_t len = p[0] < 0x80       ? 1
+                 : p[0] >> 5 == 6  ? 2
+                 : p[0] >> 4 == 14 ? 3
+                 : p[0] >> 3 == 30 ? 4
+                                   : 0;
     if (len == 0 || len > n)
         return 0;
     uint32_t c = len == 1 ? p[0] : p[0] & (0x7fu >> len);
@@ -80,7 +85,10 @@ static size_t utf8_len(const unsigned char *p, size_t n)
     return len;
 }
 
-static bool plain(unsigned char c) { return c > ' ' && c != '"' && c != '=' && c != '\\' && c != 0x7f; }
+static bool plain(unsigned char c)
+{
+    return c > ' ' && c != '"' && c != '=' && c != '\\' && c != 0x7f;
+}
 
 static bool needs_quotes(str v)
 {

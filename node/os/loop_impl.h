@@ -2,8 +2,8 @@
  * to the simulator, whose loop is a third table.
  *
  * The common part (loop.c) owns the turn: time, timers, sources, hooks, and a queue of ops whose
- * done() is due without the kernel's help. An implementation owns the way to the kernel: arm, cancel,
- * wait (which collects) and run (which calls back). */
+ * done() is due without the kernel's help. An implementation owns the way to the kernel: arm,
+ * cancel, wait (which collects) and run (which calls back). */
 #ifndef NODE_OS_LOOP_IMPL_H
 #define NODE_OS_LOOP_IMPL_H
 

@@ -1,5 +1,5 @@
-/* metrics: the shared page of numbers (metric.h) as a sealed memfd. The supervisor keeps the page of a
- * dead process, so its last numbers are not lost. */
+/* metrics: the shared page of numbers (metric.h) as a sealed memfd. The supervisor keeps the page
+ * of a dead process, so its last numbers are not lost. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>

@@ -1,6 +1,6 @@
 /* os: the production side of the doors: sockets, time, shared memory, the clock, entropy, the log
- * and the metrics page. Everything above speaks to include/pemberley's headers; only the wiring (the
- * shard's, the store worker's and the supervisor's mains, and tests) includes this one.
+ * and the metrics page. Everything above speaks to include/pemberley's headers; only the wiring
+ * (the shard's, the store worker's and the supervisor's mains, and tests) includes this one.
  *
  * Nouns: a *loop* runs ops (loop.h) on io_uring or on epoll; a *transport* is a plain socket on a
  * loop; a *link* is one end of a shared-memory segment (fifo.h); a *control* is a SOCK_SEQPACKET
@@ -43,12 +43,12 @@ nodiscard err epoll_loop_new(const struct loop_config *c, struct loop_fault *fau
 
 /* ---- transport ------------------------------------------------------------------------------- */
 
-/* The plain transport (transport.h) of a connected stream socket, whose fd it takes over; it reads at
- * once, so set sink and owner before the turn ends (or here). After close(graceful) what still
+/* The plain transport (transport.h) of a connected stream socket, whose fd it takes over; it reads
+ * at once, so set sink and owner before the turn ends (or here). After close(graceful) what still
  * comes is read and dropped, and neither bytes() nor ended() is called any more; closed(ERR_OK)
  * comes with the peer's FIN. When the socket fails it closes by itself: closed(ERR_CLOSED) for a
- * reset, ERR_TIMEOUT, else ERR_IO. closed() is never called from inside a transport_ function. What is
- * written after a failure or a close is dropped. peer may be NULL. */
+ * reset, ERR_TIMEOUT, else ERR_IO. closed() is never called from inside a transport_ function. What
+ * is written after a failure or a close is dropped. peer may be NULL. */
 struct transport *sock_transport_open(struct loop *l, int fd, const struct sockaddr_storage *peer,
                                       const struct transport_sink *sink, void *owner);
 
@@ -92,7 +92,8 @@ void log_close(struct log *l); /* not the fd */
 nodiscard err metric_page_create(int *fd);
 nodiscard err metric_page_map(int fd, struct metric_page **out); /* the fd may be closed after */
 void metric_page_unmap(struct metric_page *m);
-/* CPU time and memory of this process into its page. *cpu_counted_us: what was added so far, 0 first. */
+/* CPU time and memory of this process into its page. *cpu_counted_us: what was added so far, 0
+ * first. */
 void metric_sample_process(struct metric_page *m, uint64_t *cpu_counted_us);
 
 #endif

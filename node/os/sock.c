@@ -3,9 +3,10 @@
  *     open --close(true)--> draining --peer's FIN--> shut --all ops back--> closed
  *       \\--------- close(false), the socket failed ------/
  *
- * Closing (systems.md 3): an fd with an armed receive sends no FIN when it is closed, so shutdown(2)
- * first, then all ops come back, then close(2). Graceful: the write in flight ends, shutdown(WR), and
- * reading goes on (dropped) until the peer closes. The owner frees it after closed(). */
+ * Closing (systems.md 3): an fd with an armed receive sends no FIN when it is closed, so
+ * shutdown(2) first, then all ops come back, then close(2). Graceful: the write in flight ends,
+ * shutdown(WR), and reading goes on (dropped) until the peer closes. The owner frees it after
+ * closed(). */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>

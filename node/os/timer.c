@@ -30,8 +30,8 @@ static void put(struct list *slots, uint64_t *bits, uint64_t tick, unsigned n, s
     bits[i / 64] |= UINT64_C(1) << (i % 64);
 }
 
-/* The first boundary at or after due, and never a slot that this run has passed: a timer of 0 ms set
- * by a timer fires in the next slot, so that no pair of them can hold the turn. */
+/* The first boundary at or after due, and never a slot that this run has passed: a timer of 0 ms
+ * set by a timer fires in the next slot, so that no pair of them can hold the turn. */
 static uint64_t tick_of(uint64_t due_ms, unsigned slot_ms, uint64_t done_tick)
 {
     uint64_t tick = (due_ms + slot_ms - 1) / slot_ms;

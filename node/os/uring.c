@@ -1,11 +1,13 @@
-/* uring: the loop on io_uring (systems.md 3). SINGLE_ISSUER and DEFER_TASKRUN: only the loop's thread
- * enters the ring, and nothing completes unless it enters with GETEVENTS, which each turn does once.
+/* uring: the loop on io_uring (systems.md 3). SINGLE_ISSUER and DEFER_TASKRUN: only the loop's
+ * thread enters the ring, and nothing completes unless it enters with GETEVENTS, which each turn
+ * does once.
  *
  * Receiving: one multishot recv per connection takes 4 KiB buffers out of a ring shared by all, so
  * that an idle connection holds none. The kernel may end a multishot at any completion; whoever is
  * still wanted, has had its share of the turn, or met an empty buffer ring goes to the list of
- * the starved, and is armed again in order at the turn's end: that is the fairness between connections.
- * Completions beyond a connection's share keep their buffers and wait in the queue for the next turn.
+ * the starved, and is armed again in order at the turn's end: that is the fairness between
+ * connections. Completions beyond a connection's share keep their buffers and wait in the queue for
+ * the next turn.
  *
  * Rejected: direct descriptors (closed ones leak before Linux 6.13), multishot accept (no address),
  * SEND_ZC and MSG_RING (no gain). Nothing newer than Linux 6.1 is used. */
@@ -151,8 +153,8 @@ static void arm(struct loop *l, struct op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
-/* By the op's address. If the op has completed meanwhile, and even if its memory is an op anew, this
- * is harmless: entries are taken in order, so the cancel comes before the new op. */
+/* By the op's address. If the op has completed meanwhile, and even if its memory is an op anew,
+ * this is harmless: entries are taken in order, so the cancel comes before the new op. */
 static void cancel_armed(struct uring *u, struct op *op)
 {
     struct io_uring_sqe *sqe = sqe_get(u);

@@ -203,7 +203,8 @@ static void start_log(struct shard *s, const struct child_start *start)
 
 static void start_loop(struct shard *s, int wake_fd)
 {
-    struct loop_config c = {.choice = (enum loop_choice)s->node.conf->node_loop, .wake_fd = wake_fd};
+    struct loop_config c = {.choice = (enum loop_choice)s->node.conf->node_loop,
+                            .wake_fd = wake_fd};
     struct loop_fault fault;
     err e = loop_new(&c, &fault, &s->node.loop);
     if (fault.feature)

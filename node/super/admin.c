@@ -1,6 +1,6 @@
 /* The admin socket: run_dir/control.sock, mode 0600, and only our own user and root are heard (peer
- * credentials). One command in progress per client, and no further one is read before its answer has
- * been taken: so what waits for a client is bounded by one answer. */
+ * credentials). One command in progress per client, and no further one is read before its answer
+ * has been taken: so what waits for a client is bounded by one answer. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>

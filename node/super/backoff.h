@@ -1,6 +1,6 @@
-/* backoff: when a dead child is started again: at once, then after 0.1, 0.2, 0.4 … 5 s, until one has
- * lived for 60 s. At once, because most deaths are single and each second costs its users; growing,
- * because a child that dies at its start would burn the core its neighbours need. */
+/* backoff: when a dead child is started again: at once, then after 0.1, 0.2, 0.4 … 5 s, until one
+ * has lived for 60 s. At once, because most deaths are single and each second costs its users;
+ * growing, because a child that dies at its start would burn the core its neighbours need. */
 #ifndef PEMBERLEY_NODE_SUPER_BACKOFF_H
 #define PEMBERLEY_NODE_SUPER_BACKOFF_H
 

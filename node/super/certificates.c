@@ -1,7 +1,7 @@
 /* Certificates of all hosts into one generation. A host that names no files and has none gets a
- * self-signed one, so that a first start needs nothing; named files must be there. Files are watched
- * by looking at their times: a rename over a symbolic link (how Kubernetes and certbot replace
- * them) would escape inotify on the file itself. */
+ * self-signed one, so that a first start needs nothing; named files must be there. Files are
+ * watched by looking at their times: a rename over a symbolic link (how Kubernetes and certbot
+ * replace them) would escape inotify on the file itself. */
 #include <idn2.h>
 #include <stdlib.h>
 #include <sys/stat.h>

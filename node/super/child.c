@@ -1,7 +1,7 @@
-/* The child's end: one datagram is one message; what comes is decoded and handed to a callback, what
- * goes waits in a bounded list while the socket is full. The supervisor always reads, so the bound
- * (as many as a big user list has chunks) is reached only when it hangs; then replies are dropped,
- * never the child's turn. */
+/* The child's end: one datagram is one message; what comes is decoded and handed to a callback,
+ * what goes waits in a bounded list while the socket is full. The supervisor always reads, so the
+ * bound (as many as a big user list has chunks) is reached only when it hangs; then replies are
+ * dropped, never the child's turn. */
 #include "node/super/child.h"
 
 #include <poll.h>
@@ -62,7 +62,7 @@ short child_events(const struct child *c)
     return list_empty(&c->waiting) ? POLLIN : POLLIN | POLLOUT;
 }
 
-/* ---- out -------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 static void flush(struct child *c)
 {
@@ -144,7 +144,7 @@ void child_reply(struct child *c, uint64_t id, unsigned exit, str text)
     } while (text.n);
 }
 
-/* ---- in --------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------- */
 
 /* Descriptors that came with a message; those nobody took are closed. */
 struct fds {

@@ -54,7 +54,8 @@ struct child_calls {
     void (*on_peer_down)(void *ctx, enum child_kind kind, uint32_t index, uint64_t incarnation);
     /* The new generation; take it between two turns, then child_reloaded. certs_fd may be -1. */
     void (*on_reload)(void *ctx, uint64_t generation, int conf_fd, int certs_fd);
-    /* Answer with child_reply, at once or later, exactly once per id. argv is valid until return. */
+    /* Answer with child_reply, at once or later, exactly once per id. argv is valid until return.
+     */
     void (*on_command)(void *ctx, uint64_t id, size_t argc, const str *argv);
     /* Finish within the deadline, then child_stopped and exit(0). */
     void (*on_stop)(void *ctx, uint32_t deadline_ms);
@@ -67,13 +68,16 @@ struct child;
 struct child *child_open(int fd, const struct child_calls *calls, void *ctx);
 void child_close(struct child *c);
 int child_fd(const struct child *c);
-short child_events(const struct child *c); /* POLLIN, and POLLOUT while something waits to be sent */
+short child_events(
+    const struct child *c); /* POLLIN, and POLLOUT while something waits to be sent */
 void child_turn(struct child *c);          /* never blocks; callbacks run here */
 
 void child_ready(struct child *c, const char *loop); /* "io_uring", "epoll"; store: "sqlite" */
-void child_stopped(struct child *c, uint64_t sessions, uint64_t flushed); /* sent before it returns */
+void child_stopped(struct child *c, uint64_t sessions,
+                   uint64_t flushed); /* sent before it returns */
 void child_reloaded(struct child *c, uint64_t generation);
-/* exit: operator.md section 3. text: of exit 0 JSON, else a sentence; any length, sent in chunks. */
+/* exit: operator.md section 3. text: of exit 0 JSON, else a sentence; any length, sent in chunks.
+ */
 void child_reply(struct child *c, uint64_t id, unsigned exit, str text);
 /* The peer's fifo holds what it never may: the supervisor starts that process anew. */
 void child_poisoned(struct child *c, enum child_kind kind, uint32_t index, uint64_t incarnation);

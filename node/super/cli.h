@@ -34,8 +34,8 @@ void cli_say(const struct cli *c, const char *fmt, ...) __attribute__((format(pr
 struct conf_draft *cli_config(struct cli *c);
 /* Asks the node: the answer's exit code; *text is JSON, or a sentence when it is not 0. */
 int cli_ask(struct cli *c, size_t argc, const str *argv, str *text);
-/* The same, and what is printed in any case: the sentence of a failure, or the JSON with --json. Then
- * *shown is true and nothing is left to print. */
+/* The same, and what is printed in any case: the sentence of a failure, or the JSON with --json.
+ * Then *shown is true and nothing is left to print. */
 int cli_ask_shown(struct cli *c, size_t argc, const str *argv, str *text, bool *shown);
 
 int cli_status(struct cli *c);

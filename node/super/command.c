@@ -9,7 +9,7 @@
 #include "node/super/super.h"
 #include "proto/xmpp/jid.h"
 
-/* ---- reload ----------------------------------------------------------------------------------- */
+/* ---- reload ---------------------------------------------------------------------------------- */
 
 /* The changes of a reload, as three JSON lists. */
 struct changes {
@@ -134,7 +134,7 @@ str command_reload(struct super *s, const char *by, unsigned *exit, struct arena
     return changes_json(s, &changes, a);
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static void run_status(struct super *s, struct client *c, size_t argc, const str *argv)
 {

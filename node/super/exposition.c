@@ -7,11 +7,11 @@
 #include "node/super/health.h"
 #include "node/super/inside.h"
 
-/* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5; bytes from 64 to 16 MiB by 4; counts by
- * 4. */
-static const uint64_t edges_us[] = {50,     100,    250,    500,     1000,    2500,    5000,    10000,
-                                    25000,  50000,  100000, 250000,  500000,  1000000, 2500000, 5000000,
-                                    10000000};
+/* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5; bytes from 64 to 16 MiB by 4; counts
+ * by 4. */
+static const uint64_t edges_us[] = {50,     100,     250,     500,     1000,    2500,
+                                    5000,   10000,   25000,   50000,   100000,  250000,
+                                    500000, 1000000, 2500000, 5000000, 10000000};
 static const uint64_t edges_bytes[] = {64,      256,     1024,    4096,    16384,
                                        65536,   262144,  1048576, 4194304, 16777216};
 static const uint64_t edges_count[] = {1, 4, 16, 64, 256, 1024};
@@ -32,7 +32,7 @@ struct out {
     struct arena *arena;
 };
 
-/* ---- lines ------------------------------------------------------------------------------------ */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 /* OpenMetrics names a counter's family without _total, the text format with it. */
 static void put_head(struct out *o, const char *family, enum family_kind kind, const char *help)
@@ -62,17 +62,19 @@ static str braces(struct out *o, str a, str b, str c)
     return text.n ? arena_printf(o->arena, "{%.*s}", STR_ARG(text)) : text;
 }
 
-static void put_sample(struct out *o, const char *family, enum family_kind kind, str labels, double v)
+static void put_sample(struct out *o, const char *family, enum family_kind kind, str labels,
+                       double v)
 {
     fprintf(o->f, "pemberley_%s%s%.*s", family, kind == FAMILY_C ? "_total" : "",
             STR_ARG(labels));
     put_number(o, v);
 }
 
-/* ---- from the pages --------------------------------------------------------------------------- */
+/* ---- from the pages -------------------------------------------------------------------------- */
 
 /* The processes that a scope speaks of: shards first, then the store. */
-static void processes_of(const struct super *s, enum family_scope scope, unsigned *first, unsigned *end)
+static void processes_of(const struct super *s, enum family_scope scope, unsigned *first,
+                         unsigned *end)
 {
     *first = scope == FAMILY_STORE ? s->shards : 0;
     *end = scope == FAMILY_PROCESS || scope == FAMILY_STORE ? s->process_count : s->shards;
@@ -148,8 +150,8 @@ static void put_buckets(struct out *o, const struct histogram_family *f, str lab
     for (unsigned e = 0; e < buckets[f->unit].n; e++) {
         while (b < METRIC_HISTOGRAM_BUCKETS && metric_bucket_us(b) <= buckets[f->unit].edge[e])
             seen += fine[b++];
-        fprintf(o->f, "pemberley_%s_bucket{%.*s%sle=\"%.10g\"} %llu\n", f->name, STR_ARG(label), comma,
-                (double)buckets[f->unit].edge[e] * scale, (unsigned long long)seen);
+        fprintf(o->f, "pemberley_%s_bucket{%.*s%sle=\"%.10g\"} %llu\n", f->name, STR_ARG(label),
+                comma, (double)buckets[f->unit].edge[e] * scale, (unsigned long long)seen);
     }
     while (b < METRIC_HISTOGRAM_BUCKETS)
         seen += fine[b++];
@@ -157,7 +159,8 @@ static void put_buckets(struct out *o, const struct histogram_family *f, str lab
             (unsigned long long)seen);
     str only = braces(o, label, STR(""), STR(""));
     fprintf(o->f, "pemberley_%s_sum%.*s %.6f\n", f->name, STR_ARG(only), (double)sum * scale);
-    fprintf(o->f, "pemberley_%s_count%.*s %llu\n", f->name, STR_ARG(only), (unsigned long long)seen);
+    fprintf(o->f, "pemberley_%s_count%.*s %llu\n", f->name, STR_ARG(only),
+            (unsigned long long)seen);
 }
 
 static void put_histogram(struct out *o, const struct histogram_family *f, unsigned label)
@@ -189,7 +192,7 @@ static void put_histograms(struct out *o)
     }
 }
 
-/* ---- what the supervisor knows itself --------------------------------------------------------- */
+/* ---- what the supervisor knows itself -------------------------------------------------------- */
 
 static void put_gauge(struct out *o, const char *family, const char *help, const char *labels,
                       double v)
@@ -209,7 +212,8 @@ static void put_node(struct out *o)
     put_gauge(o, "start_time_seconds", "start, Unix time", "",
               (double)(clock_wall_us((struct clock *)&s->clock) / 1000 - up_ms) / 1e3);
     put_gauge(o, "node_ready", "1 when /readyz says so", "", health_is_ready(s));
-    put_gauge(o, "node_draining", "1 while the node stops and lets its sessions go", "", s->stopping);
+    put_gauge(o, "node_draining", "1 while the node stops and lets its sessions go", "",
+              s->stopping);
     put_gauge(o, "node_degraded", "1 while this part is away", "{what=\"store\"}",
               s->ready && s->process[s->shards].state != PROCESS_UP);
 }

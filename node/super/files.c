@@ -81,7 +81,8 @@ static bool from_hex(const char *hex, unsigned char out[CHILD_SECRET])
 {
     for (int i = 0; i < CHILD_SECRET; i++) {
         unsigned byte;
-        if (strspn(hex + 2 * i, "0123456789abcdefABCDEF") < 2 || sscanf(hex + 2 * i, "%2x", &byte) != 1)
+        if (strspn(hex + 2 * i, "0123456789abcdefABCDEF") < 2 ||
+            sscanf(hex + 2 * i, "%2x", &byte) != 1)
             return false;
         out[i] = (unsigned char)byte;
     }

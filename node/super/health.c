@@ -55,8 +55,9 @@ bool health_is_ready(const struct super *s)
 static struct http_answer answer(bool good, const char *word, const struct check *c, size_t n,
                                  bool json, struct arena *a)
 {
-    str body = json ? arena_printf(a, "{\"v\":1,\"%s\":%s,\"checks\":[", word, good ? "true" : "false")
-                    : arena_printf(a, "%s%s\n", good ? "" : "not ", word);
+    str body =
+        json ? arena_printf(a, "{\"v\":1,\"%s\":%s,\"checks\":[", word, good ? "true" : "false")
+             : arena_printf(a, "%s%s\n", good ? "" : "not ", word);
     for (size_t i = 0; i < n; i++) {
         str line = json ? arena_printf(a, "%s{\"name\":\"%s\",\"state\":\"%s\",\"text\":\"%.*s\"}",
                                        i ? "," : "", c[i].name,

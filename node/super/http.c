@@ -34,7 +34,7 @@ struct http {
     struct http_client client[HTTP_CLIENTS_MAX];
 };
 
-/* ---- parsing: http_parser's callbacks; a non-zero return ends the parse ----------------------- */
+/* ---- parsing: http_parser's callbacks; a non-zero return ends the parse ---------------------- */
 
 static int append(char *to, size_t *n, size_t max, const char *p, size_t len)
 {
@@ -84,7 +84,7 @@ static const http_parser_settings settings = {
     .on_message_complete = on_complete,
 };
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static const char *reason_of(unsigned status)
 {
@@ -163,7 +163,7 @@ static void refuse(struct http_client *c, unsigned status)
     put_answer(c, &r, true);
 }
 
-/* ---- connections ------------------------------------------------------------------------------ */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static void close_client(struct http_client *c)
 {
@@ -242,7 +242,8 @@ static void accept_client(struct http *h, int listener)
 void http_fds(const struct http *h, struct pollfd *p)
 {
     for (unsigned i = 0; i < HTTP_LISTENERS_MAX; i++)
-        p[i] = (struct pollfd){.fd = i < h->listeners ? h->listener[i].fd[0] : -1, .events = POLLIN};
+        p[i] =
+            (struct pollfd){.fd = i < h->listeners ? h->listener[i].fd[0] : -1, .events = POLLIN};
     p += HTTP_LISTENERS_MAX;
     for (unsigned i = 0; i < HTTP_CLIENTS_MAX; i++)
         p[i] = (struct pollfd){.fd = h->client[i].fd,
@@ -272,7 +273,7 @@ void http_tick(struct http *h)
             close_client(&h->client[i]);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 err http_open(struct super *s, struct http **out, struct arena *a, str *problem)
 {

@@ -1,10 +1,10 @@
-/* http: the node's own pages on listen.metrics: /, /metrics, /livez, /readyz, /status.json. Read only,
- * plain, one answer per connection; for Prometheus, balancers and people nearby, not for the
+/* http: the node's own pages on listen.metrics: /, /metrics, /livez, /readyz, /status.json. Read
+ * only, plain, one answer per connection; for Prometheus, balancers and people nearby, not for the
  * internet. Served by the supervisor from what it knows anyway, so that an answer comes also when a
  * shard hangs or the store is away (operator.md 8).
  *
- * Bounds: HTTP_CLIENTS_MAX at once, a request head of 8 KiB, HTTP_TIME_MS for everything. What is no
- * HTTP is answered 400 and closed; networks not in listen.metrics.allow_from get 403. */
+ * Bounds: HTTP_CLIENTS_MAX at once, a request head of 8 KiB, HTTP_TIME_MS for everything. What is
+ * no HTTP is answered 400 and closed; networks not in listen.metrics.allow_from get 403. */
 #ifndef PEMBERLEY_NODE_SUPER_HTTP_H
 #define PEMBERLEY_NODE_SUPER_HTTP_H
 
@@ -18,8 +18,8 @@ enum { HTTP_CLIENTS_MAX = 32, HTTP_LISTENERS_MAX = 4, HTTP_TIME_MS = 5000 };
 enum { HTTP_FDS = HTTP_CLIENTS_MAX + HTTP_LISTENERS_MAX };
 
 struct http;
-/* Binds listen.metrics.address and listens. ERR_IO: *problem is the sentence. An empty list: nothing
- * is served. */
+/* Binds listen.metrics.address and listens. ERR_IO: *problem is the sentence. An empty list:
+ * nothing is served. */
 nodiscard err http_open(struct super *s, struct http **out, struct arena *a, str *problem);
 void http_close(struct http *h);
 

@@ -1,8 +1,8 @@
 /* The supervisor's own structs, shared by its files and nobody else.
  *
- * One thread, one poll() over: a signalfd, the control sockets of the children, the admin socket and
- * its clients. It never reads a byte from an XMPP client. super.c is the life, process.c one child,
- * admin.c the admin socket, command.c what can be asked there, status.c what is counted. */
+ * One thread, one poll() over: a signalfd, the control sockets of the children, the admin socket
+ * and its clients. It never reads a byte from an XMPP client. super.c is the life, process.c one
+ * child, admin.c the admin socket, command.c what can be asked there, status.c what is counted. */
 #ifndef PEMBERLEY_NODE_SUPER_INSIDE_H
 #define PEMBERLEY_NODE_SUPER_INSIDE_H
 
@@ -33,7 +33,7 @@ enum {
     HISTORY = 60, /* of the status page's sparklines: ten minutes */
 };
 
-/* ---- a child ---------------------------------------------------------------------------------- */
+/* ---- a child --------------------------------------------------------------------------------- */
 
 enum process_state { PROCESS_DOWN, PROCESS_STARTING, PROCESS_UP };
 struct process {
@@ -77,7 +77,7 @@ void process_send(struct process *p, Control__ToChild *m, const int *fds, size_t
 void process_listeners(struct process *p, uint32_t owner); /* sends the owner's listeners to p */
 const char *process_name(const struct process *p); /* "shard", "store" */
 
-/* ---- an admin client -------------------------------------------------------------------------- */
+/* ---- an admin client ------------------------------------------------------------------------- */
 
 struct client {
     int fd; /* -1: free */
@@ -102,7 +102,7 @@ nodiscard err admin_open(struct super *s, str *problem);   /* run_dir/control.so
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv);
 str command_reload(struct super *s, const char *by, unsigned *exit, struct arena *a); /* JSON */
 
-/* ---- the node --------------------------------------------------------------------------------- */
+/* ---- the node -------------------------------------------------------------------------------- */
 
 /* What the tiles of the status page show. */
 struct history {

@@ -1,6 +1,6 @@
-/* json: what the supervisor and the command line say to each other and to programs. Writing goes to a
- * FILE; reading makes a tree in an arena. Small on purpose: our own output is all it reads, but it is
- * bounded all the same (depth, and the size of the text it is given). */
+/* json: what the supervisor and the command line say to each other and to programs. Writing goes to
+ * a FILE; reading makes a tree in an arena. Small on purpose: our own output is all it reads, but
+ * it is bounded all the same (depth, and the size of the text it is given). */
 #ifndef PEMBERLEY_NODE_SUPER_JSON_H
 #define PEMBERLEY_NODE_SUPER_JSON_H
 

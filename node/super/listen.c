@@ -20,8 +20,9 @@ enum {
 
 static uint16_t port_of(const struct sockaddr_storage *a)
 {
-    return ntohs(a->ss_family == AF_INET ? ((const struct sockaddr_in *)(const void *)a)->sin_port
-                                         : ((const struct sockaddr_in6 *)(const void *)a)->sin6_port);
+    return ntohs(a->ss_family == AF_INET
+                     ? ((const struct sockaddr_in *)(const void *)a)->sin_port
+                     : ((const struct sockaddr_in6 *)(const void *)a)->sin6_port);
 }
 
 static bool set(int fd, int level, int option, int value)

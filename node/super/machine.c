@@ -37,7 +37,8 @@ static unsigned quota_cores(void)
         if (read_line(path, line, sizeof line))
             return machine_cores_of_quota(line);
     }
-    return read_line("/sys/fs/cgroup/cpu.max", line, sizeof line) ? machine_cores_of_quota(line) : 0;
+    return read_line("/sys/fs/cgroup/cpu.max", line, sizeof line) ? machine_cores_of_quota(line)
+                                                                  : 0;
 }
 
 unsigned machine_cores(void)

@@ -12,7 +12,7 @@ static const char html[] = {
 #include "node/super/page.inc" /* page.html, by CMake */
     , 0};
 
-/* ---- small things ----------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------- */
 
 /* Names come from the config; in HTML they are text. */
 static void put_text(FILE *f, const char *z)
@@ -55,11 +55,12 @@ static void put_duration(FILE *f, int64_t s)
         fprintf(f, "%lldm %llds", (long long)(s / 60), (long long)(s % 60));
 }
 
-/* ---- tiles ------------------------------------------------------------------------------------ */
+/* ---- tiles ----------------------------------------------------------------------------------- */
 
 static double field_of(const struct history *h, unsigned field)
 {
-    const double all[] = {h->sessions, h->detached, h->in_rate, h->p99_ms, h->login_rate, h->dropped};
+    const double all[] = {h->sessions, h->detached,   h->in_rate,
+                          h->p99_ms,   h->login_rate, h->dropped};
     return all[field];
 }
 
@@ -108,7 +109,7 @@ static void put_tiles(FILE *f, const struct super *s)
     fputs("</div>\n", f);
 }
 
-/* ---- tables ----------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static const char *state_of(const struct process *p)
 {
@@ -124,7 +125,8 @@ static void put_head(FILE *f, const struct super *s)
     fprintf(f, "</span><span class=\"state %s\">%s</span><span class=\"soft\">" PEMBERLEY_VERSION
                " &middot; up ", state, state);
     put_duration(f, (s->now_ms - s->started_ms) / 1000);
-    fprintf(f, " &middot; config %08llx</span></header>\n", (unsigned long long)s->conf->hash >> 32);
+    fprintf(f, " &middot; config %08llx</span></header>\n",
+            (unsigned long long)s->conf->hash >> 32);
 }
 
 static void put_shard(FILE *f, const struct process *p)
@@ -138,8 +140,9 @@ static void put_shard(FILE *f, const struct process *p)
     fprintf(f, "</td><td data-name=\"in\">%llu /s</td><td data-name=\"out\">%llu /s</td>",
             (unsigned long long)status_rate(p, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
             (unsigned long long)status_rate(p, METRIC_stanzas_out, METRIC_stanzas_out_LAST));
-    fprintf(f, "<td data-name=\"busy\"><meter max=\"100\" high=\"85\" value=\"%.0f\"></meter> %.0f %%"
-               "</td><td data-name=\"p99\">%.1f ms</td><td data-name=\"memory\">",
+    fprintf(f,
+            "<td data-name=\"busy\"><meter max=\"100\" high=\"85\" value=\"%.0f\"></meter> %.0f %%"
+            "</td><td data-name=\"p99\">%.1f ms</td><td data-name=\"memory\">",
             busy, busy, status_p99_s(p) * 1e3);
     put_bytes(f, (double)metric_get(p->page, METRIC_process_memory_bytes));
     fprintf(f, "</td><td data-name=\"restarts\">%u</td></tr>\n", p->restarts);
@@ -160,17 +163,18 @@ static void put_store(FILE *f, const struct super *s)
     uint64_t queue = 0;
     for (unsigned i = 0; i < s->shards; i++)
         queue += metric_get(s->process[i].page, METRIC_store_queue);
-    fprintf(f, "<section><b>Store</b> <span class=\"%s\">%s</span> &middot; %s &middot; queue %llu "
-               "&middot; p99 %.1f ms &middot; database ",
-            p->state == PROCESS_UP ? "good" : "bad", state_of(p), p->loop, (unsigned long long)queue,
-            status_p99_s(p) * 1e3);
+    fprintf(f,
+            "<section><b>Store</b> <span class=\"%s\">%s</span> &middot; %s &middot; queue %llu "
+            "&middot; p99 %.1f ms &middot; database ",
+            p->state == PROCESS_UP ? "good" : "bad", state_of(p), p->loop,
+            (unsigned long long)queue, status_p99_s(p) * 1e3);
     put_bytes(f, (double)metric_get(p->page, METRIC_store_database_bytes));
     fputs(" &middot; disk ", f);
     put_bytes(f, (double)status_disk_free(s));
     fputs(" free</section>\n", f);
 }
 
-/* ---- what needs a look ------------------------------------------------------------------------ */
+/* ---- what needs a look ----------------------------------------------------------------------- */
 
 static unsigned put_certificates(FILE *f, const struct super *s)
 {

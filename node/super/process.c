@@ -1,6 +1,6 @@
 /* One child: fork and exec (its own address space layout, no inherited heap), its control socket,
- * its death. What it needs is sent, never inherited. A message that its socket has no room for waits
- * here, with duplicates of its descriptors. */
+ * its death. What it needs is sent, never inherited. A message that its socket has no room for
+ * waits here, with duplicates of its descriptors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -47,7 +47,7 @@ err process_open(struct process *p)
     return e ? e : metric_page_map(p->metrics_fd, &p->page);
 }
 
-/* ---- messages --------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void drop_first(struct process *p)
 {
@@ -155,7 +155,7 @@ void process_listeners(struct process *p, uint32_t owner)
     }
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void write_file(const char *path, int number)
 {
@@ -233,7 +233,8 @@ static void start_failed(struct process *p, int64_t now_ms)
 {
     release(p);
     p->state = PROCESS_DOWN;
-    p->restart_at_ms = now_ms + BACKOFF_MAX_MS; /* no descriptors or memory: not a crash of its own */
+    p->restart_at_ms =
+        now_ms + BACKOFF_MAX_MS; /* no descriptors or memory: not a crash of its own */
     LOG(p->super->log, node_degraded, F_STR("what", str_of(strerror(errno))));
 }
 
@@ -301,7 +302,7 @@ void process_died(struct process *p, int status, int64_t now_ms)
         F_INT("core", WIFSIGNALED(status) && WCOREDUMP(status)), F_INT("restart_in_ms", wait));
 }
 
-/* ---- what it says ----------------------------------------------------------------------------- */
+/* ---- what it says ---------------------------------------------------------------------------- */
 
 static void on_poisoned(struct super *s, const Control__Poisoned *m)
 {

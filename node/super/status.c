@@ -1,5 +1,6 @@
-/* What is counted, from the children's metrics pages, without asking them: the answer comes also when
- * a shard hangs. Rates are what happened in the last second, percentiles in the last ten to twenty. */
+/* What is counted, from the children's metrics pages, without asking them: the answer comes also
+ * when a shard hangs. Rates are what happened in the last second, percentiles in the last ten to
+ * twenty. */
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <time.h>

@@ -27,7 +27,7 @@ int64_t super_clock_us(void)
 
 int64_t super_clock_ms(void) { return super_clock_us() / 1000; }
 
-/* ---- prepare ---------------------------------------------------------------------------------- */
+/* ---- prepare --------------------------------------------------------------------------------- */
 
 static int load(struct super *s)
 {
@@ -121,7 +121,7 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* ---- open ------------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 
 static err open_listeners(struct super *s, enum child_listener kind, struct conf_list addresses,
                           uint64_t backlog, str *problem, struct arena *a)
@@ -138,7 +138,8 @@ static err open_listeners(struct super *s, enum child_listener kind, struct conf
         err e = listener_open(l, s->shards, a, problem);
         if (e)
             return e;
-        l->address = (str){strndup(l->address.p, l->address.n), l->address.n}; /* outlives reloads */
+        l->address =
+            (str){strndup(l->address.p, l->address.n), l->address.n}; /* outlives reloads */
         s->listener_count++;
     }
     return ERR_OK;
@@ -193,7 +194,7 @@ static void log_start(const struct super *s)
         F_STR("kernel", str_of(kernel.release)), F_STR("config", str_of(s->config_file)));
 }
 
-/* ---- ready ------------------------------------------------------------------------------------ */
+/* ---- ready ----------------------------------------------------------------------------------- */
 
 /* systemd's READY=1, by hand: one datagram. */
 static void notify(const char *state)
@@ -254,7 +255,7 @@ void super_ready(struct super *s, struct process *p)
     begin(s);
 }
 
-/* ---- turn ------------------------------------------------------------------------------------- */
+/* ---- turn ------------------------------------------------------------------------------------ */
 
 static void reap(struct super *s)
 {
@@ -410,7 +411,7 @@ static void turn(struct super *s)
         start_due(s);
 }
 
-/* ---- stop ------------------------------------------------------------------------------------- */
+/* ---- stop ------------------------------------------------------------------------------------ */
 
 static void tell_stop(struct process *p, int64_t within_ms)
 {
@@ -505,7 +506,7 @@ static void close_node(struct super *s)
     explicit_bzero(s->secret, sizeof s->secret);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int live(struct super *s)
 {

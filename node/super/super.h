@@ -1,5 +1,5 @@
-/* super: the supervisor (architecture 3, systems.md 7): config, listening sockets, children and their
- * restarts, signals, the admin socket. */
+/* super: the supervisor (architecture 3, systems.md 7): config, listening sockets, children and
+ * their restarts, signals, the admin socket. */
 #ifndef PEMBERLEY_NODE_SUPER_SUPER_H
 #define PEMBERLEY_NODE_SUPER_SUPER_H
 

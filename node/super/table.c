@@ -90,5 +90,6 @@ str format_latency(struct arena *a, double seconds)
 {
     if (seconds <= 0)
         return STR("-");
-    return seconds < 1 ? arena_printf(a, "%.1fms", seconds * 1e3) : arena_printf(a, "%.1fs", seconds);
+    return seconds < 1 ? arena_printf(a, "%.1fms", seconds * 1e3)
+                       : arena_printf(a, "%.1fs", seconds);
 }

@@ -11,7 +11,8 @@ enum { TABLE_COLUMNS_MAX = 12 };
 
 struct table {
     struct arena *arena;
-    const char *const *heads; /* "SESSIONS"; a head that begins with '>' is a right-aligned column */
+    const char *const
+        *heads; /* "SESSIONS"; a head that begins with '>' is a right-aligned column */
     size_t columns;
     str *cells;
     size_t count, cap;

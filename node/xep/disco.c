@@ -1,5 +1,5 @@
-/* XEP-0030: Service Discovery. A feature is listed exactly when its extension is active for the host
- * (xmpp.md 8); what an account shows depends on who asks, and a stranger gets the same answers
+/* XEP-0030: Service Discovery. A feature is listed exactly when its extension is active for the
+ * host (xmpp.md 8); what an account shows depends on who asks, and a stranger gets the same answers
  * whether the account exists or not (xmpp.md 3, XEP-0030 8). */
 #include "node/conf/conf.h"
 #include "node/home/user.h"

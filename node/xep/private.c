@@ -66,7 +66,8 @@ static void get(struct iq *q)
 
 static void put(struct iq *kept, err e, const Store__Reply *reply)
 {
-    if (e == ERR_FULL && reply) /* over modules.private.size_max; without a reply: the store's queue */
+    if (e == ERR_FULL &&
+        reply) /* over modules.private.size_max; without a reply: the store's queue */
         iq_error(kept, ERR_STANZA_NOT_ACCEPTABLE);
     else if (e)
         iq_store_error(kept, e);

@@ -1,6 +1,6 @@
 /* XEP-0077 after login: what is registered, a new password, removal of the account with everything
- * that belongs to it. Only where the host offers registration (host.registration). Making an account
- * before login is the edge's (node/edge/register.c).
+ * that belongs to it. Only where the host offers registration (host.registration). Making an
+ * account before login is the edge's (node/edge/register.c).
  *
  * A new password: keys are derived on the helper thread, then committed, then the result goes out,
  * then all other sessions end with reset. Removal: committed, the contacts see unsubscribe(d) and

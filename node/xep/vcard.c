@@ -1,6 +1,6 @@
-/* XEP-0054: vcard-temp. One vCard per account, kept as it came. Anybody may ask for anybody's; "none"
- * and "no such account" are the same answer (3.3), and take the same way through the store, so that
- * time does not tell them apart either. */
+/* XEP-0054: vcard-temp. One vCard per account, kept as it came. Anybody may ask for anybody's;
+ * "none" and "no such account" are the same answer (3.3), and take the same way through the store,
+ * so that time does not tell them apart either. */
 #include "node/conf/conf.h"
 #include "node/xep/xep.h"
 #include "proto/bus/store.pb-c.h"

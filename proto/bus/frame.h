@@ -10,26 +10,27 @@
 
 enum frame_kind {
     FRAME_NONE,
-    FRAME_ACK,     /* the channel's own: cumulative + ranges */
+    FRAME_ACK, /* the channel's own: cumulative + ranges */
     /* edge -> home */
-    FRAME_BIND,    /* bare, resource (wish, may be empty), conn, text = peer's address,
-                      lane = version of its TLS                                         -> BOUND */
-    FRAME_RESUME,  /* bare, sid, h = the client's (low 32 bits), conn, text and lane as there
-                                                                              -> RESUMED or FAILED */
-    FRAME_ENABLE,  /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished -> ENABLED */
-    FRAME_IN,      /* sid gen ord fp stanza; reject: answer it with this error instead   */
-    FRAME_CACK,    /* sid gen seq: the client has (or, without SM, the socket took) all up to seq;
-                      bare, payload = rows of the offline store among it, 8 bytes each, big-endian */
-    FRAME_DETACH,  /* sid gen reason: the connection is lost, the session may be resumed */
-    FRAME_END,     /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
-    FRAME_ORPHAN,  /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
-                      client; the new home keeps it as at the end of a session. conn: that session's
-                      sid, seq: its number there as the client counts; 0: not counted */
-    FRAME_KNOWN,   /* a home died: payload = marks of what this edge's clients have of it lately
-                      (cluster/mark.h); sent again, it is no news */
+    FRAME_BIND,   /* bare, resource (wish, may be empty), conn, text = peer's address,
+                     lane = version of its TLS                                         -> BOUND */
+    FRAME_RESUME, /* bare, sid, h = the client's (low 32 bits), conn, text and lane as there
+                                                                             -> RESUMED or FAILED */
+    FRAME_ENABLE, /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished ->
+                     ENABLED */
+    FRAME_IN,     /* sid gen ord fp stanza; reject: answer it with this error instead   */
+    FRAME_CACK,   /* sid gen seq: the client has (or, without SM, the socket took) all up to seq;
+                     bare, payload = rows of the offline store among it, 8 bytes each, big-endian */
+    FRAME_DETACH, /* sid gen reason: the connection is lost, the session may be resumed */
+    FRAME_END,    /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
+    FRAME_ORPHAN, /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
+                     client; the new home keeps it as at the end of a session. conn: that session's
+                     sid, seq: its number there as the client counts; 0: not counted */
+    FRAME_KNOWN,  /* a home died: payload = marks of what this edge's clients have of it lately
+                     (cluster/mark.h); sent again, it is no news */
     FRAME_ATTACHED, /* to a new home, from each shard: that was all I held (delivery.md 5.2, 6) */
     /* home -> home */
-    FRAME_ROUTE,   /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
+    FRAME_ROUTE, /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
     /* home -> edge */
     FRAME_BOUND,   /* conn, sid gen, text = full JID, or reason = stanza error            */
     FRAME_RESUMED, /* conn, sid gen, payload = snap; OUTs of the queue follow             */
@@ -62,7 +63,8 @@ struct uid {
 struct frame {
     enum frame_kind kind;
     uint32_t flags;
-    uint64_t sid, ord, seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
+    uint64_t sid, ord,
+        seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
     uint32_t gen, lane, fp;
     uint64_t conn;          /* the edge's own name of a connection, given back as it was */
     uint64_t h, ms;

@@ -121,7 +121,8 @@ nodiscard bool sasl_check_run(const struct sasl_check *c);          /* any threa
 nodiscard struct sasl_answer sasl_checked(struct sasl *s, bool right);
 
 /* The text of <auth/>, <response/>, <challenge/>, <success/>: base64, "=" for nothing (RFC 6120
- * 6.4.2). decode: ERR_SASL_INCORRECT_ENCODING; above SASL_MESSAGE_MAX ERR_SASL_MALFORMED_REQUEST. */
+ * 6.4.2). decode: ERR_SASL_INCORRECT_ENCODING; above SASL_MESSAGE_MAX ERR_SASL_MALFORMED_REQUEST.
+ */
 nodiscard err sasl_decode(str text, struct arena *a, str *out);
 str sasl_encode(str bytes, struct arena *a);
 

@@ -1,5 +1,6 @@
-/* state: the life of a scan's state: new, begun, saved between two receives, restored. What is saved
- * is only what is in use, since every connection in the middle of an item holds one (scan.h). */
+/* state: the life of a scan's state: new, begun, saved between two receives, restored. What is
+ * saved is only what is in use, since every connection in the middle of an item holds one (scan.h).
+ */
 #include <stdlib.h>
 
 #include "pemberley/must.h"

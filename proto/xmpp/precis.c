@@ -1,6 +1,6 @@
 /* precis: a profile is: decode, check the class, map, normalise, check what came out. The class of
- * a code point is derived from its Unicode properties in the order of RFC 8264 8; no table of our own
- * that would age. Context rules are RFC 5892 appendix A.
+ * a code point is derived from its Unicode properties in the order of RFC 8264 8; no table of our
+ * own that would age. Context rules are RFC 5892 appendix A.
  *
  * Bounds: at most 1,023 code points, every step linear in them (NFC sorts marks, n log n), so the
  * worst that a peer can ask for is some tens of microseconds (bench/micro_jid.c). The class check

@@ -177,7 +177,8 @@ struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a)
     xml_scan_begin(scan, &house_limits, &house_header);
     err e = xml_scan(scan, xml, false, &what, &used, &x);
     must(!e && what == XML_ELEMENT && used == xml.n); /* we wrote it */
-    str to = xml_unescape(span(xml, x->to), true, a), from = xml_unescape(span(xml, x->from), true, a);
+    str to = xml_unescape(span(xml, x->to), true, a),
+        from = xml_unescape(span(xml, x->from), true, a);
     return stanza_edited(xml, x, NULL, 0, to, from);
 }
 
@@ -324,8 +325,8 @@ struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e
 
 static bool inside(uint32_t off, uint32_t len, size_t n) { return off <= n && len <= n - off; }
 
-/* The other process is one of ours, but memory damage must not spread: every offset of the header is
- * looked at; those of the index when they are used, by the same bound (index.len). */
+/* The other process is one of ours, but memory damage must not spread: every offset of the header
+ * is looked at; those of the index when they are used, by the same bound (index.len). */
 static bool block_is_sound(const struct stanza *s, size_t n)
 {
     const struct xml_index *x = &s->index;

@@ -1,8 +1,9 @@
 /* stanza: one message, presence or iq in memory, shared by everybody who holds it.
  *
- * One block: this header, the index (its used rows only), the XML bytes, then the prepared JIDs `to`
- * and `from` as they are without XML escapes. Everything inside is an offset, so that the block can
- * be copied into a frame and out of it again with one memcpy (stanza_check looks at what came).
+ * One block: this header, the index (its used rows only), the XML bytes, then the prepared JIDs
+ * `to` and `from` as they are without XML escapes. Everything inside is an offset, so that the
+ * block can be copied into a frame and out of it again with one memcpy (stanza_check looks at what
+ * came).
  *
  * The edge makes it once, with all its splices applied (from, to, xml:lang, the header's prefixes),
  * so that the XML stands alone: un-prefixed root in jabber:client, every other prefix declared
@@ -19,12 +20,22 @@ enum stanza_kind { STANZA_MESSAGE, STANZA_PRESENCE, STANZA_IQ };
 
 /* RFC 6121 5.2.2 (an unknown message type is TYPE_NORMAL), 4.7.1; RFC 6120 8.2.3. */
 enum stanza_type {
-    TYPE_NORMAL, TYPE_CHAT, TYPE_GROUPCHAT, TYPE_HEADLINE,              /* message */
-    TYPE_AVAILABLE, TYPE_UNAVAILABLE, TYPE_SUBSCRIBE, TYPE_SUBSCRIBED,  /* presence */
-    TYPE_UNSUBSCRIBE, TYPE_UNSUBSCRIBED, TYPE_PROBE,
-    TYPE_GET, TYPE_SET, TYPE_RESULT,                                    /* iq */
-    TYPE_ERROR,                                                         /* any kind */
-    TYPE_INVALID,                                                       /* presence, iq: unknown or missing */
+    TYPE_NORMAL,
+    TYPE_CHAT,
+    TYPE_GROUPCHAT,
+    TYPE_HEADLINE, /* message */
+    TYPE_AVAILABLE,
+    TYPE_UNAVAILABLE,
+    TYPE_SUBSCRIBE,
+    TYPE_SUBSCRIBED, /* presence */
+    TYPE_UNSUBSCRIBE,
+    TYPE_UNSUBSCRIBED,
+    TYPE_PROBE,
+    TYPE_GET,
+    TYPE_SET,
+    TYPE_RESULT,  /* iq */
+    TYPE_ERROR,   /* any kind */
+    TYPE_INVALID, /* presence, iq: unknown or missing */
 };
 
 /* What the first-level children say (xmpp.md 5). */
@@ -72,16 +83,16 @@ static inline str stanza_id(const struct stanza *s)
 static inline struct stanza *stanza_ref(struct stanza *s) { return s->refs++, s; }
 void stanza_unref(struct stanza *s); /* NULL is fine */
 
-/* kind and type of an indexed element: ERR_NOT_FOUND if it is none of the three (by name; the caller
- * has looked at the namespace). */
+/* kind and type of an indexed element: ERR_NOT_FOUND if it is none of the three (by name; the
+ * caller has looked at the namespace). */
 nodiscard err stanza_classify(str xml, const struct xml_index *x, enum stanza_kind *kind,
                               enum stanza_type *type);
 
 /* A stanza of xml (indexed by x) with edits applied. to, from: prepared, without escapes. */
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
                              str to, str from);
-/* A stanza of XML that we have written ourselves (must be one well-formed stanza; it is scanned with
- * `scan`, the shard's scratch scanner). to and from are read from its attributes. */
+/* A stanza of XML that we have written ourselves (must be one well-formed stanza; it is scanned
+ * with `scan`, the shard's scratch scanner). to and from are read from its attributes. */
 struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a);
 /* s with `child` (XML) put in as its last child. */
 struct stanza *stanza_with_child(struct xml_scan *scan, const struct stanza *s, str child,
@@ -91,16 +102,17 @@ struct xml_el stanza_root(const struct stanza *s, struct arena *a);
 
 /* <delay xmlns='urn:xmpp:delay' from='…' stamp='…'/> (XEP-0203); stamp in UTC, XEP-0082. */
 str stanza_delay(str from, int64_t wall_us, struct arena *a);
-/* s with that delay, or s itself when it has it already; one reference is the caller's. A sender may
- * put in what it likes: only the delay that we would put there is taken for ours. */
+/* s with that delay, or s itself when it has it already; one reference is the caller's. A sender
+ * may put in what it likes: only the delay that we would put there is taken for ours. */
 struct stanza *stanza_with_delay(struct xml_scan *scan, struct stanza *s, str from, int64_t wall_us,
                                  struct arena *a);
 str stanza_stamp(int64_t wall_us, struct arena *a); /* 2026-11-22T10:00:00.214Z */
 
-/* An error answer to s (RFC 6120 8.3): kind and id of s, from = what s was sent to (absent if it had
- * no `to`; the sender's bare JID if that is malformed), to = its sender, the original children left out above 8 KiB and for jabber:iq:register.
- * by: who says so when that is not the addressed one; may be empty. extra: an application-specific
- * element or empty. NULL when s must not be answered (error, iq result). */
+/* An error answer to s (RFC 6120 8.3): kind and id of s, from = what s was sent to (absent if it
+ * had no `to`; the sender's bare JID if that is malformed), to = its sender, the original children
+ * left out above 8 KiB and for jabber:iq:register. by: who says so when that is not the addressed
+ * one; may be empty. extra: an application-specific element or empty. NULL when s must not be
+ * answered (error, iq result). */
 struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e, str by, str extra,
                             struct arena *a);
 /* The condition of an error stanza's bytes as XML: <error type=…><…/></error>. */

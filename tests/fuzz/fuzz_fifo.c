@@ -1,7 +1,7 @@
-/* A hostile producer and consumer: whatever lies in the shared memory, a link hands out frames within
- * its bound or is poisoned; it never reads outside, loops or fails otherwise.
- * Input: 8 bytes each that the peer writes as tail and head, 1 byte of hungry, then the data; a second
- * poll with the bytes turned round stands for a peer that writes on meanwhile. */
+/* A hostile producer and consumer: whatever lies in the shared memory, a link hands out frames
+ * within its bound or is poisoned; it never reads outside, loops or fails otherwise. Input: 8 bytes
+ * each that the peer writes as tail and head, 1 byte of hungry, then the data; a second poll with
+ * the bytes turned round stands for a peer that writes on meanwhile. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* Frames as a broken peer might send them: frame_decode and channel_receive must not crash, and what
- * they accept must be the same after it was encoded again. */
+/* Frames as a broken peer might send them: frame_decode and channel_receive must not crash, and
+ * what they accept must be the same after it was encoded again. */
 #include "cluster/channel.h"
 #include "proto/bus/frame.h"
 

@@ -1,6 +1,6 @@
 /* A client's bytes through every mechanism. Input: a byte that chooses mechanism, offer and
- * account, then messages separated by 0xff. Nobody gets in but as ANONYMOUS or with PLAIN's right password:
- * proofs cannot be guessed. The other parsers of the room read the same bytes. */
+ * account, then messages separated by 0xff. Nobody gets in but as ANONYMOUS or with PLAIN's right
+ * password: proofs cannot be guessed. The other parsers of the room read the same bytes. */
 #include "proto/sasl/sasl.h"
 #include "proto/sasl/scram_client.h"
 

@@ -1,6 +1,6 @@
-/* A client of libstrophe for the test beside it: logs in, becomes available, sends one message and ends
- * when it has received one; prints what happens, a line each.
- *   libstrophe_client JID PASSWORD PORT TO BODY [legacy]        (legacy: direct TLS) */
+/* A client of libstrophe for the test beside it: logs in, becomes available, sends one message and
+ * ends when it has received one; prints what happens, a line each. libstrophe_client JID PASSWORD
+ * PORT TO BODY [legacy]        (legacy: direct TLS) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +56,8 @@ int main(int argc, char **argv)
     xmpp_conn_set_flags(conn, flags);
     xmpp_conn_set_jid(conn, argv[1]);
     xmpp_conn_set_pass(conn, argv[2]);
-    if (xmpp_connect_client(conn, "127.0.0.1", (unsigned short)atoi(argv[3]), on_connection, &job) !=
-        XMPP_EOK)
+    if (xmpp_connect_client(conn, "127.0.0.1", (unsigned short)atoi(argv[3]), on_connection,
+                            &job) != XMPP_EOK)
         return 1;
     xmpp_run(job.ctx);
     xmpp_conn_release(conn);

@@ -37,7 +37,8 @@ static void one_more_shard_moves_only_slots_to_itself(void **state)
 static void a_jid_has_the_same_slot_after_a_restart_and_another_with_another_secret(void **state)
 {
     static const unsigned char other[32] = "the secret of another cluster...";
-    struct ring *a = ring_single(secret, 2), *b = ring_single(secret, 2), *c = ring_single(other, 2);
+    struct ring *a = ring_single(secret, 2), *b = ring_single(secret, 2),
+                *c = ring_single(other, 2);
     unsigned differ = 0;
     for (int i = 0; i < 100; i++) {
         char jid[32];

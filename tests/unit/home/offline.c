@@ -40,11 +40,13 @@ static void only_what_is_worth_it_is_kept(void **state)
         const char *answer;
     } rows[] = {
         {TO_BOB "<body>x</body></message>", true, NULL},
-        {TO_BOB "<composing xmlns='http://jabber.org/protocol/chatstates'/></message>", false, NULL},
+        {TO_BOB "<composing xmlns='http://jabber.org/protocol/chatstates'/></message>", false,
+         NULL},
         {TO_BOB "<body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", false,
          "<service-unavailable"},
         {TO_BOB "<active xmlns='http://jabber.org/protocol/chatstates'/>"
-                "<store xmlns='urn:xmpp:hints'/></message>", true, NULL},
+                "<store xmlns='urn:xmpp:hints'/></message>",
+         true, NULL},
         {TO_BOB "<received xmlns='urn:xmpp:receipts' id='1'/></message>", true, NULL},
         {"<message to='bob@localhost'><x xmlns='some:thing'/></message>", true, NULL},
     };

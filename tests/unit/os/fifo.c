@@ -1,5 +1,5 @@
-/* The fifos: lanes and links between threads (for TSan too), hubs in one process, and processes that
- * are killed. */
+/* The fifos: lanes and links between threads (for TSan too), hubs in one process, and processes
+ * that are killed. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -89,7 +89,8 @@ static void *produce(void *arg)
     struct fifo_link *l = &w->links[0];
     bool ring;
     for (uint64_t k = 0; k < FRAMES || l->outbox_n;) {
-        for (int batch = 0; batch < 16 && k < FRAMES && l->outbox_n < OUTBOX_MAX / 4; batch++, k++) {
+        for (int batch = 0; batch < 16 && k < FRAMES && l->outbox_n < OUTBOX_MAX / 4;
+             batch++, k++) {
             struct iovec iov[2] = {{p, 8}, {p + 8, frame_len(k) - 8}};
             frame_make(k, p, frame_len(k));
             fifo_link_send(l, iov, 2);

@@ -1,4 +1,5 @@
-/* The log: what a peer puts into a field stays in its field. And the clock, entropy and metrics page. */
+/* The log: what a peer puts into a field stays in its field. And the clock, entropy and metrics
+ * page. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -71,8 +72,9 @@ static void a_line_is_time_level_event_node_shard_and_fields(void **state)
 {
     struct fixture *f = *state;
     LOG(f->log, stream_error, F_STR("condition", STR("not-well-formed")), F_INT("count", -3));
-    assert_string_equal(written(f), "ts=2023-11-14T22:13:20.123Z level=info event=stream_error node=n1 "
-                                    "shard=0 condition=not-well-formed count=-3\n");
+    assert_string_equal(written(f),
+                        "ts=2023-11-14T22:13:20.123Z level=info event=stream_error node=n1 "
+                        "shard=0 condition=not-well-formed count=-3\n");
 }
 
 static void json_has_the_same_keys(void **state)
@@ -89,10 +91,20 @@ static void json_has_the_same_keys(void **state)
 
 static void nobody_writes_a_line_or_a_field_of_their_own(void **state)
 {
-    static const char *const evil[] = {
-        "x\nts=2023 level=error event=node_stopped", "x\r\nfake=1", "a b=c", "\"", "\\", "",
-        "\xff\xfe", "\xc0\x8a", "\xe2\x80\xa8next", "\xc2\x85next", "\x1b[31mred", "\xf4\x90\x80\x80",
-        "\xed\xa0\x80", "cut\xe2\x82"};
+    static const char *const evil[] = {"x\nts=2023 level=error event=node_stopped",
+                                       "x\r\nfake=1",
+                                       "a b=c",
+                                       "\"",
+                                       "\\",
+                                       "",
+                                       "\xff\xfe",
+                                       "\xc0\x8a",
+                                       "\xe2\x80\xa8next",
+                                       "\xc2\x85next",
+                                       "\x1b[31mred",
+                                       "\xf4\x90\x80\x80",
+                                       "\xed\xa0\x80",
+                                       "cut\xe2\x82"};
     struct fixture *f = *state;
     f->c.event_rate = 0;
     for (int json = 0; json < 2; json++) {
@@ -102,7 +114,8 @@ static void nobody_writes_a_line_or_a_field_of_their_own(void **state)
             LOG(f->log, login_failed, F_STR("user", str_of(evil[i])), F_STR("end", STR("e")));
             const char *line = written(f);
             assert_int_equal(lines(line), 1);
-            const char *user = strstr(line, "user"), *end = strstr(line, json ? "\"end\"" : " end=e\n");
+            const char *user = strstr(line, "user"),
+                       *end = strstr(line, json ? "\"end\"" : " end=e\n");
             assert_non_null(user);
             assert_non_null(end);
             const char *v = user + (json ? 6 : 5);
@@ -178,9 +191,11 @@ static void jids_and_addresses_are_written_as_configured(void **state)
     f->c.event_rate = 0;
     log_reconfigure(f->log, &f->c);
 #define LINE() \
-    LOG(f->log, login_ok, F_JID("jid", STR("romeo@example.net")), F_ADDR("a", &v4), F_ADDR("b", &v6))
+    LOG(f->log, login_ok, F_JID("jid", STR("romeo@example.net")), F_ADDR("a", &v4), \
+        F_ADDR("b", &v6))
     LINE();
-    assert_non_null(strstr(written(f), " jid=romeo@example.net a=192.0.2.77 b=2001:db8:1:2:3::9\n"));
+    assert_non_null(
+        strstr(written(f), " jid=romeo@example.net a=192.0.2.77 b=2001:db8:1:2:3::9\n"));
     f->c.jids = LOG_HASH, f->c.addresses = LOG_PREFIX;
     log_reconfigure(f->log, &f->c);
     LINE();

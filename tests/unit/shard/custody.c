@@ -724,7 +724,8 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
                  "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d "
                  "full %d goes %d back %d seed %llu",
                  p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends, v->lazy,
-                 v->away, v->returns, v->same, v->full, v->goes, v->back, (unsigned long long)v->seed);
+                 v->away, v->returns, v->same, v->full, v->goes, v->back,
+                 (unsigned long long)v->seed);
         fflush(NULL);
         pid_t pid = fork();
         must(pid >= 0);

@@ -125,8 +125,17 @@ static void json_reads_what_json_writes(void **state)
 
 static void json_refuses_what_is_not_json(void **state)
 {
-    static const char *const bad[] = {"", "{", "[1,]", "{\"a\"}", "\"a", "\"\\x\"", "\"\\u12\"",
-                                      "nope", "[1] 2", "{a:1}", "[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"};
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[1,]",
+                                      "{\"a\"}",
+                                      "\"a",
+                                      "\"\\x\"",
+                                      "\"\\u12\"",
+                                      "nope",
+                                      "[1] 2",
+                                      "{a:1}",
+                                      "[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"};
     struct arena a;
     arena_init(&a);
     for (size_t i = 0; i < array_len(bad); i++)
