@@ -66,8 +66,8 @@ void fifo_hub_close(struct fifo_hub *h);
  * this peer's incarnation. */
 nodiscard err fifo_hub_attach(struct fifo_hub *h, struct fifo_end peer, int segment_fd, int bell_fd,
                               int wake_fd);
-void fifo_hub_detach(struct fifo_hub *h,
-                     unsigned peer); /* of one that is not attached: no effect */
+/* Of one that is not attached: no effect. */
+void fifo_hub_detach(struct fifo_hub *h, unsigned peer);
 bool fifo_hub_attached(const struct fifo_hub *h, unsigned peer);
 
 /* Sends one frame (1 byte to frame_max), copied before it returns; published at the turn's end.

@@ -68,13 +68,13 @@ struct child;
 struct child *child_open(int fd, const struct child_calls *calls, void *ctx);
 void child_close(struct child *c);
 int child_fd(const struct child *c);
-short child_events(
-    const struct child *c); /* POLLIN, and POLLOUT while something waits to be sent */
+/* POLLIN, and POLLOUT while something waits to be sent. */
+short child_events(const struct child *c);
 void child_turn(struct child *c);          /* never blocks; callbacks run here */
 
 void child_ready(struct child *c, const char *loop); /* "io_uring", "epoll"; store: "sqlite" */
-void child_stopped(struct child *c, uint64_t sessions,
-                   uint64_t flushed); /* sent before it returns */
+/* Sent before it returns. */
+void child_stopped(struct child *c, uint64_t sessions, uint64_t flushed);
 void child_reloaded(struct child *c, uint64_t generation);
 /* exit: operator.md section 3. text: of exit 0 JSON, else a sentence; any length, sent in chunks.
  */

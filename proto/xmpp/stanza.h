@@ -20,22 +20,12 @@ enum stanza_kind { STANZA_MESSAGE, STANZA_PRESENCE, STANZA_IQ };
 
 /* RFC 6121 5.2.2 (an unknown message type is TYPE_NORMAL), 4.7.1; RFC 6120 8.2.3. */
 enum stanza_type {
-    TYPE_NORMAL,
-    TYPE_CHAT,
-    TYPE_GROUPCHAT,
-    TYPE_HEADLINE, /* message */
-    TYPE_AVAILABLE,
-    TYPE_UNAVAILABLE,
-    TYPE_SUBSCRIBE,
-    TYPE_SUBSCRIBED, /* presence */
-    TYPE_UNSUBSCRIBE,
-    TYPE_UNSUBSCRIBED,
-    TYPE_PROBE,
-    TYPE_GET,
-    TYPE_SET,
-    TYPE_RESULT,  /* iq */
-    TYPE_ERROR,   /* any kind */
-    TYPE_INVALID, /* presence, iq: unknown or missing */
+    TYPE_NORMAL, TYPE_CHAT, TYPE_GROUPCHAT, TYPE_HEADLINE,             /* message */
+    TYPE_AVAILABLE, TYPE_UNAVAILABLE, TYPE_SUBSCRIBE, TYPE_SUBSCRIBED, /* presence */
+    TYPE_UNSUBSCRIBE, TYPE_UNSUBSCRIBED, TYPE_PROBE,
+    TYPE_GET, TYPE_SET, TYPE_RESULT, /* iq */
+    TYPE_ERROR,                      /* any kind */
+    TYPE_INVALID,                    /* presence, iq: unknown or missing */
 };
 
 /* What the first-level children say (xmpp.md 5). */
