@@ -30,8 +30,8 @@ bool prompt_secret(const char *question, char out[PROMPT_MAX])
         return false;
     hidden = shown;
     hidden.c_lflag &= ~(tcflag_t)ECHO;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden); /* before: who answers at once loses nothing */
     fputs(question, stderr);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
     bool good = prompt_line(out);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
     fputc('\n', stderr);
