@@ -29,8 +29,14 @@
 #include "proto/sasl/sasl.h"
 
 enum {
-    USERS_MAX = 1 << 16, WORKERS_MAX = 16, FLIGHT_MAX = 2048, OUT_FIRST = 4096, OUT_MAX = 64 << 20,
-    BACKLOG = 4096, ITERATIONS = 4096, TICKET_LIFETIME_S = 86400,
+    USERS_MAX = 1 << 16,
+    WORKERS_MAX = 16,
+    FLIGHT_MAX = 2048,
+    OUT_FIRST = 4096,
+    OUT_MAX = 64 << 20,
+    BACKLOG = 4096,
+    ITERATIONS = 4096,
+    TICKET_LIFETIME_S = 86400,
 };
 
 struct worker {
@@ -56,8 +62,8 @@ struct peer {
     struct turn_hook hook;
     struct bytes queued, flying;
     size_t flown;
-    unsigned step;           /* of the login; STEPS: forwarding */
-    unsigned user;           /* USERS_MAX: not known yet */
+    unsigned step; /* of the login; STEPS: forwarding */
+    unsigned user; /* USERS_MAX: not known yet */
     struct sasl sasl;
     size_t flight_n;
     char flight[FLIGHT_MAX]; /* what has come of a flight of the login */
@@ -116,7 +122,14 @@ static void on_written(struct transport *t)
 #define SASL_NS "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
 
 enum step {
-    STEP_HEADER, STEP_AUTH, STEP_RESPONSE, STEP_AGAIN, STEP_BIND, STEP_ROSTER, STEP_PRESENCE, STEPS,
+    STEP_HEADER,
+    STEP_AUTH,
+    STEP_RESPONSE,
+    STEP_AGAIN,
+    STEP_BIND,
+    STEP_ROSTER,
+    STEP_PRESENCE,
+    STEPS,
 };
 /* NULL: SASL's own answer. */
 static const char *const rote[STEPS] = {
@@ -264,8 +277,8 @@ static void give(int to, int fd, char tls)
 {
     union control c = {{0}};
     struct iovec v = {&tls, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &c,
-                       .msg_controllen = sizeof c};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     h->cmsg_level = SOL_SOCKET, h->cmsg_type = SCM_RIGHTS, h->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(h), &fd, sizeof fd);
@@ -277,8 +290,8 @@ static bool receive(int from, int *fd, char *tls)
 {
     union control c;
     struct iovec v = {tls, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &c,
-                       .msg_controllen = sizeof c};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
     if (recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
         return false;
     must(CMSG_FIRSTHDR(&m)); /* else: out of descriptors */
@@ -317,13 +330,16 @@ static _Noreturn void work(const struct options *o, int control_fd, int certs,
     clock_real_init(&clock);
     entropy_real_init(&w.entropy);
     arena_init(&w.turn);
-    struct tls_config tc = {.version_min = 0x0303, .ticket_lifetime_s = TICKET_LIFETIME_S,
-                            .secret = secret, .clock = &clock};
+    struct tls_config tc = {.version_min = 0x0303,
+                            .ticket_lifetime_s = TICKET_LIFETIME_S,
+                            .secret = secret,
+                            .clock = &clock};
     w.tls = tls_new(&tc);
     must(tls_take_certs(w.tls, certs) == ERR_OK);
     w.keys = keys;
     w.offer = (struct sasl_offer){.mechanisms = SASL_BIT(sasl_mechanism_find(STR("SCRAM-SHA-256"))),
-                                  .host = STR("localhost"), .iterations = ITERATIONS,
+                                  .host = STR("localhost"),
+                                  .iterations = ITERATIONS,
                                   .secret = str_from(secret, sizeof secret),
                                   .entropy = &w.entropy.entropy};
     w.control.done = on_control, w.control_fd = control_fd;
@@ -337,7 +353,8 @@ static _Noreturn void work(const struct options *o, int control_fd, int certs,
 
 static int listen_on(unsigned port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     must(fd >= 0);
@@ -375,9 +392,10 @@ static _Noreturn void distribute(const int listeners[2], const int *controls, un
 static bool parse(struct options *o, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"port", 1, 0, 'p'}, {"tls-port", 1, 0, 't'}, {"certificate", 1, 0, 'c'},
-        {"key", 1, 0, 'k'}, {"workers", 1, 0, 'w'}, {"loop", 1, 0, 'l'},
-        {"password", 1, 0, 'W'}, {0},
+        {"port", 1, 0, 'p'},        {"tls-port", 1, 0, 't'},
+        {"certificate", 1, 0, 'c'}, {"key", 1, 0, 'k'},
+        {"workers", 1, 0, 'w'},     {"loop", 1, 0, 'l'},
+        {"password", 1, 0, 'W'},    {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -398,8 +416,10 @@ int main(int argc, char **argv)
 {
     struct options o = {.workers = 2, .loop = LOOP_URING, .password = "secret-password"};
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: %s --port N --tls-port N --certificate FILE --key FILE "
-                        "[--workers N] [--loop io_uring|epoll] [--password WORD]\n", argv[0]);
+        fprintf(stderr,
+                "usage: %s --port N --tls-port N --certificate FILE --key FILE "
+                "[--workers N] [--loop io_uring|epoll] [--password WORD]\n",
+                argv[0]);
         return 2;
     }
     static struct scram_keys keys;

@@ -53,9 +53,14 @@ static void open_side(struct side *s, const struct side *other, int segment,
     struct loop_config lc = {.choice = choice, .wake_fd = s->wake};
     struct loop_fault fault;
     must(loop_new(&lc, &fault, &s->loop) == ERR_OK);
-    struct fifo_hub_config c = {.self = s->end, .bell_fd = s->bell, .loop = s->loop,
-                                .frame_max = 1 << 20, .outbox_max = 64 << 20,
-                                .on_frame = on_frame, .on_poisoned = on_poisoned, .ctx = s};
+    struct fifo_hub_config c = {.self = s->end,
+                                .bell_fd = s->bell,
+                                .loop = s->loop,
+                                .frame_max = 1 << 20,
+                                .outbox_max = 64 << 20,
+                                .on_frame = on_frame,
+                                .on_poisoned = on_poisoned,
+                                .ctx = s};
     must(fifo_hub_open(&c, &s->hub) == ERR_OK);
     must(fifo_hub_attach(s->hub, other->end, segment, dup(other->bell), dup(other->wake)) ==
          ERR_OK);

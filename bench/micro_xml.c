@@ -163,8 +163,13 @@ static void die(const char *what)
 }
 
 static const struct xml_limits limits = {
-    .bytes_max = 256 << 10, .depth_max = 64, .attributes_max = 64, .namespaces_max = 32,
-    .name_max = 1024, .elements_max = 4096, .whitespace_max = 1024,
+    .bytes_max = 256 << 10,
+    .depth_max = 64,
+    .attributes_max = 64,
+    .namespaces_max = 32,
+    .name_max = 1024,
+    .elements_max = 4096,
+    .whitespace_max = 1024,
 };
 
 static uint64_t checksum;

@@ -24,9 +24,16 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
     if (!m || m->out_acked > m->out_seq || m->out_base > m->out_seq || m->in_base > m->in_ord)
         return ERR_BAD;
     *out = (struct snap){
-        .sid = m->sid, .gen = m->gen, .full = {(const char *)m->full.data, m->full.len},
-        .sm = m->sm, .resumable = m->resumable, .max_ms = m->max_ms, .in_ord = m->in_ord,
-        .in_base = m->in_base, .out_seq = m->out_seq, .out_base = m->out_base,
+        .sid = m->sid,
+        .gen = m->gen,
+        .full = {(const char *)m->full.data, m->full.len},
+        .sm = m->sm,
+        .resumable = m->resumable,
+        .max_ms = m->max_ms,
+        .in_ord = m->in_ord,
+        .in_base = m->in_base,
+        .out_seq = m->out_seq,
+        .out_base = m->out_base,
         .out_acked = m->out_acked,
     };
     return ERR_OK;

@@ -9,15 +9,15 @@
 
 struct snap {
     uint64_t sid;
-    uint32_t gen;          /* +1 at each resume */
-    str full;              /* full JID */
-    bool sm, resumable;    /* XEP-0198 enabled; may be resumed */
-    uint32_t max_ms;       /* how long a detached session waits */
-    uint64_t in_ord;       /* last stanza of the client that reached the home */
-    uint64_t in_base;      /* in_ord at <enable/>: h towards the client = in_ord - in_base */
-    uint64_t out_seq;      /* last number given to an outbound stanza */
-    uint64_t out_base;     /* out_seq at <enabled/>: the client's h counts from here */
-    uint64_t out_acked;    /* all up to here were acknowledged by the client */
+    uint32_t gen;       /* +1 at each resume */
+    str full;           /* full JID */
+    bool sm, resumable; /* XEP-0198 enabled; may be resumed */
+    uint32_t max_ms;    /* how long a detached session waits */
+    uint64_t in_ord;    /* last stanza of the client that reached the home */
+    uint64_t in_base;   /* in_ord at <enable/>: h towards the client = in_ord - in_base */
+    uint64_t out_seq;   /* last number given to an outbound stanza */
+    uint64_t out_base;  /* out_seq at <enabled/>: the client's h counts from here */
+    uint64_t out_acked; /* all up to here were acknowledged by the client */
 };
 
 str snap_encode(const struct snap *s, struct arena *a);

@@ -28,14 +28,14 @@ struct node {
     struct store *store;
     struct channels *channels;
     const struct ring *ring;
-    struct arena *turn;        /* reset at the end of every turn of the loop */
-    struct xml_scan *scan;     /* scratch, for whoever scans within one call */
-    struct hash_key key;       /* of this process, for tables keyed by peers' strings */
-    unsigned char secret[32];  /* the cluster's */
-    const struct conf *conf;   /* replaced between two turns at a reload */
+    struct arena *turn;       /* reset at the end of every turn of the loop */
+    struct xml_scan *scan;    /* scratch, for whoever scans within one call */
+    struct hash_key key;      /* of this process, for tables keyed by peers' strings */
+    unsigned char secret[32]; /* the cluster's */
+    const struct conf *conf;  /* replaced between two turns at a reload */
     struct tls *tls;
-    struct helper *helper;     /* the thread for PBKDF2 */
-    uint64_t start_ms;         /* loop time of the shard's start */
+    struct helper *helper; /* the thread for PBKDF2 */
+    uint64_t start_ms;     /* loop time of the shard's start */
 };
 
 #endif

@@ -15,8 +15,13 @@
 enum { PER_SOURCE = 4000, PAIR_SOURCES = 16, OUT_MIN = 512 };
 
 static const struct xml_limits limits = {
-    .bytes_max = 1 << 20, .depth_max = 64, .attributes_max = 64, .namespaces_max = 32,
-    .name_max = 1024, .elements_max = 4096, .whitespace_max = 1024,
+    .bytes_max = 1 << 20,
+    .depth_max = 64,
+    .attributes_max = 64,
+    .namespaces_max = 32,
+    .name_max = 1024,
+    .elements_max = 4096,
+    .whitespace_max = 1024,
 };
 
 static void fail(struct client *c, const char *why)
@@ -108,13 +113,15 @@ static void begin_sasl(struct client *c)
     s->hash = SCRAM_SHA256;
     s->user = arena_printf(a, "%s%u", r->prefix, c->user);
     s->password = str_of(r->password);
-    s->nonce = arena_printf(a, "%016llx%016llx",
-                            (unsigned long long)entropy_u64(&r->entropy.entropy),
-                            (unsigned long long)entropy_u64(&r->entropy.entropy));
+    s->nonce =
+        arena_printf(a, "%016llx%016llx", (unsigned long long)entropy_u64(&r->entropy.entropy),
+                     (unsigned long long)entropy_u64(&r->entropy.entropy));
     s->salted = &r->salted;
     str first = base64_encode_in(a, scram_client_first(s, a));
-    client_put(c, arena_printf(a, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
-                                  "mechanism='SCRAM-SHA-256'>%.*s</auth>", STR_ARG(first)));
+    client_put(c, arena_printf(a,
+                               "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
+                               "mechanism='SCRAM-SHA-256'>%.*s</auth>",
+                               STR_ARG(first)));
     c->step = CLIENT_CHALLENGE;
 }
 
@@ -129,7 +136,8 @@ static void on_features(struct client *c)
         client_put(c, arena_printf(&c->rig->turn,
                                    "<iq type='set' id='bind'><bind "
                                    "xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-                                   "<resource>r%u</resource></bind></iq>", c->resource));
+                                   "<resource>r%u</resource></bind></iq>",
+                                   c->resource));
         c->step = CLIENT_BIND;
     }
 }
@@ -142,8 +150,10 @@ static void on_challenge(struct client *c, str item, struct arena *turn)
     if (base64_decode_in(a, xml_text(&el, turn), &challenge) != ERR_OK ||
         scram_client_final(c->scram, challenge, a, &answer) != ERR_OK)
         return fail(c, "bad SASL challenge");
-    client_put(c, arena_printf(a, "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%.*s"
-                                  "</response>", STR_ARG(base64_encode_in(a, answer))));
+    client_put(c, arena_printf(a,
+                               "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%.*s"
+                               "</response>",
+                               STR_ARG(base64_encode_in(a, answer))));
     c->step = CLIENT_SUCCESS;
 }
 
@@ -352,8 +362,12 @@ static int connect_from(unsigned index, const struct rig *r)
 
 void client_open(struct client *c, struct rig *r, unsigned index, unsigned user, unsigned resource)
 {
-    *c = (struct client){.rig = r, .index = index, .user = user, .resource = resource,
-                         .owner = c->owner, .hook = {.fn = on_turn_end}};
+    *c = (struct client){.rig = r,
+                         .index = index,
+                         .user = user,
+                         .resource = resource,
+                         .owner = c->owner,
+                         .hook = {.fn = on_turn_end}};
     list_init(&c->hook.link);
     int fd = connect_from(index, r);
     if (fd < 0)

@@ -43,23 +43,32 @@ struct rig {
 };
 
 enum client_step {
-    CLIENT_TLS, CLIENT_FEATURES, CLIENT_PROCEED, CLIENT_CHALLENGE, CLIENT_SUCCESS, CLIENT_BIND,
-    CLIENT_ENABLED, CLIENT_ROSTER, CLIENT_PRESENCE, CLIENT_READY, CLIENT_FAILED,
+    CLIENT_TLS,
+    CLIENT_FEATURES,
+    CLIENT_PROCEED,
+    CLIENT_CHALLENGE,
+    CLIENT_SUCCESS,
+    CLIENT_BIND,
+    CLIENT_ENABLED,
+    CLIENT_ROSTER,
+    CLIENT_PRESENCE,
+    CLIENT_READY,
+    CLIENT_FAILED,
 };
 
 struct client {
     struct rig *rig;
-    unsigned index, user;  /* of all clients; the account is <prefix><user>@<host> */
+    unsigned index, user; /* of all clients; the account is <prefix><user>@<host> */
     unsigned resource;
-    uint32_t handled;      /* XEP-0198: stanzas since <enabled/> */
+    uint32_t handled; /* XEP-0198: stanzas since <enabled/> */
     void *owner;
     struct transport *transport;
-    struct buf *carry;     /* the beginning of an item */
+    struct buf *carry; /* the beginning of an item */
     struct buf *out, *flying;
     size_t flying_off;
     struct turn_hook hook;
     struct scram_client *scram;
-    struct arena login;    /* until SASL has succeeded */
+    struct arena login; /* until SASL has succeeded */
     enum client_step step : 8;
     bool secured, authenticated, upgrading; /* upgrading: TLS begins once nothing flies */
 };

@@ -111,9 +111,7 @@ static void all_ready(struct load *l)
         mark_end(l);
         l->phase = DONE;
         return;
-    case IDLE:
-        phase_begin(l, l->phase == OPENING ? SETTLING : SETTLED, SETTLE_MS);
-        return;
+    case IDLE: phase_begin(l, l->phase == OPENING ? SETTLING : SETTLED, SETTLE_MS); return;
     case MESSAGE:
         send_first(l);
         phase_begin(l, WARMING, WARM_MS);
@@ -213,8 +211,7 @@ static void on_step(struct timer *timer)
         }
         l->phase = DONE;
         return;
-    default:
-        return;
+    default: return;
     }
 }
 
@@ -322,11 +319,12 @@ static bool parse_address(struct load *l, const char *address, const char *port)
 static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"server", 1, 0, 's'}, {"port", 1, 0, 'p'}, {"host", 1, 0, 'h'}, {"security", 1, 0, 'S'},
-        {"prefix", 1, 0, 'n'}, {"password", 1, 0, 'w'}, {"users", 1, 0, 'u'},
-        {"supervisor", 1, 0, 'P'}, {"concurrent", 1, 0, 'c'}, {"baseline", 1, 0, 'b'},
-        {"window", 1, 0, 'W'}, {"seconds", 1, 0, 't'}, {"bytes", 1, 0, 'B'}, {"loop", 1, 0, 'l'},
-        {"pids", 1, 0, 'i'}, {"json", 0, 0, 'j'}, {"sm", 0, 0, 'm'}, {0},
+        {"server", 1, 0, 's'},   {"port", 1, 0, 'p'},       {"host", 1, 0, 'h'},
+        {"security", 1, 0, 'S'}, {"prefix", 1, 0, 'n'},     {"password", 1, 0, 'w'},
+        {"users", 1, 0, 'u'},    {"supervisor", 1, 0, 'P'}, {"concurrent", 1, 0, 'c'},
+        {"baseline", 1, 0, 'b'}, {"window", 1, 0, 'W'},     {"seconds", 1, 0, 't'},
+        {"bytes", 1, 0, 'B'},    {"loop", 1, 0, 'l'},       {"pids", 1, 0, 'i'},
+        {"json", 0, 0, 'j'},     {"sm", 0, 0, 'm'},         {0},
     };
     const char *address = "127.0.0.1", *port = "5222";
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -360,8 +358,8 @@ static bool parse(struct load *l, enum loop_choice *loop, int argc, char **argv)
         if (!strcmp(argv[optind], names[i])) {
             l->scenario = (enum scenario)i;
             l->count = (unsigned)atoi(argv[optind + 1]);
-            return l->count > 0 && l->users > 0 && l->concurrent > 0 &&
-                   l->window > 0 && l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
+            return l->count > 0 && l->users > 0 && l->concurrent > 0 && l->window > 0 &&
+                   l->window <= MESSAGE_WINDOW_MAX && l->stanza_bytes <= 65536;
         }
     return false;
 }
@@ -397,9 +395,15 @@ static void set_up(struct load *l, enum loop_choice choice)
 int main(int argc, char **argv)
 {
     static struct load l = {
-        .rig = {.host = "localhost", .prefix = "load", .password = "secret-password",
+        .rig = {.host = "localhost",
+                .prefix = "load",
+                .password = "secret-password",
                 .security = SECURITY_STARTTLS},
-        .concurrent = 32, .users = UINT32_MAX, .window = 8, .baseline = 1000, .seconds = 5,
+        .concurrent = 32,
+        .users = UINT32_MAX,
+        .window = 8,
+        .baseline = 1000,
+        .seconds = 5,
         .stanza_bytes = 300,
     };
     enum loop_choice choice = LOOP_AUTO;

@@ -10,10 +10,10 @@ enum { MESSAGE_WINDOW_MAX = 64 };
 struct pair {
     struct client from, to;
     unsigned index;
-    char *xml;            /* the stanza; its number and time are written over for each */
+    char *xml; /* the stanza; its number and time are written over for each */
     size_t xml_n, number_at;
-    uint64_t sent, next;  /* numbers: last sent, next one expected */
-    uint64_t missing;     /* bit i: number next - 1 - i has not come */
+    uint64_t sent, next; /* numbers: last sent, next one expected */
+    uint64_t missing;    /* bit i: number next - 1 - i has not come */
 };
 
 /* Log-linear: 32 steps per octave of microseconds. */

@@ -4,8 +4,9 @@
 void pinger_send(struct pinger *p, struct client *c, unsigned slot, struct tally *t,
                  uint64_t now_us)
 {
-    client_put(c, arena_printf(&c->rig->turn, "<iq type='get' to='%s' id='ping-%02u'>"
-                                              "<ping xmlns='urn:xmpp:ping'/></iq>",
+    client_put(c, arena_printf(&c->rig->turn,
+                               "<iq type='get' to='%s' id='ping-%02u'>"
+                               "<ping xmlns='urn:xmpp:ping'/></iq>",
                                c->rig->host, slot));
     p->sent_us[slot] = now_us;
     t->sent++;

@@ -16,11 +16,11 @@ struct arena {
 };
 
 void arena_init(struct arena *a);
-void arena_reset(struct arena *a);  /* everything handed out is gone */
-void arena_close(struct arena *a);  /* frees all chunks */
-void *arena_alloc(struct arena *a, size_t n);      /* aligned to 16, not cleared */
+void arena_reset(struct arena *a);            /* everything handed out is gone */
+void arena_close(struct arena *a);            /* frees all chunks */
+void *arena_alloc(struct arena *a, size_t n); /* aligned to 16, not cleared */
 void *arena_zalloc(struct arena *a, size_t n);
-str arena_dup(struct arena *a, str s);             /* a copy, followed by a NUL */
+str arena_dup(struct arena *a, str s); /* a copy, followed by a NUL */
 str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 str arena_concat(struct arena *a, const str *parts, size_t n);
 

@@ -21,9 +21,9 @@ enum log_kind { LOG_STR, LOG_INT, LOG_JID, LOG_ADDRESS };
 struct log_field {
     const char *key;
     enum log_kind kind;
-    str s;                                /* LOG_STR, LOG_JID */
-    int64_t i;                            /* LOG_INT */
-    const struct sockaddr_storage *addr;  /* LOG_ADDRESS */
+    str s;                               /* LOG_STR, LOG_JID */
+    int64_t i;                           /* LOG_INT */
+    const struct sockaddr_storage *addr; /* LOG_ADDRESS */
 };
 #define F_STR(key, v) ((struct log_field){key, LOG_STR, v, 0, NULL})
 #define F_INT(key, v) ((struct log_field){key, LOG_INT, STR_NONE, (int64_t)(v), NULL})

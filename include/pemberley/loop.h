@@ -111,7 +111,7 @@ struct loop_stats {
 const struct loop_stats *loop_stats(const struct loop *l);
 const char *loop_name(const struct loop *l); /* "io_uring", "epoll", "sim" */
 
-void loop_run(struct loop *l);  /* turns until loop_stop */
+void loop_run(struct loop *l);                        /* turns until loop_stop */
 void loop_turn(struct loop *l, uint64_t wait_ms_max); /* one turn; for tests */
 void loop_stop(struct loop *l);
 void loop_close(struct loop *l); /* no op may be armed */

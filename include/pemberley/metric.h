@@ -43,7 +43,7 @@ enum {
 };
 /* The i-th label of the first set, the j-th of the second (0 when that is NONE). */
 #define METRIC_AT(id, i, j) \
-    ((enum metric)(METRIC_##id + (unsigned)(i) * METRIC_##id##_WIDTH + (unsigned)(j)))
+    ((enum metric)(METRIC_##id + (unsigned)(i)*METRIC_##id##_WIDTH + (unsigned)(j)))
 /* The index of an error in a set of errors; one that is not of the set is "other". */
 #define METRIC_ERR(set, e) metric_err((e), METRIC_FIRST_##set, METRIC_SIZE_##set)
 static inline unsigned metric_err(err e, unsigned first, unsigned size)

@@ -16,7 +16,7 @@ _Noreturn void must_failed(const char *file, int line, const char *expr);
             must_failed(__FILE__, __LINE__, #x); \
     } while (0)
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define nodiscard __attribute__((warn_unused_result))
 #define array_len(a) (sizeof(a) / sizeof((a)[0]))
 

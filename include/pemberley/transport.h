@@ -26,15 +26,15 @@ struct transport_sink {
     void (*opened)(struct transport *t); /* TLS: the handshake is done. Plain: never called. */
     void (*bytes)(struct transport *t, const char *p, size_t n);
     void (*written)(struct transport *t);
-    void (*ended)(struct transport *t);  /* the peer will send no more (FIN or close_notify) */
+    void (*ended)(struct transport *t); /* the peer will send no more (FIN or close_notify) */
     void (*closed)(struct transport *t, err reason); /* ERR_OK, _CLOSED, _IO, _TLS, _TIMEOUT */
 };
 
 struct transport_info {
     bool tls;
-    bool resumed;          /* a TLS session ticket was used */
-    uint16_t tls_version;  /* 0x0303, 0x0304; 0 plain */
-    str sni;               /* host of the certificate shown; empty if the hello named none */
+    bool resumed;         /* a TLS session ticket was used */
+    uint16_t tls_version; /* 0x0303, 0x0304; 0 plain */
+    str sni;              /* host of the certificate shown; empty if the hello named none */
     str alpn;
     struct sockaddr_storage address; /* of the peer */
 };

@@ -88,35 +88,18 @@ static void put(struct build *b, size_t at, const struct conf_row *row,
         v = value(b, row, s->values[0]);
     switch (row->kind) {
     case CONF_NAME:
-    case CONF_TEXT:
-        PUT(b, at, struct conf_text, text(b, v.text));
-        break;
+    case CONF_TEXT: PUT(b, at, struct conf_text, text(b, v.text)); break;
     case CONF_COUNT:
     case CONF_COUNT_AUTO:
-    case CONF_SIZE:
-        PUT(b, at, uint64_t, v.count);
-        break;
-    case CONF_DURATION:
-        PUT(b, at, int64_t, v.ms);
-        break;
+    case CONF_SIZE: PUT(b, at, uint64_t, v.count); break;
+    case CONF_DURATION: PUT(b, at, int64_t, v.ms); break;
     case CONF_RATE:
-    case CONF_BYTE_RATE:
-        PUT(b, at, struct conf_rate, v.rate);
-        break;
-    case CONF_MEMORY:
-        PUT(b, at, struct conf_memory, v.memory);
-        break;
-    case CONF_SWITCH:
-        PUT(b, at, bool, v.count);
-        break;
-    case CONF_WORD:
-        PUT(b, at, uint32_t, (uint32_t)v.count);
-        break;
-    case CONF_FLAGS:
-        PUT(b, at, uint32_t, flags(b, row, s));
-        break;
-    default:
-        PUT(b, at, struct conf_list, list(b, row, s));
+    case CONF_BYTE_RATE: PUT(b, at, struct conf_rate, v.rate); break;
+    case CONF_MEMORY: PUT(b, at, struct conf_memory, v.memory); break;
+    case CONF_SWITCH: PUT(b, at, bool, v.count); break;
+    case CONF_WORD: PUT(b, at, uint32_t, (uint32_t)v.count); break;
+    case CONF_FLAGS: PUT(b, at, uint32_t, flags(b, row, s)); break;
+    default: PUT(b, at, struct conf_list, list(b, row, s));
     }
 }
 

@@ -250,8 +250,8 @@ const struct conf_setting *conf_draft_get(struct conf_draft *d, const struct con
 static bool plain(str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (strchr(" #\"'\t\n\r={}()+,*[]\\", s.p[i]) || (s.p[i] == ':' && i == 0 && s.n > 1 &&
-                                                          s.p[1] == ':'))
+        if (strchr(" #\"'\t\n\r={}()+,*[]\\", s.p[i]) ||
+            (s.p[i] == ':' && i == 0 && s.n > 1 && s.p[1] == ':'))
             return false;
     return s.n > 0;
 }

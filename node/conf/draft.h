@@ -36,7 +36,7 @@ struct conf_draft {
     size_t host_count, host_cap;
     size_t *patterns; /* indexes of the hosts that are patterns: few among many */
     size_t pattern_count;
-    str *problems; /* "file:line: sentence" */
+    str *problems;        /* "file:line: sentence" */
     size_t problem_count; /* all of them; the array keeps the first CONF_PROBLEMS_MAX */
     unsigned files;
 };

@@ -151,9 +151,8 @@ static void no_such_option(cfg_t *section, const char *where, str name, struct c
         return;
     }
     if (section != reading->root && has_option(reading->root, name)) {
-        conf_draft_problem(reading->draft, at,
-                           "%s: no option \"%.*s\". Is a } missing before it?", where,
-                           STR_ARG(name));
+        conf_draft_problem(reading->draft, at, "%s: no option \"%.*s\". Is a } missing before it?",
+                           where, STR_ARG(name));
         return;
     }
     const char *near = near_in(section, name);
@@ -184,8 +183,9 @@ static void on_syntax_error(cfg_t *cfg, const char *fmt, va_list ap)
         conf_draft_problem(reading->draft, at, "host \"%.*s\" stands there twice",
                            STR_ARG(quoted_word(message)));
     else if (strstr(message, LAST_OPTION) || strncmp(message, "premature end", 13) == 0)
-        conf_draft_problem(reading->draft, at, "the file ends in the middle of something: a } or "
-                                               "\" is missing before this line");
+        conf_draft_problem(reading->draft, at,
+                           "the file ends in the middle of something: a } or "
+                           "\" is missing before this line");
     else
         conf_draft_problem(reading->draft, at, "%s%s%s", where, *where ? ": " : "", message);
 }

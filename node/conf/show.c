@@ -34,9 +34,7 @@ static void print_range(const struct conf_row *row, FILE *out)
         for (const char *p = row->min; *p; p++)
             fputs(*p == ' ' ? ", " : (char[]){*p, 0}, out);
         break;
-    case CONF_SWITCH:
-        fputs("on, off", out);
-        break;
+    case CONF_SWITCH: fputs("on, off", out); break;
     default:
         if (row->kind >= CONF_COUNT && row->kind <= CONF_MEMORY)
             fprintf(out, "%s%s%s", row->min, "..", row->max);

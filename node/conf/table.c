@@ -97,10 +97,7 @@ static const char *near(const struct conf_row *rows, int n, str name, str prefix
     return found;
 }
 
-const char *conf_row_near(str name, str prefix)
-{
-    return near(conf_rows, CONF_ROWS, name, prefix);
-}
+const char *conf_row_near(str name, str prefix) { return near(conf_rows, CONF_ROWS, name, prefix); }
 
 const char *conf_host_row_near(str name)
 {

@@ -14,8 +14,8 @@ struct unit {
     const char *name;
     uint64_t factor;
 };
-static const struct unit duration_units[] = {
-    {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
+static const struct unit duration_units[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
+                                             {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
 static const struct unit size_units[] = {
     {"b", 1}, {"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30}, {NULL, 0}};
 static const struct unit per_units[] = {{"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
@@ -239,10 +239,8 @@ static const char *parse_text(const struct conf_row *row, str text, struct arena
     int i;
     out->text = text;
     switch (row->kind) {
-    case CONF_NAME:
-        return name(text, &out->text) ? NULL : "only a-z, 0-9 and -, 32 at most";
-    case CONF_WORDS:
-        return word_index(row->min, text) < 0 ? "not one of the words it knows" : NULL;
+    case CONF_NAME: return name(text, &out->text) ? NULL : "only a-z, 0-9 and -, 32 at most";
+    case CONF_WORDS: return word_index(row->min, text) < 0 ? "not one of the words it knows" : NULL;
     case CONF_WORD:
     case CONF_FLAGS:
         i = word_index(row->min, text);
@@ -251,16 +249,14 @@ static const char *parse_text(const struct conf_row *row, str text, struct arena
     case CONF_SWITCH:
         out->count = str_is(text, "on");
         return out->count || str_is(text, "off") ? NULL : "a switch is on or off";
-    case CONF_JIDS:
-        return bare_jid(text, a, &out->text) ? NULL : "not a bare JID (user@domain)";
+    case CONF_JIDS: return bare_jid(text, a, &out->text) ? NULL : "not a bare JID (user@domain)";
     case CONF_ADDRESSES:
         return conf_address_parse(text, &address, &len)
                    ? NULL
                    : "not an address (:5222, 10.0.0.1:5222, \"[::1]:5222\")";
     case CONF_NETS:
         return net(text, &out->net) ? NULL : "not a network (10.0.0.0/8, \"2001:db8::/32\")";
-    default:
-        return text.n > 4096 ? "too long" : NULL;
+    default: return text.n > 4096 ? "too long" : NULL;
     }
 }
 
@@ -311,8 +307,7 @@ static str list_words(const char *words, struct arena *a)
     return out;
 }
 
-str conf_value_complaint(const struct conf_row *row, str text, const char *problem,
-                         struct arena *a)
+str conf_value_complaint(const struct conf_row *row, str text, const char *problem, struct arena *a)
 {
     bool words = row->kind == CONF_WORD || row->kind == CONF_FLAGS || row->kind == CONF_WORDS;
     bool number = row->kind >= CONF_COUNT && row->kind <= CONF_MEMORY;

@@ -79,8 +79,7 @@ static struct throttle_entry *by_address(struct conn *c)
 {
     struct sockaddr_storage address;
     conn_address(c, &address);
-    return throttle_get(&c->edge->failures,
-                        throttle_address_hash(&c->edge->node->key, &address));
+    return throttle_get(&c->edge->failures, throttle_address_hash(&c->edge->node->key, &address));
 }
 
 static struct throttle_entry *by_account(struct conn *c, str user)
@@ -110,8 +109,8 @@ static bool charge(struct conn *c, str user)
 static bool is_address_beyond(struct conn *c)
 {
     struct conf_rate r = c->edge->node->conf->auth_address_failure_rate;
-    return bucket_charge(&by_address(c)->bucket, r, r.count, 0,
-                         loop_now_ms(c->edge->node->loop)) > 0;
+    return bucket_charge(&by_address(c)->bucket, r, r.count, 0, loop_now_ms(c->edge->node->loop)) >
+           0;
 }
 
 static void log_failed(struct conn *c, str user, err reason)
@@ -122,10 +121,10 @@ static void log_failed(struct conn *c, str user, err reason)
     conn_address(c, &address);
     bool known = s->state != SASL_IDLE && s->mechanism < SASL_MECHANISMS;
     str mechanism = known ? sasl_mechanism_name(s->mechanism) : STR("");
-    metric_add(n->metrics,
-               METRIC_AT(login_failures, known ? s->mechanism : SASL_MECHANISMS,
-                         METRIC_ERR(SASL, reason)),
-               1);
+    metric_add(
+        n->metrics,
+        METRIC_AT(login_failures, known ? s->mechanism : SASL_MECHANISMS, METRIC_ERR(SASL, reason)),
+        1);
     LOG(n->log, login_failed, F_STR("host", stream_host(c)), F_JID("user", user),
         F_STR("reason", str_of(err_row(reason)->name)), F_STR("mechanism", mechanism),
         F_ADDR("address", &address));
@@ -261,9 +260,9 @@ static void got_keys(struct conn *c, err e, const struct Store__Reply *reply)
     if (e != ERR_OK && e != ERR_NOT_FOUND)
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     struct scram_keys keys;
-    bool usable = e == ERR_OK && account && account->exists &&
-                  scram_keys_decode(str_from(account->keys.data, account->keys.len), &keys) ==
-                      ERR_OK;
+    bool usable =
+        e == ERR_OK && account && account->exists &&
+        scram_keys_decode(str_from(account->keys.data, account->keys.len), &keys) == ERR_OK;
     err refused = account && account->disabled ? ERR_SASL_ACCOUNT_DISABLED : ERR_OK;
     answer(c, sasl_keys(&n->sasl, usable ? &keys : NULL, refused, c->edge->node->turn));
     scram_wipe(&keys, sizeof keys);

@@ -326,8 +326,14 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
 {
     struct node *n = s->conn->edge->node;
     struct frame f = {
-        .kind = FRAME_IN, .sid = s->sid, .gen = s->gen, .ord = s->in_ord, .stanza = stanza,
-        .fp = stanza_fp(stanza), .us = (uint64_t)clock_wall_us(n->clock), .reason = reason,
+        .kind = FRAME_IN,
+        .sid = s->sid,
+        .gen = s->gen,
+        .ord = s->in_ord,
+        .stanza = stanza,
+        .fp = stanza_fp(stanza),
+        .us = (uint64_t)clock_wall_us(n->clock),
+        .reason = reason,
     };
     struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};
     channel_send(n->channels, c2s_home(s), &f, hold, false);

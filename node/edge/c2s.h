@@ -19,11 +19,11 @@
  * is its place. 48 bytes; a session with nothing on the way has none. */
 struct out {
     struct stanza *stanza;
-    uint64_t sid, ord;     /* uid, for an ORPHAN */
-    uint64_t row;          /* of the offline store that it is; 0: none */
+    uint64_t sid, ord; /* uid, for an ORPHAN */
+    uint64_t row;      /* of the offline store that it is; 0: none */
     uint32_t lane;
-    uint32_t flags : 8;    /* enum frame_flag */
-    uint64_t us : 56;      /* when its home took it, wall time */
+    uint32_t flags : 8; /* enum frame_flag */
+    uint64_t us : 56;   /* when its home took it, wall time */
 };
 /* A frame whose channel_done waits until the client has caught up. */
 struct held {
@@ -34,48 +34,42 @@ struct c2s {
     struct conn *conn;
     struct hnode by_sid;
     uint64_t sid;
-    struct buf *names;        /* full JID, then ` to='…'` of the full and the bare one, escaped */
+    struct buf *names; /* full JID, then ` to='…'` of the full and the bare one, escaped */
     uint16_t full_n, bare_n, to_full_n, to_bare_n;
     uint32_t gen;
 
     /* in */
-    uint64_t in_ord;          /* last stanza received */
-    uint64_t in_base;         /* in_ord at <enable/> */
+    uint64_t in_ord;  /* last stanza received */
+    uint64_t in_base; /* in_ord at <enable/> */
     struct window window;
-    uint64_t ack_ord;         /* an <a/> is due when this is safe; 0: none asked for */
-    struct timer ack_timer;   /* and at the latest then */
+    uint64_t ack_ord;       /* an <a/> is due when this is safe; 0: none asked for */
+    struct timer ack_timer; /* and at the latest then */
 
     /* out: [acked | taken by the transport | written to the conn | waiting] in seq order */
-    struct out *outs;         /* a circular array */
+    struct out *outs; /* a circular array */
     uint32_t out_head, out_count, out_cap;
-    uint32_t unsent;          /* bytes of those waiting */
-    uint64_t out_bytes;       /* of all */
+    uint32_t unsent;                  /* bytes of those waiting */
+    uint64_t out_bytes;               /* of all */
     uint64_t acked, taken, put, last; /* seqs: the ends of these parts */
-    uint64_t out_base;        /* seq at <enabled/> */
-    uint64_t asked;           /* last seq put when our <r/> went */
-    uint32_t max_s;           /* for <enabled/> */
+    uint64_t out_base;                /* seq at <enabled/> */
+    uint64_t asked;                   /* last seq put when our <r/> went */
+    uint32_t max_s;                   /* for <enabled/> */
     struct held *held;
     uint32_t held_count, held_cap;
-    uint64_t *rows;           /* of the offline store, taken since the last CACK, big-endian */
+    uint64_t *rows; /* of the offline store, taken since the last CACK, big-endian */
     uint32_t row_count, row_cap;
-    struct timer held_timer;  /* the client's acks are not waited for longer */
+    struct timer held_timer; /* the client's acks are not waited for longer */
 
     bool sm : 1, resumable : 1;
-    bool enabling : 1;        /* <enable/> was sent on */
-    bool enabled_due : 1;     /* <enabled/> is to be written behind seq out_base */
-    bool request_open : 1;    /* our <r/> is not answered yet */
-    bool ack_now : 1;         /* an <a/> goes with the next flush */
+    bool enabling : 1;     /* <enable/> was sent on */
+    bool enabled_due : 1;  /* <enabled/> is to be written behind seq out_base */
+    bool request_open : 1; /* our <r/> is not answered yet */
+    bool ack_now : 1;      /* an <a/> goes with the next flush */
     bool cack_due : 1;
 };
 
-static inline str c2s_full(const struct c2s *s)
-{
-    return str_from(s->names->data, s->full_n);
-}
-static inline str c2s_bare(const struct c2s *s)
-{
-    return str_from(s->names->data, s->bare_n);
-}
+static inline str c2s_full(const struct c2s *s) { return str_from(s->names->data, s->full_n); }
+static inline str c2s_bare(const struct c2s *s) { return str_from(s->names->data, s->bare_n); }
 static inline str c2s_to_full(const struct c2s *s) /* ` to='…'` */
 {
     return str_from(s->names->data + s->full_n, s->to_full_n);
@@ -116,12 +110,12 @@ void c2s_free(struct c2s *s);
 
 void c2s_enable(struct c2s *s, str item);
 void c2s_on_enabled(struct c2s *s, const struct frame *f);
-void c2s_request(struct c2s *s);      /* <r/> */
+void c2s_request(struct c2s *s);       /* <r/> */
 void c2s_ack(struct c2s *s, str item); /* <a/> */
-void c2s_check_ack(struct c2s *s);    /* `safe` has moved: is an <a/> due? */
-void c2s_put_ack(struct c2s *s);      /* <a/> now */
+void c2s_check_ack(struct c2s *s);     /* `safe` has moved: is an <a/> due? */
+void c2s_put_ack(struct c2s *s);       /* <a/> now */
 void c2s_put_enabled(struct c2s *s);
-void c2s_put_request(struct c2s *s);  /* <r/>, if the end of a batch needs one */
+void c2s_put_request(struct c2s *s); /* <r/>, if the end of a batch needs one */
 void c2s_ack_timer(struct timer *t);
 void c2s_ping(struct c2s *s);
 uint32_t c2s_h(const struct c2s *s);

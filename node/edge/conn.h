@@ -28,8 +28,8 @@ enum conn_pause {
     PAUSE_LOGIN = 1 << 1,  /* the store or the helper thread is asked */
     PAUSE_HOME = 1 << 2,   /* BOUND or RESUMED is awaited */
     PAUSE_RATE = 1 << 3,
-    PAUSE_TLS = 1 << 4,    /* between <starttls/> and TLS */
-    PAUSE_OUTPUT = 1 << 5, /* it does not read our answers */
+    PAUSE_TLS = 1 << 4,     /* between <starttls/> and TLS */
+    PAUSE_OUTPUT = 1 << 5,  /* it does not read our answers */
     PAUSE_INBOUND = 1 << 6, /* the shard has too many bytes that are not safe yet */
 };
 
@@ -50,38 +50,38 @@ struct conn {
     struct hnode by_number;
     uint64_t number;
     struct negotiation *negotiation; /* until bound or resumed */
-    struct c2s *session;         /* from then on */
+    struct c2s *session;             /* from then on */
     struct header *header;           /* of the client's stream; shared */
     struct throttle_entry *address;  /* NULL: exempt */
     struct timer timer;              /* the next deadline: login, ping, stall, close */
     struct timer rate_timer;
-    struct turn_hook hook;           /* feed what waits, flush */
+    struct turn_hook hook; /* feed what waits, flush */
 
-    char *carry;                     /* received, not scanned to the end of an item */
-    void *scan;                      /* saved state for the first item in carry */
+    char *carry; /* received, not scanned to the end of an item */
+    void *scan;  /* saved state for the first item in carry */
     uint32_t carry_n, carry_cap;
-    uint32_t whitespace;             /* keepalive bytes lately */
+    uint32_t whitespace; /* keepalive bytes lately */
 
     struct output out;
-    uint32_t flying;                 /* bytes of out in the transport */
-    uint32_t counted_out;            /* of out, in the metrics */
+    uint32_t flying;      /* bytes of out in the transport */
+    uint32_t counted_out; /* of out, in the metrics */
 
     struct bucket stanza_rate, byte_rate;
     uint64_t opened_ms, heard_ms, wrote_ms, bytes_in, bytes_out;
-    err end_reason;                  /* what the log says */
+    err end_reason; /* what the log says */
 
     enum step step : 8;
     enum listener_kind listener : 8;
     unsigned pauses : 8;
-    bool stopped : 1;                /* the transport was told to pause */
+    bool stopped : 1; /* the transport was told to pause */
     bool secured : 1, authenticated : 1, exempt : 1;
     bool header_sent : 1, declared : 1; /* ours; theirs: <?xml?> of this stream was seen */
-    bool upgrading : 1;              /* <proceed/> is on its way */
-    bool pinged : 1;                 /* an answer to our ping is awaited */
-    bool feeding : 1;                /* conn_feed is on the stack */
-    bool handshaking : 1;            /* TLS is not open: nothing may be written */
-    bool left : 1;                   /* the peer will send no more */
-    bool ending : 1, closing : 1;    /* no more input; transport_close was called */
+    bool upgrading : 1;                 /* <proceed/> is on its way */
+    bool pinged : 1;                    /* an answer to our ping is awaited */
+    bool feeding : 1;                   /* conn_feed is on the stack */
+    bool handshaking : 1;               /* TLS is not open: nothing may be written */
+    bool left : 1;                      /* the peer will send no more */
+    bool ending : 1, closing : 1;       /* no more input; transport_close was called */
 };
 
 /* Takes the transport over and starts the stream's clocks. */

@@ -116,22 +116,12 @@ void edge_frame(struct edge *e, struct origin from, const struct frame *f)
 {
     switch (f->kind) {
     case FRAME_OUT:
-    case FRAME_ENABLED:
-        return session_frame(e, from, f);
-    case FRAME_BOUND:
-        c2s_on_bound(e, from, f);
-        break;
-    case FRAME_RESUMED:
-        c2s_on_resumed(e, from, f);
-        break;
-    case FRAME_FAILED:
-        c2s_on_failed(e, f);
-        break;
-    case FRAME_CLOSE:
-        c2s_on_close(e, f);
-        break;
-    default:
-        break;
+    case FRAME_ENABLED: return session_frame(e, from, f);
+    case FRAME_BOUND: c2s_on_bound(e, from, f); break;
+    case FRAME_RESUMED: c2s_on_resumed(e, from, f); break;
+    case FRAME_FAILED: c2s_on_failed(e, f); break;
+    case FRAME_CLOSE: c2s_on_close(e, f); break;
+    default: break;
     }
     channel_done(e->node->channels, from);
 }

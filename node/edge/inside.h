@@ -24,21 +24,21 @@ struct edge {
     struct node *node;
     struct list listeners;
     struct list conns;
-    struct htable conn_numbers;    /* struct conn.by_number */
-    struct htable sessions;        /* struct c2s.by_sid */
-    struct list lefts;             /* struct left.link: queues of sessions that have gone */
+    struct htable conn_numbers; /* struct conn.by_number */
+    struct htable sessions;     /* struct c2s.by_sid */
+    struct list lefts;          /* struct left.link: queues of sessions that have gone */
     struct htable lefts_by_sid;
-    struct htable headers;         /* struct header.node: shared by the conns */
+    struct htable headers; /* struct header.node: shared by the conns */
     uint64_t last_number;
     size_t conn_count, preauth_count;
     size_t connections_max;
-    uint64_t inbound;              /* bytes of stanzas that are not safe yet */
+    uint64_t inbound; /* bytes of stanzas that are not safe yet */
     struct probe {
-        uint64_t a, b, us;         /* a hold (c2s.c) and when it began; us 0: free */
+        uint64_t a, b, us; /* a hold (c2s.c) and when it began; us 0: free */
     } probes[EDGE_PROBES];
-    struct list logins_waiting;    /* struct negotiation.waiting: for a place among login_jobs */
+    struct list logins_waiting; /* struct negotiation.waiting: for a place among login_jobs */
     size_t logins_waiting_count, login_jobs;
-    size_t pending;                /* store requests and helper jobs under way */
+    size_t pending; /* store requests and helper jobs under way */
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */
     struct throttle failures;      /* failed logins, by address and by account */

@@ -1,10 +1,10 @@
 #include "node/edge/left.h"
 
 struct left {
-    struct list link;     /* of edge->lefts, the oldest first */
-    struct hnode by_sid;  /* of edge->lefts_by_sid */
+    struct list link;    /* of edge->lefts, the oldest first */
+    struct hnode by_sid; /* of edge->lefts_by_sid */
     struct buf *names;
-    struct out *outs;     /* as it was in struct c2s */
+    struct out *outs;             /* as it was in struct c2s */
     uint64_t sid, acked, counted; /* seq counted + 1 is the first that the client counts */
     uint32_t gen, head, count, cap;
     uint16_t bare_n;
@@ -18,9 +18,16 @@ void left_keep(struct c2s *s)
     struct left *l = malloc(sizeof *l);
     must(l);
     *l = (struct left){
-        .names = buf_ref(s->names), .bare_n = s->bare_n, .sid = s->sid, .gen = s->gen,
-        .outs = s->outs, .head = s->out_head, .count = s->out_count, .cap = s->out_cap,
-        .acked = s->acked, .counted = s->sm ? s->out_base : UINT64_MAX,
+        .names = buf_ref(s->names),
+        .bare_n = s->bare_n,
+        .sid = s->sid,
+        .gen = s->gen,
+        .outs = s->outs,
+        .head = s->out_head,
+        .count = s->out_count,
+        .cap = s->out_cap,
+        .acked = s->acked,
+        .counted = s->sm ? s->out_base : UINT64_MAX,
     };
     s->outs = NULL, s->out_head = s->out_count = s->out_cap = 0;
     s->out_bytes = s->unsent = 0;
@@ -95,9 +102,16 @@ static void hand_over(struct edge *e, unsigned home, const struct left *l,
         const struct out *o = entry(l, i);
         uint64_t seq = l->acked + 1 + i;
         struct frame f = {
-            .kind = FRAME_ORPHAN, .flags = o->flags, .sid = o->sid, .ord = o->ord,
-            .lane = o->lane, .us = o->us, .bare = str_from(l->names->data, l->bare_n),
-            .stanza = o->stanza, .conn = l->sid, .seq = seq > l->counted ? seq - l->counted : 0,
+            .kind = FRAME_ORPHAN,
+            .flags = o->flags,
+            .sid = o->sid,
+            .ord = o->ord,
+            .lane = o->lane,
+            .us = o->us,
+            .bare = str_from(l->names->data, l->bare_n),
+            .stanza = o->stanza,
+            .conn = l->sid,
+            .seq = seq > l->counted ? seq - l->counted : 0,
         };
         if (!mark_set_has(taken, frame_uid(&f), (unsigned)(l->sid >> 50)))
             channel_send(e->node->channels, home, &f, (struct hold){0}, true);

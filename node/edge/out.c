@@ -36,8 +36,13 @@ static void grow(struct c2s *s)
 struct out out_of(const struct frame *f)
 {
     return (struct out){
-        .stanza = stanza_ref(f->stanza), .sid = f->conn, .ord = f->ord, .row = f->h,
-        .lane = f->lane, .flags = f->flags & 0xff, .us = f->us & ((1ull << 56) - 1),
+        .stanza = stanza_ref(f->stanza),
+        .sid = f->conn,
+        .ord = f->ord,
+        .row = f->h,
+        .lane = f->lane,
+        .flags = f->flags & 0xff,
+        .us = f->us & ((1ull << 56) - 1),
     };
 }
 
@@ -76,7 +81,8 @@ static void take(struct c2s *s)
     const struct out *o = entry(s, s->acked + 1);
     struct edge *e = s->conn->edge;
     uint64_t row = o->row;
-    marks_put(&e->marks, (struct mark){{o->sid, o->ord, o->lane}, (unsigned)(s->sid >> 50),
+    marks_put(&e->marks, (struct mark){{o->sid, o->ord, o->lane},
+                                       (unsigned)(s->sid >> 50),
                                        loop_now_ms(e->node->loop)});
     if (row && s->row_count == s->row_cap) {
         s->row_cap = s->row_cap ? s->row_cap * 2 : 8;
@@ -220,8 +226,7 @@ void c2s_pump(struct c2s *s)
         put_stanza(s, o);
         s->put++;
         s->unsent -= o->stanza->index.len;
-        metric_add(c->edge->node->metrics,
-                   METRIC_AT(stanzas_out, o->stanza->kind, c->listener), 1);
+        metric_add(c->edge->node->metrics, METRIC_AT(stanzas_out, o->stanza->kind, c->listener), 1);
         c2s_put_enabled(s);
     }
     relieve(s);
@@ -285,7 +290,9 @@ void c2s_tell_acked(struct c2s *s)
     uint32_t told = 0;
     do {
         uint32_t n = s->row_count - told < CACK_ROWS ? s->row_count - told : CACK_ROWS;
-        struct frame f = {.kind = FRAME_CACK, .seq = s->acked, .bare = c2s_bare(s),
+        struct frame f = {.kind = FRAME_CACK,
+                          .seq = s->acked,
+                          .bare = c2s_bare(s),
                           .payload = n ? str_from(s->rows + told, n * sizeof *s->rows) : STR_NONE};
         c2s_tell(s, &f, n > 0);
         told += n;

@@ -12,17 +12,17 @@
 #include "proto/xmpp/stanza.h"
 
 enum {
-    OUTPUT_COPY_MAX = 2048, /* larger ones are referred to */
-    OUTPUT_CHUNK = 4000,    /* of the tail buffer: with its header and malloc's below a page */
+    OUTPUT_COPY_MAX = 2048,   /* larger ones are referred to */
+    OUTPUT_CHUNK = 4000,      /* of the tail buffer: with its header and malloc's below a page */
     OUTPUT_WRITE_MAX = 65536, /* bytes in one write */
 };
 
 struct piece {
     const char *p;
-    struct buf *buf;       /* one of these two owns p */
+    struct buf *buf; /* one of these two owns p */
     struct stanza *stanza;
     uint32_t n;
-    uint32_t outs;         /* session stanzas that end in this piece */
+    uint32_t outs; /* session stanzas that end in this piece */
 };
 struct output {
     struct piece *pieces;

@@ -54,8 +54,8 @@ static void finish(struct registration *r, err e)
         conn_resume(c, PAUSE_LOGIN);
         str id = str_from(r->id, r->id_n);
         if (e == ERR_OK)
-            conn_put(c, arena_printf(edge->node->turn, "<iq type='result' id='%.*s'/>",
-                                     STR_ARG(id)));
+            conn_put(c,
+                     arena_printf(edge->node->turn, "<iq type='result' id='%.*s'/>", STR_ARG(id)));
         else
             stream_put_iq_error(c, id, e);
     }
@@ -153,7 +153,8 @@ static void put_form(struct conn *c, str id)
     conn_put(c, arena_printf(c->edge->node->turn,
                              "<iq type='result' id='%.*s'><query xmlns='jabber:iq:register'>"
                              "<instructions>Choose a name and a password.</instructions>"
-                             "<username/><password/></query></iq>", STR_ARG(id)));
+                             "<username/><password/></query></iq>",
+                             STR_ARG(id)));
 }
 
 void register_iq(struct conn *c, str item, const struct xml_index *x)

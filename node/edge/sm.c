@@ -134,7 +134,8 @@ void c2s_ack(struct c2s *s, str item)
         uint32_t sent = s->put < s->out_base ? 0 : (uint32_t)(s->put - s->out_base);
         str extra = arena_printf(s->conn->edge->node->turn,
                                  "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='%u' "
-                                 "send-count='%u'/>", (uint32_t)h, sent);
+                                 "send-count='%u'/>",
+                                 (uint32_t)h, sent);
         return conn_end_extra(s->conn, ERR_STREAM_HANDLED_COUNT_TOO_HIGH, extra);
     }
     if (more)

@@ -104,10 +104,7 @@ static struct header *header_intern(struct edge *e, const struct xml_header *x, 
     return h;
 }
 
-str stream_host(const struct conn *c)
-{
-    return c->negotiation ? c->negotiation->host : STR_NONE;
-}
+str stream_host(const struct conn *c) { return c->negotiation ? c->negotiation->host : STR_NONE; }
 
 void stream_restart(struct conn *c)
 {
@@ -255,8 +252,8 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
         e = check_header(c, item, x, &h);
     if (e != ERR_OK)
         return conn_end(c, e);
-    str lang = x->lang.off ? xml_unescape(str_from(item.p + x->lang.off, x->lang.len), true, a)
-                           : STR_NONE;
+    str lang =
+        x->lang.off ? xml_unescape(str_from(item.p + x->lang.off, x->lang.len), true, a) : STR_NONE;
     if (lang.n > EDGE_LANG_MAX)
         lang = STR_NONE;
     if (lang.n)
@@ -389,9 +386,18 @@ uint64_t stream_tick(struct conn *c)
 /* ---- elements by step ---- */
 
 enum event {
-    EV_STARTTLS, EV_AUTH, EV_RESPONSE, EV_ABORT,
-    EV_ENABLE, EV_RESUME, EV_REQUEST, EV_ACK, /* XEP-0198 */
-    EV_STANZA, EV_ERROR, EV_OTHER, EVENTS
+    EV_STARTTLS,
+    EV_AUTH,
+    EV_RESPONSE,
+    EV_ABORT,
+    EV_ENABLE,
+    EV_RESUME,
+    EV_REQUEST,
+    EV_ACK, /* XEP-0198 */
+    EV_STANZA,
+    EV_ERROR,
+    EV_OTHER,
+    EVENTS
 };
 
 static enum event event_of(str item, const struct xml_index *x)
@@ -401,11 +407,17 @@ static enum event event_of(str item, const struct xml_index *x)
         const char *name;
         enum event event;
     } known[] = {
-        {NS_CLIENT, "message", EV_STANZA}, {NS_CLIENT, "iq", EV_STANZA},
-        {NS_CLIENT, "presence", EV_STANZA}, {NS_SM, "r", EV_REQUEST}, {NS_SM, "a", EV_ACK},
-        {NS_SM, "enable", EV_ENABLE}, {NS_SM, "resume", EV_RESUME},
-        {NS_TLS, "starttls", EV_STARTTLS}, {NS_SASL, "auth", EV_AUTH},
-        {NS_SASL, "response", EV_RESPONSE}, {NS_SASL, "abort", EV_ABORT},
+        {NS_CLIENT, "message", EV_STANZA},
+        {NS_CLIENT, "iq", EV_STANZA},
+        {NS_CLIENT, "presence", EV_STANZA},
+        {NS_SM, "r", EV_REQUEST},
+        {NS_SM, "a", EV_ACK},
+        {NS_SM, "enable", EV_ENABLE},
+        {NS_SM, "resume", EV_RESUME},
+        {NS_TLS, "starttls", EV_STARTTLS},
+        {NS_SASL, "auth", EV_AUTH},
+        {NS_SASL, "response", EV_RESPONSE},
+        {NS_SASL, "abort", EV_ABORT},
         {NS_STREAM, "error", EV_ERROR},
     };
     str name = str_from(item.p + x->name_off, x->name_len);
@@ -426,10 +438,7 @@ static void unsupported(struct conn *c, str item, const struct xml_index *x)
     conn_end(c, ERR_STREAM_UNSUPPORTED_STANZA_TYPE);
 }
 /* The peer ends the stream with an error of its own (RFC 6120 4.9.1.1): never answered with one. */
-static void peer_error(struct conn *c, str item, const struct xml_index *x)
-{
-    conn_end(c, ERR_OK);
-}
+static void peer_error(struct conn *c, str item, const struct xml_index *x) { conn_end(c, ERR_OK); }
 static void tls_required(struct conn *c, str item, const struct xml_index *x)
 {
     conn_end(c, ERR_STREAM_TLS_REQUIRED);
@@ -541,17 +550,17 @@ static void unbound_resume(struct conn *c, str item, const struct xml_index *x)
 
 static step_f *const table[EVENTS][STEPS] = {
     /*               STEP_TLS        STEP_LOGIN       STEP_BIND        STEP_BOUND */
-    [EV_STARTTLS] = {[STEP_TLS] = starttls,      starttls,       unsupported,    unsupported},
-    [EV_AUTH]     = {[STEP_TLS] = auth_in_clear, auth_begin,     not_authorized, unsupported},
-    [EV_RESPONSE] = {[STEP_TLS] = tls_required,  auth_response,  not_authorized, unsupported},
-    [EV_ABORT]    = {[STEP_TLS] = tls_required,  auth_abort,     not_authorized, unsupported},
-    [EV_ENABLE]   = {[STEP_TLS] = tls_required,  sm_unexpected,  sm_unexpected,  bound_enable},
-    [EV_RESUME]   = {[STEP_TLS] = tls_required,  sm_unexpected,  unbound_resume, sm_unexpected},
-    [EV_REQUEST]  = {[STEP_TLS] = tls_required,  sm_unexpected,  sm_unexpected,  bound_request},
-    [EV_ACK]      = {[STEP_TLS] = tls_required,  sm_unexpected,  sm_unexpected,  bound_ack},
-    [EV_STANZA]   = {[STEP_TLS] = tls_required,  login_stanza,   unbound_stanza, bound_stanza},
-    [EV_ERROR]    = {[STEP_TLS] = peer_error,    peer_error,     peer_error,     peer_error},
-    [EV_OTHER]    = {[STEP_TLS] = tls_required,  not_authorized, unsupported,    unsupported},
+    [EV_STARTTLS] = {[STEP_TLS] = starttls, starttls, unsupported, unsupported},
+    [EV_AUTH] = {[STEP_TLS] = auth_in_clear, auth_begin, not_authorized, unsupported},
+    [EV_RESPONSE] = {[STEP_TLS] = tls_required, auth_response, not_authorized, unsupported},
+    [EV_ABORT] = {[STEP_TLS] = tls_required, auth_abort, not_authorized, unsupported},
+    [EV_ENABLE] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_enable},
+    [EV_RESUME] = {[STEP_TLS] = tls_required, sm_unexpected, unbound_resume, sm_unexpected},
+    [EV_REQUEST] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_request},
+    [EV_ACK] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_ack},
+    [EV_STANZA] = {[STEP_TLS] = tls_required, login_stanza, unbound_stanza, bound_stanza},
+    [EV_ERROR] = {[STEP_TLS] = peer_error, peer_error, peer_error, peer_error},
+    [EV_OTHER] = {[STEP_TLS] = tls_required, not_authorized, unsupported, unsupported},
 };
 
 static void on_element(struct conn *c, str item, const struct xml_index *x)

@@ -14,19 +14,19 @@ struct header {
     uint32_t refs;
     uint16_t lang_n;
     char lang[EDGE_LANG_ATTR_MAX]; /* ` xml:lang='…'` of the stream, for its stanzas; n 0: none */
-    struct xml_header xml;    /* allocated as far as its prefixes reach */
+    struct xml_header xml;         /* allocated as far as its prefixes reach */
 };
 
 struct negotiation {
     struct conn *conn;
-    str host;          /* own memory: the stream's `to`, prepared; empty before the header */
-    str bare;          /* own memory: who has logged in */
-    str bind_id;       /* own memory: of the bind request, escaped */
+    str host;    /* own memory: the stream's `to`, prepared; empty before the header */
+    str bare;    /* own memory: who has logged in */
+    str bind_id; /* own memory: of the bind request, escaped */
     bool anonymous;
     struct sasl sasl;
     struct sasl_offer offer;
     struct list waiting; /* for its turn to be worked on */
-    struct timer delay; /* a failure waits to be told, or that turn has not come in time */
+    struct timer delay;  /* a failure waits to be told, or that turn has not come in time */
     err failure;
     unsigned tries, refusals; /* failed logins; those refused before any key was looked at */
 };

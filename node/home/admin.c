@@ -78,8 +78,9 @@ static void no_such_user(struct command *c)
     Store__Request r = STORE__REQUEST__INIT;
     str domain = jid_parse_prepared(c->jid).domain;
     if (!home_serves(c->home, domain)) {
-        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no user %.*s: no host %.*s",
-                                             STR_ARG(c->jid), STR_ARG(domain)));
+        answer(c, EXIT_NO_SUCH,
+               arena_printf(home_arena(c->home), "no user %.*s: no host %.*s", STR_ARG(c->jid),
+                            STR_ARG(domain)));
         return;
     }
     op.host = home_bytes(domain), op.limit = 1;
@@ -97,9 +98,9 @@ static void store_failed(struct command *c, err e)
     else if (e == ERR_FULL)
         answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
     else
-        answer(c, EXIT_FAILED,
-               arena_printf(home_arena(c->home), "the store could not do it: %s",
-                            err_row(e)->text));
+        answer(
+            c, EXIT_FAILED,
+            arena_printf(home_arena(c->home), "the store could not do it: %s", err_row(e)->text));
 }
 
 /* ---- accounts ---- */
@@ -228,8 +229,8 @@ static void listed(struct home *h, void *ctx, err e, const Store__Reply *reply)
     json_t *items = json_array();
     const Store__AccountPage *page = reply->accounts;
     for (size_t i = 0; i < page->n_jids; i++)
-        json_array_append_new(items, json_pack("{s:s%}", "jid", page->jids[i].data,
-                                               page->jids[i].len));
+        json_array_append_new(items,
+                              json_pack("{s:s%}", "jid", page->jids[i].data, page->jids[i].len));
     answer_root(c, json_pack("{s:i, s:o, s:I, s:o}", "v", 1, "node", node_name(c), "total",
                              (json_int_t)page->total, "items", items));
 }
@@ -291,10 +292,9 @@ static json_t *session_json(struct home *h, struct session *s)
     int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
     return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p,
                      full.n, "state", s->detached ? "detached" : "connected", "edge", edge.p,
-                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls),
-                     "since", stamp(h, since), "priority", (int)s->priority,
-                     "resumable", s->resumable, "unacked", (int)s->queued,
-                     "queue_bytes", (int)s->queued_bytes);
+                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls), "since",
+                     stamp(h, since), "priority", (int)s->priority, "resumable", s->resumable,
+                     "unacked", (int)s->queued, "queue_bytes", (int)s->queued_bytes);
 }
 
 static void sessions(struct command *c, struct user *u)
@@ -323,8 +323,9 @@ static void kick(struct command *c, struct user *u)
         }
     if (c->argc && json_array_size(items) == 0) {
         json_decref(items);
-        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "%.*s has no session \"%.*s\"",
-                                             STR_ARG(c->jid), STR_ARG(c->arg[0])));
+        answer(c, EXIT_NO_SUCH,
+               arena_printf(home_arena(c->home), "%.*s has no session \"%.*s\"", STR_ARG(c->jid),
+                            STR_ARG(c->arg[0])));
         return;
     }
     answer_json(c, items);

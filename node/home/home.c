@@ -27,8 +27,14 @@ void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_
                struct ticket *t)
 {
     str address = to.n ? to : stanza_to(s);
-    struct frame f = {.kind = FRAME_ROUTE, .flags = flags, .sid = uid.sid, .ord = uid.ord,
-                      .lane = uid.lane, .fp = stanza_fp(s), .us = (uint64_t)us, .stanza = s};
+    struct frame f = {.kind = FRAME_ROUTE,
+                      .flags = flags,
+                      .sid = uid.sid,
+                      .ord = uid.ord,
+                      .lane = uid.lane,
+                      .fp = stanza_fp(s),
+                      .us = (uint64_t)us,
+                      .stanza = s};
     if (to.n)
         f.recipients = &to, f.recipient_count = 1;
     struct jid j = jid_parse_prepared(address);
@@ -60,9 +66,14 @@ static void fanout_flush(struct fanout *f, unsigned shard)
 {
     if (!f->shard[shard].n)
         return;
-    struct frame frame = {.kind = FRAME_ROUTE, .sid = f->uid.sid, .ord = f->uid.ord,
-                          .lane = f->uid.lane, .fp = stanza_fp(f->stanza), .us = (uint64_t)f->us,
-                          .recipients = f->shard[shard].to, .recipient_count = f->shard[shard].n,
+    struct frame frame = {.kind = FRAME_ROUTE,
+                          .sid = f->uid.sid,
+                          .ord = f->uid.ord,
+                          .lane = f->uid.lane,
+                          .fp = stanza_fp(f->stanza),
+                          .us = (uint64_t)f->us,
+                          .recipients = f->shard[shard].to,
+                          .recipient_count = f->shard[shard].n,
                           .stanza = f->stanza};
     struct hold hold = f->ticket ? ticket_hold(f->ticket) : (struct hold){HOLD_NONE, 0, 0};
     channel_send(f->home->node->channels, shard, &frame, hold, true);
@@ -140,17 +151,23 @@ struct frame_work {
 /* Keeps its order with what the same client or peers send next: it is not parked by the barrier. */
 static void orphan(struct user *u, const struct frame *f, struct ticket *t)
 {
-    struct route r = {.home = u->home, .user = u, .ticket = t, .stanza = f->stanza,
-                      .to = jid_parse_prepared(stanza_to(f->stanza)), .uid = frame_uid(f),
-                      .us = (int64_t)f->us, .flags = FRAME_AGAIN,
-                      .sid = f->seq ? f->conn : 0, .seq = f->seq};
+    struct route r = {.home = u->home,
+                      .user = u,
+                      .ticket = t,
+                      .stanza = f->stanza,
+                      .to = jid_parse_prepared(stanza_to(f->stanza)),
+                      .uid = frame_uid(f),
+                      .us = (int64_t)f->us,
+                      .flags = FRAME_AGAIN,
+                      .sid = f->seq ? f->conn : 0,
+                      .seq = f->seq};
     route_undelivered(&r, false, false);
 }
 
 static void bind_failed(struct home *h, unsigned edge, const struct frame *f, err e)
 {
-    struct frame answer = {.kind = f->kind == FRAME_BIND ? FRAME_BOUND : FRAME_FAILED,
-                           .conn = f->conn, .reason = e};
+    struct frame answer = {
+        .kind = f->kind == FRAME_BIND ? FRAME_BOUND : FRAME_FAILED, .conn = f->conn, .reason = e};
     channel_send(h->node->channels, edge, &answer, (struct hold){HOLD_NONE, 0, 0}, false);
 }
 
@@ -188,7 +205,9 @@ static struct frame_work *frame_work_new(struct home *h, struct origin from, con
     struct frame_work *w = malloc(sizeof *w + n);
     must(w);
     *w = (struct frame_work){.work = {.run = run_frame, .bytes = (uint32_t)(sizeof *w + n)},
-                             .home = h, .frame = *f, .edge = from.peer};
+                             .home = h,
+                             .frame = *f,
+                             .edge = from.peer};
     list_init(&w->work.link);
     char *at = keep(keep(w->text, &w->frame.bare), &w->frame.resource);
     keep(keep(at, &w->frame.text), &w->frame.payload);
@@ -320,13 +339,9 @@ void home_frame(struct home *h, struct origin from, const struct frame *f)
         attached(h, from.peer);
         channel_done(h->node->channels, from);
         return;
-    case FRAME_CACK:
-        on_cack(h, from, f);
-        return;
+    case FRAME_CACK: on_cack(h, from, f); return;
     case FRAME_BIND:
-    case FRAME_RESUME:
-        on_user_frame(h, from, f);
-        return;
+    case FRAME_RESUME: on_user_frame(h, from, f); return;
     case FRAME_ORPHAN:
         if (f->stanza)
             on_user_frame(h, from, f);

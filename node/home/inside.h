@@ -13,30 +13,30 @@
 #include "proto/bus/store.pb-c.h"
 
 enum {
-    USER_WAIT_MS = 20000,    /* for the store, then resource-constraint (delivery.md 5.3) */
-    USER_REST_MS = 60000,    /* in memory after its last use */
+    USER_WAIT_MS = 20000, /* for the store, then resource-constraint (delivery.md 5.3) */
+    USER_REST_MS = 60000, /* in memory after its last use */
     USERS_RESTING_MAX = 10000,
-    BARRIER_MS = 5000,       /* a shard silent for so long is late, and late is dead (5.3) */
-    RESUME_WAIT_MS = 30000,  /* for open tickets: longer than the longest of their waits */
+    BARRIER_MS = 5000,          /* a shard silent for so long is late, and late is dead (5.3) */
+    RESUME_WAIT_MS = 30000,     /* for open tickets: longer than the longest of their waits */
     SUBSCRIBE_BYTES_MAX = 8192, /* of a request that is kept for the user's answer */
-    ROSTER_LOG = 500,        /* versions whose changes are known (xmpp.md 4) */
+    ROSTER_LOG = 500,           /* versions whose changes are known (xmpp.md 4) */
 };
 
 struct home {
     struct node *node;
     struct htable users, sessions;
-    struct list resting; /* struct user.rest, longest first */
-    struct list again;   /* struct user.rest: loads that failed, to be tried again */
-    struct list givings; /* struct giving.link */
-    struct list doomed;  /* struct session.doomed */
-    struct timer sweep;  /* every second */
+    struct list resting;        /* struct user.rest, longest first */
+    struct list again;          /* struct user.rest: loads that failed, to be tried again */
+    struct list givings;        /* struct giving.link */
+    struct list doomed;         /* struct session.doomed */
+    struct timer sweep;         /* every second */
     struct list routes, logins; /* struct work.link: behind the barrier, routes go first */
     uint64_t awaited;           /* a bit per shard that has not said what it holds of ours */
     struct mark_set known;      /* what the edges' clients had of a former home, until it opens */
     struct timer barrier;       /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
-    uint32_t requests;   /* store requests without an answer */
+    uint32_t requests; /* store requests without an answer */
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };
@@ -87,7 +87,7 @@ struct fanout {
     struct {
         str *to; /* grown in the arena */
         size_t n, cap, bytes;
-    } *shard;
+    } * shard;
 };
 void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
                  struct ticket *t);
@@ -172,14 +172,14 @@ bool offline_wants(const struct user *u, const struct stanza *s);
 void offline_put(struct user *u, struct route *r);
 /* A row that an ended session's queue held; the store has it still, and notes where it was. */
 void offline_back(struct user *u, struct route *r);
-void offline_start(struct session *s);       /* it may have them now */
-void offline_give(struct user *u);           /* whoever is there may */
+void offline_start(struct session *s); /* it may have them now */
+void offline_give(struct user *u);     /* whoever is there may */
 bool offline_wait(struct user *u, struct route *r, const struct session *to); /* taken: it waits */
 void offline_acked(struct session *s, const uint64_t *ids, size_t n);
 /* Rows that a client has, as a CACK names them; the ticket gets an effect until they are gone. */
 void offline_taken(struct user *u, str rows, struct ticket *t);
 void offline_left(struct user *u, struct session *s); /* s is no longer there to take them */
-void offline_more(struct session *s);        /* its queue has become shorter */
+void offline_more(struct session *s);                 /* its queue has become shorter */
 void offline_sweep(struct home *h, uint64_t now_ms);
 void offline_free(struct user *u);
 

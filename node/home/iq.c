@@ -113,28 +113,21 @@ void iq_store(struct iq *q, struct Store__Request *request, iq_store_f *done)
     struct iq *kept = is_kept(q) ? q : iq_keep(q);
     struct kept *k = container_of(kept, struct kept, iq);
     k->done = done;
-    str owner = request->owner.len ? home_str(request->owner)
-                                   : jid_parse_prepared(kept->asked).bare;
+    str owner =
+        request->owner.len ? home_str(request->owner) : jid_parse_prepared(kept->asked).bare;
     home_store(kept->home, owner, request, on_stored, k);
 }
 
 void iq_store_error(struct iq *kept, err e)
 {
     switch (e) {
-    case ERR_DISK_FULL:
-        iq_error(kept, ERR_STANZA_DISK_FULL);
-        return;
-    case ERR_NOT_FOUND:
-        iq_error(kept, ERR_STANZA_ITEM_NOT_FOUND);
-        return;
-    case ERR_EXISTS:
-        iq_error(kept, ERR_STANZA_CONFLICT);
-        return;
+    case ERR_DISK_FULL: iq_error(kept, ERR_STANZA_DISK_FULL); return;
+    case ERR_NOT_FOUND: iq_error(kept, ERR_STANZA_ITEM_NOT_FOUND); return;
+    case ERR_EXISTS: iq_error(kept, ERR_STANZA_CONFLICT); return;
     case ERR_BAD: /* over a bound of the store's own, e.g. of a key's length */
         iq_error(kept, ERR_STANZA_NOT_ACCEPTABLE);
         return;
-    default:
-        iq_error(kept, ERR_STANZA_STORE_AWAY);
+    default: iq_error(kept, ERR_STANZA_STORE_AWAY);
     }
 }
 
@@ -172,9 +165,17 @@ void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct s
                  struct stanza *stanza, bool subscribed, struct ticket *t)
 {
     struct arena *a = home_arena(h);
-    struct iq q = {.home = h, .node = h->node, .entity = entity, .user = u, .session = s,
-                   .asker = jid_parse_prepared(stanza_from(stanza)), .subscribed = subscribed,
-                   .stanza = stanza, .set = stanza->type == TYPE_SET, .ticket = t, .arena = a};
+    struct iq q = {.home = h,
+                   .node = h->node,
+                   .entity = entity,
+                   .user = u,
+                   .session = s,
+                   .asker = jid_parse_prepared(stanza_from(stanza)),
+                   .subscribed = subscribed,
+                   .stanza = stanza,
+                   .set = stanza->type == TYPE_SET,
+                   .ticket = t,
+                   .arena = a};
     q.asked = stanza_to(stanza).n ? stanza_to(stanza) : q.asker.bare;
     q.host = conf_host_find(h->node->conf, jid_parse_prepared(q.asked).domain);
     struct xml_el root = stanza_root(stanza, a);

@@ -25,18 +25,18 @@ struct iq {
     struct home *home;
     struct node *node;
     enum iq_entity entity;
-    struct user *user;            /* the account asked; NULL for the server and missing accounts */
+    struct user *user;       /* the account asked; NULL for the server and missing accounts */
     struct session *session; /* IQ_OWN_ACCOUNT and IQ_SERVER: the asking session. May end while a
                                 kept iq waits: then it is NULL again */
     const struct conf_host *host; /* of the entity asked */
     struct jid asker;             /* full JID */
-    str asked; /* prepared JID asked; the asker's bare JID when `to` was absent */
-    bool subscribed;              /* IQ_OTHER_ACCOUNT: the asker may see the account's presence */
+    str asked;       /* prepared JID asked; the asker's bare JID when `to` was absent */
+    bool subscribed; /* IQ_OTHER_ACCOUNT: the asker may see the account's presence */
     struct stanza *stanza;
-    bool set;                     /* else get */
-    struct xml_el payload;        /* the only child; in the turn's arena: NOT valid in a kept iq */
+    bool set;              /* else get */
+    struct xml_el payload; /* the only child; in the turn's arena: NOT valid in a kept iq */
     struct ticket *ticket;
-    struct arena *arena;          /* the turn's: replies and scratch */
+    struct arena *arena; /* the turn's: replies and scratch */
 };
 
 typedef void iq_handler_f(struct iq *q);

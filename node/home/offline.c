@@ -16,7 +16,7 @@ struct giving {
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
     bool again; /* rows have come back from a queue: from the first one on */
-    bool over; /* ended while a page was asked for: its answer frees it */
+    bool over;  /* ended while a page was asked for: its answer frees it */
 };
 
 /* xmpp.md 5, column "offline". */

@@ -404,8 +404,8 @@ void presence_home_lost(struct session *s, unsigned shard)
     struct home *h = s->user->home;
     if (!session_available(s))
         return;
-    struct lost l = {s, shard, arena_printf(home_arena(h), "lost %lld",
-                                            (long long)home_wall_us(h)).p};
+    struct lost l = {s, shard,
+                     arena_printf(home_arena(h), "lost %lld", (long long)home_wall_us(h)).p};
     user_roster_each(s->user, is_lost, &l);
 }
 

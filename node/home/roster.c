@@ -439,8 +439,8 @@ static int by_version(const void *a, const void *b)
 static void push_since(struct session *s, uint64_t since, struct ticket *t)
 {
     struct user *u = s->user;
-    struct item **changed = arena_alloc(home_arena(u->home),
-                                        (u->roster->items.count + 1) * sizeof(struct item *));
+    struct item **changed =
+        arena_alloc(home_arena(u->home), (u->roster->items.count + 1) * sizeof(struct item *));
     size_t n = 0;
     htable_each(it, &u->roster->items) {
         struct item *i = container_of(it, struct item, node);

@@ -60,13 +60,13 @@ void roster_iq_set(struct iq *q);
 /* What a change makes of one contact; the store has it before memory has. The first member of what
  * embeds it: change_end frees that. */
 struct change {
-    struct work work;       /* in user->changes; run: look and submit, or give up */
+    struct work work; /* in user->changes; run: look and submit, or give up */
     struct user *user;
-    struct ticket *ticket;  /* an effect is open; may be NULL */
-    struct stanza *stanza;  /* the cause; may be NULL */
-    uint64_t sid;           /* the session that waits; 0: none */
-    str contact;            /* rests with the change */
-    struct item *item;      /* next state of the contact; NULL: unchanged */
+    struct ticket *ticket; /* an effect is open; may be NULL */
+    struct stanza *stanza; /* the cause; may be NULL */
+    uint64_t sid;          /* the session that waits; 0: none */
+    str contact;           /* rests with the change */
+    struct item *item;     /* next state of the contact; NULL: unchanged */
     int64_t us;
     bool pending_put, pending_remove;
     void (*committed)(struct change *c, err e); /* memory is up to date; frees c by change_end */

@@ -170,9 +170,7 @@ static void route_message(struct user *u, struct route *r)
         return;
     }
     switch (r->stanza->type) {
-    case TYPE_CHAT:
-        message_to_bare(u, r);
-        return;
+    case TYPE_CHAT: message_to_bare(u, r); return;
     case TYPE_NORMAL:
         if (full)
             route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
@@ -183,11 +181,8 @@ static void route_message(struct user *u, struct route *r)
         if (full || !route_to_eligible(u, r))
             drop(r);
         return;
-    case TYPE_GROUPCHAT:
-        route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
-        return;
-    default: /* an error */
-        drop(r);
+    case TYPE_GROUPCHAT: route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE); return;
+    default: /* an error */ drop(r);
     }
 }
 
@@ -206,8 +201,8 @@ static void presence_to_sessions(struct user *u, struct route *r)
 {
     bool any = false;
     user_each_session(s, u) {
-        bool meant = r->to.resource.n ? str_eq(session_resource(s), r->to.resource)
-                                      : session_available(s);
+        bool meant =
+            r->to.resource.n ? str_eq(session_resource(s), r->to.resource) : session_available(s);
         if (meant)
             give(s, r), any = true;
     }
@@ -219,14 +214,11 @@ static void presence_to_sessions(struct user *u, struct route *r)
 static bool is_change(const struct route *r)
 {
     switch (r->stanza->type) {
-    case TYPE_UNSUBSCRIBED:
-        return !r->uid.lane || !r->to.resource.n;
+    case TYPE_UNSUBSCRIBED: return !r->uid.lane || !r->to.resource.n;
     case TYPE_SUBSCRIBE:
     case TYPE_SUBSCRIBED:
-    case TYPE_UNSUBSCRIBE:
-        return true;
-    default:
-        return false;
+    case TYPE_UNSUBSCRIBE: return true;
+    default: return false;
     }
 }
 
@@ -246,17 +238,14 @@ static void route_presence(struct user *u, struct route *r)
         return;
     }
     switch (r->stanza->type) {
-    case TYPE_PROBE:
-        presence_probed(u, r);
-        return;
+    case TYPE_PROBE: presence_probed(u, r); return;
     case TYPE_ERROR:
         if (!r->to.resource.n) {
             drop(r);
             return;
         }
         /* fall through */
-    default:
-        presence_to_sessions(u, r);
+    default: presence_to_sessions(u, r);
     }
 }
 
@@ -301,12 +290,8 @@ void route_stanza(struct user *u, struct route *r)
         else
             message_without_account(r);
         return;
-    case STANZA_PRESENCE:
-        route_presence(u, r);
-        return;
-    case STANZA_IQ:
-        route_iq(u, r);
-        return;
+    case STANZA_PRESENCE: route_presence(u, r); return;
+    case STANZA_IQ: route_iq(u, r); return;
     }
 }
 
@@ -319,13 +304,10 @@ static bool needs_sessions_only(const struct stanza *s, const struct jid *to)
     case TYPE_UNAVAILABLE:
     case TYPE_RESULT:
     case TYPE_HEADLINE:
-    case TYPE_ERROR:
-        return true;
+    case TYPE_ERROR: return true;
     case TYPE_GET:
-    case TYPE_SET:
-        return to->resource.n > 0;
-    default:
-        return false;
+    case TYPE_SET: return to->resource.n > 0;
+    default: return false;
     }
 }
 
@@ -352,8 +334,14 @@ static void run_behind_barrier(struct work *w, struct user *u)
 void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
                    int64_t us, struct ticket *t)
 {
-    struct route r = {.work = {.run = run_loaded}, .home = h, .ticket = t, .stanza = s,
-                      .to = jid_parse_prepared(to), .uid = uid, .us = us, .flags = flags};
+    struct route r = {.work = {.run = run_loaded},
+                      .home = h,
+                      .ticket = t,
+                      .stanza = s,
+                      .to = jid_parse_prepared(to),
+                      .uid = uid,
+                      .us = us,
+                      .flags = flags};
     if (!r.to.local.n || !home_serves(h, r.to.domain))
         return; /* no account can be there */
     if (h->awaited) {
@@ -392,8 +380,7 @@ static void message_again(struct route *r)
     str domain = jid_parse_prepared(user_bare(u)).domain;
     struct stanza *was = r->stanza;
     bool given = false;
-    r->stanza =
-        stanza_with_delay(r->home->node->scan, was, domain, r->us, home_arena(r->home));
+    r->stanza = stanza_with_delay(r->home->node->scan, was, domain, r->us, home_arena(r->home));
     if (anybody_attached(u) && !offline_wait(u, r, NULL))
         given = route_to_eligible(u, r) > 0;
     else

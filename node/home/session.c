@@ -67,9 +67,17 @@ static void tell_close(struct session *s, err reason)
 
 static void send_out(struct session *s, const struct outbound *o, uint32_t flags, struct ticket *t)
 {
-    struct frame f = {.kind = FRAME_OUT, .flags = flags, .sid = s->sid, .gen = s->gen,
-                      .seq = o->seq, .conn = o->uid.sid, .ord = o->uid.ord, .lane = o->uid.lane,
-                      .us = (uint64_t)o->us, .h = o->offline_id, .stanza = o->stanza};
+    struct frame f = {.kind = FRAME_OUT,
+                      .flags = flags,
+                      .sid = s->sid,
+                      .gen = s->gen,
+                      .seq = o->seq,
+                      .conn = o->uid.sid,
+                      .ord = o->uid.ord,
+                      .lane = o->uid.lane,
+                      .us = (uint64_t)o->us,
+                      .h = o->offline_id,
+                      .stanza = o->stanza};
     struct hold hold = t ? ticket_hold(t) : NOBODY;
     channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
 }
@@ -140,8 +148,8 @@ struct outbound *session_send(struct session *s, struct stanza *stanza, struct u
         home_count(home_of(s), METRIC_duplicates_home, 1);
         return NULL;
     }
-    struct outbound o = {.uid = uid, .stanza = stanza, .us = us,
-                         .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
+    struct outbound o = {
+        .uid = uid, .stanza = stanza, .us = us, .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
     return queue(s, o, t);
 }
 
@@ -179,8 +187,7 @@ void session_ungate(struct home *h, uint64_t sid)
         ticket_close(tickets[i]);
 }
 
-void session_answer(struct session *s, struct stanza *answer, const char *purpose,
-                    struct ticket *t)
+void session_answer(struct session *s, struct stanza *answer, const char *purpose, struct ticket *t)
 {
     struct uid uid = t ? ticket_uid(t) : (struct uid){0, 0, 0};
     uid.lane = home_lane(user_bare(s->user), purpose);
@@ -272,14 +279,9 @@ static err settle_resource(struct user *u, str wish, str *out)
     if (!old)
         return ERR_OK;
     switch (user_host(u)->conflict) {
-    case CONF_CONFLICT_REFUSE:
-        return ERR_STANZA_CONFLICT;
-    case CONF_CONFLICT_RENAME:
-        *out = random_resource(h);
-        return ERR_OK;
-    default:
-        session_end(old, ERR_STREAM_CONFLICT, true);
-        return ERR_OK;
+    case CONF_CONFLICT_REFUSE: return ERR_STANZA_CONFLICT;
+    case CONF_CONFLICT_RENAME: *out = random_resource(h); return ERR_OK;
+    default: session_end(old, ERR_STREAM_CONFLICT, true); return ERR_OK;
     }
 }
 
@@ -400,8 +402,7 @@ static void hold_in(struct session *s, struct stanza *stanza, int64_t us, err re
 {
     struct held_in *w = malloc(sizeof *w);
     must(w);
-    *w = (struct held_in){
-        .stanza = stanza_ref(stanza), .ticket = t, .us = us, .reason = reason};
+    *w = (struct held_in){.stanza = stanza_ref(stanza), .ticket = t, .us = us, .reason = reason};
     list_push_back(&s->held, &w->link);
 }
 
@@ -418,8 +419,8 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
         return;
     }
     s->in_ord++, s->open_in++;
-    struct ticket *t = ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0},
-                                  on_in_safe, h);
+    struct ticket *t =
+        ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0}, on_in_safe, h);
     if (s->holds || !list_empty(&s->held) || is_doomed(s))
         hold_in(s, f->stanza, (int64_t)f->us, f->reason, t);
     else
@@ -485,7 +486,9 @@ static void lost(struct session *s, err reason)
 
 static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const uint32_t *client_h)
 {
-    struct frame f = {.kind = FRAME_FAILED, .conn = conn, .h = client_h ? *client_h : 0,
+    struct frame f = {.kind = FRAME_FAILED,
+                      .conn = conn,
+                      .h = client_h ? *client_h : 0,
                       .flags = client_h ? FRAME_HAS_H : 0};
     home_count(h, METRIC_resumption_failures_unknown, 1);
     to_edge(h, edge, &f);
@@ -542,11 +545,21 @@ static bool seq_of_h(const struct session *s, uint32_t client_h, uint64_t *seq)
 static void answer_resumed(struct session *s)
 {
     struct home *h = home_of(s);
-    struct snap snap = {.sid = s->sid, .gen = s->gen, .full = session_full(s, home_arena(h)),
-                        .sm = true, .resumable = true, .max_ms = s->max_ms, .in_ord = s->in_ord,
-                        .in_base = s->in_base, .out_seq = s->out_seq, .out_base = s->out_base,
+    struct snap snap = {.sid = s->sid,
+                        .gen = s->gen,
+                        .full = session_full(s, home_arena(h)),
+                        .sm = true,
+                        .resumable = true,
+                        .max_ms = s->max_ms,
+                        .in_ord = s->in_ord,
+                        .in_base = s->in_base,
+                        .out_seq = s->out_seq,
+                        .out_base = s->out_base,
                         .out_acked = s->out_acked};
-    struct frame f = {.kind = FRAME_RESUMED, .conn = s->conn, .sid = s->sid, .gen = s->gen,
+    struct frame f = {.kind = FRAME_RESUMED,
+                      .conn = s->conn,
+                      .sid = s->sid,
+                      .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
     to_edge(h, s->edge, &f);
     struct ticket *t = s->left.gen ? left_replay(s) : NULL;
@@ -660,8 +673,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     s->gen++; /* from now on nothing of the old attachment is obeyed */
     s->resume = malloc(sizeof *s->resume);
     must(s->resume);
-    *s->resume =
-        (struct resume){.ticket = t, .conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
+    *s->resume = (struct resume){.ticket = t, .conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
     ticket_open(t);
     note_peer(s, f);
     loop_timer_set(h->node->loop, &s->timer, RESUME_WAIT_MS);
@@ -679,8 +691,8 @@ static void enable(struct session *s, const struct frame *f)
     s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
     s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
     s->out_base = s->out_seq, s->in_base = f->ord;
-    struct frame answer = {.kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen,
-                           .seq = s->out_base, .ms = s->max_ms};
+    struct frame answer = {
+        .kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen, .seq = s->out_base, .ms = s->max_ms};
     to_edge(home_of(s), s->edge, &answer);
 }
 
@@ -718,8 +730,13 @@ static void dispose(struct session *s)
     while (s->first) {
         struct outbound *o = pop_out(s);
         str to = stanza_to(o->stanza);
-        struct route r = {.home = u->home, .user = u, .ticket = t, .stanza = o->stanza,
-                          .uid = o->uid, .us = o->us, .to = jid_parse_prepared(to.n ? to : full),
+        struct route r = {.home = u->home,
+                          .user = u,
+                          .ticket = t,
+                          .stanza = o->stanza,
+                          .uid = o->uid,
+                          .us = o->us,
+                          .to = jid_parse_prepared(to.n ? to : full),
                           .flags = FRAME_AGAIN};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
@@ -753,8 +770,8 @@ static void count_ended(struct session *s, err reason)
     home_count(h, METRIC_AT(sessions_ended, METRIC_ERR(CLOSE, reason), 0), 1);
     LOG(h->node->log, session_ended, F_JID("jid", session_full(s, home_arena(h))),
         F_STR("reason", str_of(err_row(reason)->name)),
-        F_INT("seconds", (loop_now_ms(h->node->loop) - s->since_ms) / 1000),
-        F_INT("in", s->in_ord), F_INT("out", s->out_seq), F_INT("unacked", s->queued));
+        F_INT("seconds", (loop_now_ms(h->node->loop) - s->since_ms) / 1000), F_INT("in", s->in_ord),
+        F_INT("out", s->out_seq), F_INT("unacked", s->queued));
 }
 
 void session_end(struct session *s, err reason, bool tell)
@@ -800,20 +817,15 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
         return;
     }
     switch (f->kind) {
-    case FRAME_ENABLE:
-        enable(s, f);
-        break;
-    case FRAME_DETACH:
-        lost(s, f->reason);
-        break;
+    case FRAME_ENABLE: enable(s, f); break;
+    case FRAME_DETACH: lost(s, f->reason); break;
     case FRAME_END:
         if (s->holds || !list_empty(&s->held))
             s->closing = true, s->doom = f->reason;
         else
             session_end(s, f->reason, false);
         break;
-    default:
-        break;
+    default: break;
     }
     channel_done(channels, from);
 }

@@ -20,11 +20,11 @@ struct outbound {
     uint64_t seq;
     struct uid uid;
     struct stanza *stanza;
-    int64_t us;          /* wall time the home took it */
-    uint64_t offline_id; /* row of the offline store that it is; 0: none */
+    int64_t us;            /* wall time the home took it */
+    uint64_t offline_id;   /* row of the offline store that it is; 0: none */
     struct ticket *ticket; /* behind the gate: an effect that ends when its edge holds it */
-    uint32_t flags;      /* FRAME_TO_BARE, FRAME_TO_FULL */
-    bool shared, taken;  /* given to several resources; one of them has it for sure */
+    uint32_t flags;        /* FRAME_TO_BARE, FRAME_TO_FULL */
+    bool shared, taken;    /* given to several resources; one of them has it for sure */
 };
 
 /* The queue as the edge of a former connection keeps it (left.c). gen 0: none. */
@@ -37,36 +37,36 @@ struct session {
     struct list link;  /* of user->sessions */
     struct user *user;
     uint64_t sid, conn;
-    char *address;        /* of the last connection's peer, for people */
+    char *address; /* of the last connection's peer, for people */
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
     struct outbound *first, *last;
     uint32_t queued, queued_bytes;
-    struct list held;     /* struct held_in.link: stanzas of the client behind one that waits */
-    struct list kept;     /* kept IQs that name this session */
-    struct resume *resume; /* a RESUME that waits for open tickets, or NULL */
+    struct list held;        /* struct held_in.link: stanzas of the client behind one that waits */
+    struct list kept;        /* kept IQs that name this session */
+    struct resume *resume;   /* a RESUME that waits for open tickets, or NULL */
     struct htable *directed; /* JIDs that got directed presence; NULL: none */
     struct probes *probes;   /* contacts that are still to be probed; NULL: none */
     struct stanza *presence; /* last broadcast available presence; NULL: not available */
     int64_t presence_us;
-    int64_t in_us;        /* wall time at which its edge read the stanza that is being run */
+    int64_t in_us; /* wall time at which its edge read the stanza that is being run */
     uint64_t since_ms, detached_ms;
-    struct timer timer;   /* detached: max_ms */
-    struct list doomed;   /* of home->doomed: ends at the end of this turn */
+    struct timer timer;         /* detached: max_ms */
+    struct list doomed;         /* of home->doomed: ends at the end of this turn */
     uint32_t gen, max_ms, edge; /* edge: shard */
-    struct copy left;     /* the other holder of a detached one, until a new one holds it all */
-    uint64_t gate;        /* while gates: nothing beyond this seq is sent */
-    uint32_t open_in;     /* tickets of its client's stanzas that are open */
-    uint16_t holds;       /* handlers that its later stanzas wait for */
-    uint16_t gates;       /* pages of offline messages that the store is noting as given */
+    struct copy left; /* the other holder of a detached one, until a new one holds it all */
+    uint64_t gate;    /* while gates: nothing beyond this seq is sent */
+    uint32_t open_in; /* tickets of its client's stanzas that are open */
+    uint16_t holds;   /* handlers that its later stanzas wait for */
+    uint16_t gates;   /* pages of offline messages that the store is noting as given */
     uint16_t resource_len;
-    uint16_t tls;         /* version of the last connection's, 0: none */
+    uint16_t tls; /* version of the last connection's, 0: none */
     int8_t priority;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
-    bool closing : 1;         /* its client has ended it; stanzas before that wait */
-    bool draining : 1;        /* held stanzas are being run */
-    bool interested : 1;      /* has asked for the roster (RFC 6121 2.2) */
-    bool had_presence : 1;    /* initial presence was sent once */
-    bool offline_done : 1;    /* was given the offline messages */
+    bool closing : 1;      /* its client has ended it; stanzas before that wait */
+    bool draining : 1;     /* held stanzas are being run */
+    bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
+    bool had_presence : 1; /* initial presence was sent once */
+    bool offline_done : 1; /* was given the offline messages */
     err doom;
     char resource[];
 };

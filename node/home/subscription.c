@@ -16,8 +16,14 @@ struct rule {
     enum state next : 8;
     bool pass;
 };
-#define GO(state) {state, true}
-#define STOP(state) {state, false}
+#define GO(state) \
+    { \
+        state, true \
+    }
+#define STOP(state) \
+    { \
+        state, false \
+    }
 
 /* Appendix A.2: what the user sends. */
 static const struct rule sends[KINDS][STATES] = {
@@ -34,8 +40,8 @@ static const struct rule sends[KINDS][STATES] = {
 static const struct rule gets[KINDS][STATES] = {
     [SUBSCRIBE] = {GO(NONE_IN), GO(NONE_OUT_IN), STOP(NONE_IN), STOP(NONE_OUT_IN), GO(TO_IN),
                    STOP(TO_IN), STOP(FROM), STOP(FROM_OUT), STOP(BOTH)},
-    [UNSUBSCRIBE] = {STOP(NONE), STOP(NONE_OUT), GO(NONE), GO(NONE_OUT), STOP(TO), GO(TO),
-                     GO(NONE), GO(NONE_OUT), GO(TO)},
+    [UNSUBSCRIBE] = {STOP(NONE), STOP(NONE_OUT), GO(NONE), GO(NONE_OUT), STOP(TO), GO(TO), GO(NONE),
+                     GO(NONE_OUT), GO(TO)},
     [SUBSCRIBED] = {STOP(NONE), GO(TO), STOP(NONE_IN), GO(TO_IN), STOP(TO), STOP(TO_IN), STOP(FROM),
                     GO(BOTH), STOP(BOTH)},
     [UNSUBSCRIBED] = {STOP(NONE), GO(NONE), STOP(NONE_IN), GO(NONE_IN), GO(NONE), GO(NONE_IN),
@@ -45,10 +51,10 @@ static const struct {
     uint8_t subscription;
     bool ask, pending_in;
 } meaning[STATES] = {
-    [NONE] = {SUB_NONE, false, false}, [NONE_OUT] = {SUB_NONE, true, false},
+    [NONE] = {SUB_NONE, false, false},   [NONE_OUT] = {SUB_NONE, true, false},
     [NONE_IN] = {SUB_NONE, false, true}, [NONE_OUT_IN] = {SUB_NONE, true, true},
-    [TO] = {SUB_TO, false, false}, [TO_IN] = {SUB_TO, false, true},
-    [FROM] = {SUB_FROM, false, false}, [FROM_OUT] = {SUB_FROM, true, false},
+    [TO] = {SUB_TO, false, false},       [TO_IN] = {SUB_TO, false, true},
+    [FROM] = {SUB_FROM, false, false},   [FROM_OUT] = {SUB_FROM, true, false},
     [BOTH] = {SUB_BOTH, false, false},
 };
 
@@ -67,14 +73,10 @@ static enum state state_of(const struct item *i, bool pending_in)
 static enum kind kind_of(const struct stanza *s)
 {
     switch ((enum stanza_type)s->type) {
-    case TYPE_SUBSCRIBE:
-        return SUBSCRIBE;
-    case TYPE_UNSUBSCRIBE:
-        return UNSUBSCRIBE;
-    case TYPE_SUBSCRIBED:
-        return SUBSCRIBED;
-    default:
-        return UNSUBSCRIBED;
+    case TYPE_SUBSCRIBE: return SUBSCRIBE;
+    case TYPE_UNSUBSCRIBE: return UNSUBSCRIBE;
+    case TYPE_SUBSCRIBED: return SUBSCRIBED;
+    default: return UNSUBSCRIBED;
     }
 }
 
@@ -84,7 +86,7 @@ struct sub {
     struct change change;
     enum kind kind;
     bool outbound, pass, push, approves;
-    bool answer;  /* the home answers `subscribed` for the user */
+    bool answer; /* the home answers `subscribed` for the user */
     bool was_from, is_from;
     size_t contact_len;
     char contact[];
@@ -139,8 +141,9 @@ static void effects(struct user *u, struct sub *s)
 
 static void report(struct user *u, struct sub *s, err e)
 {
-    err told = e == ERR_FULL ? ERR_STANZA_RESOURCE_CONSTRAINT
-               : e == ERR_DISK_FULL ? ERR_STANZA_DISK_FULL : ERR_STANZA_STORE_AWAY;
+    err told = e == ERR_FULL        ? ERR_STANZA_RESOURCE_CONSTRAINT
+               : e == ERR_DISK_FULL ? ERR_STANZA_DISK_FULL
+                                    : ERR_STANZA_STORE_AWAY;
     struct session *from = s->change.sid ? session_find(u->home, s->change.sid) : NULL;
     if (from)
         from_error(from, s->change.stanza, told, s->change.ticket);

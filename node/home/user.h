@@ -31,16 +31,16 @@ enum user_state { USER_LOADING, USER_READY };
 struct user {
     struct hnode node;
     struct home *home;
-    struct list sessions; /* struct session.link */
-    struct list parked;   /* struct work.link */
-    struct list changes;  /* struct work.link: changes of the roster, one at a time (roster.h) */
-    struct list rest;     /* home's list of users that nobody needs now, or of loads that failed */
+    struct list sessions;  /* struct session.link */
+    struct list parked;    /* struct work.link */
+    struct list changes;   /* struct work.link: changes of the roster, one at a time (roster.h) */
+    struct list rest;      /* home's list of users that nobody needs now, or of loads that failed */
     struct roster *roster; /* NULL: empty */
     struct giving *giving; /* offline messages on their way; NULL: none */
     int64_t created_us;
-    int64_t last_us;       /* last time it became unavailable; 0: never (XEP-0012) */
-    char *last_status;     /* its status then, or NULL */
-    uint64_t since_ms;     /* LOADING: since; resting: since */
+    int64_t last_us;        /* last time it became unavailable; 0: never (XEP-0012) */
+    char *last_status;      /* its status then, or NULL */
+    uint64_t since_ms;      /* LOADING: since; resting: since */
     uint32_t offline_count; /* messages in the store that no session was given */
     uint32_t putting;       /* messages on their way into the store */
     uint32_t pins;

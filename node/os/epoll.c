@@ -82,12 +82,9 @@ static uint32_t events_of(const struct op *op)
 {
     switch (op->kind) {
     case OP_ACCEPT:
-    case OP_RECV:
-        return EPOLLIN;
-    case OP_SEND:
-        return EPOLLOUT;
-    case OP_POLL:
-        break;
+    case OP_RECV: return EPOLLIN;
+    case OP_SEND: return EPOLLOUT;
+    case OP_POLL: break;
     }
     return (uint32_t)op->res; /* poll(2)'s bits are epoll's */
 }
@@ -199,9 +196,7 @@ static void run_op(struct epoll *e, struct op *op, uint32_t events)
 {
     int res;
     switch (op->kind) {
-    case OP_RECV:
-        run_recv(e, op);
-        break;
+    case OP_RECV: run_recv(e, op); break;
     case OP_ACCEPT:
         if (try_accept(op, &res))
             finish(e, op, res);

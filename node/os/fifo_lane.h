@@ -47,7 +47,7 @@ void fifo_out_init(struct fifo_out *o, struct fifo_lane *lane, char *data, size_
 bool fifo_out_room(struct fifo_out *o, size_t n, bool *bad);
 /* Appends without publishing; there must be room. */
 void fifo_out_write(struct fifo_out *o, const void *p, size_t n);
-void fifo_out_pad(struct fifo_out *o); /* to a multiple of 8 */
+void fifo_out_pad(struct fifo_out *o);     /* to a multiple of 8 */
 bool fifo_out_publish(struct fifo_out *o); /* whether there was anything */
 /* Asks the consumer for a wake-up when there is room. Look at the room again afterwards. */
 void fifo_out_starve(struct fifo_out *o);

@@ -210,18 +210,10 @@ static void put_address(struct line *o, const struct log_config *c, const char *
 static void put_field(struct line *o, const struct log_config *c, const struct log_field *f)
 {
     switch (f->kind) {
-    case LOG_STR:
-        put_str(o, f->key, f->s);
-        break;
-    case LOG_INT:
-        put_int(o, f->key, f->i);
-        break;
-    case LOG_JID:
-        put_jid(o, c, f->key, f->s);
-        break;
-    case LOG_ADDRESS:
-        put_address(o, c, f->key, f->addr);
-        break;
+    case LOG_STR: put_str(o, f->key, f->s); break;
+    case LOG_INT: put_int(o, f->key, f->i); break;
+    case LOG_JID: put_jid(o, c, f->key, f->s); break;
+    case LOG_ADDRESS: put_address(o, c, f->key, f->addr); break;
     }
 }
 

@@ -28,7 +28,7 @@ struct sock {
     struct send_op send;
     size_t send_bytes;
     struct iovec *iov, iov_inline[IOV_INLINE];
-    struct turn_hook hook; /* calls closed() when no op is left to do so */
+    struct turn_hook hook;    /* calls closed() when no op is left to do so */
     struct sockaddr_in6 peer; /* or sockaddr_in, by its family; 100 bytes less than _storage */
 };
 
@@ -67,12 +67,9 @@ static err reason_of(int res)
 {
     switch (-res) {
     case ECONNRESET:
-    case EPIPE:
-        return ERR_CLOSED;
-    case ETIMEDOUT:
-        return ERR_TIMEOUT;
-    default:
-        return ERR_IO;
+    case EPIPE: return ERR_CLOSED;
+    case ETIMEDOUT: return ERR_TIMEOUT;
+    default: return ERR_IO;
     }
 }
 

@@ -49,8 +49,8 @@ void wheel_set(struct wheel *w, struct timer *t, uint64_t now_ms, uint64_t in_ms
     if (in_ms <= 1000 && fine - w->fine_tick < FINE_SLOTS)
         put(w->fine, w->fine_bits, fine, FINE_SLOTS, t);
     else
-        put(w->coarse, w->coarse_bits, tick_of(t->due_ms, COARSE_MS, w->coarse_tick),
-            COARSE_SLOTS, t);
+        put(w->coarse, w->coarse_bits, tick_of(t->due_ms, COARSE_MS, w->coarse_tick), COARSE_SLOTS,
+            t);
 }
 
 /* Fires what is due in one slot; the rest (another round of the wheel) goes back. The list is moved
@@ -77,8 +77,8 @@ static void run_slot(struct list *slots, uint64_t *bits, unsigned i, uint64_t no
 
 /* Runs the slots from *done to tick, each once at most. *done moves first: what a callback sets
  * lands behind the slots being run. */
-static void run_slots(struct list *slots, uint64_t *bits, unsigned n, uint64_t *done,
-                      uint64_t tick, uint64_t now_ms)
+static void run_slots(struct list *slots, uint64_t *bits, unsigned n, uint64_t *done, uint64_t tick,
+                      uint64_t now_ms)
 {
     uint64_t first = *done + 1;
     if (tick < first)

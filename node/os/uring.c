@@ -84,7 +84,8 @@ static unsigned collect(struct uring *u)
     unsigned head, seen = 0, n = 0;
     if (io_uring_cq_has_overflow(&u->ring))
         u->loop.stats.overflows++;
-    io_uring_for_each_cqe(&u->ring, head, cqe) {
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
         seen++;
         struct op *op = io_uring_cqe_get_data(cqe);
         if (!op) /* a cancel that found nothing */
@@ -146,9 +147,7 @@ static void arm(struct loop *l, struct op *op)
         io_uring_prep_sendmsg(sqe, op->fd, &container_of(op, struct send_op, op)->msg,
                               MSG_WAITALL | MSG_NOSIGNAL);
         break;
-    case OP_POLL:
-        io_uring_prep_poll_add(sqe, op->fd, (unsigned)op->res);
-        break;
+    case OP_POLL: io_uring_prep_poll_add(sqe, op->fd, (unsigned)op->res); break;
     }
     io_uring_sqe_set_data(sqe, op);
 }
@@ -213,8 +212,7 @@ static void run_recv(struct uring *u, const struct completion *c)
         buffer_return(u, c->flags >> IORING_CQE_BUFFER_SHIFT);
     if (!more) {
         recv_ended(u, c->op, c->res);
-    } else if (c->op->state == OP_ARMED && !c->op->yielding &&
-               !loop_share_left(&u->loop, c->op)) {
+    } else if (c->op->state == OP_ARMED && !c->op->yielding && !loop_share_left(&u->loop, c->op)) {
         c->op->yielding = true;
         cancel_armed(u, c->op);
     }
@@ -343,12 +341,9 @@ static const char *init_feature(int error)
     case EPERM:
         return "io_uring_setup (allow io_uring_setup, io_uring_enter and io_uring_register in the "
                "container's seccomp profile, and set kernel.io_uring_disabled=0)";
-    case ENOMEM:
-        return "io_uring_setup (raise RLIMIT_MEMLOCK: LimitMEMLOCK=infinity, ulimit -l)";
-    case EINVAL:
-        return "IORING_SETUP_SINGLE_ISSUER|DEFER_TASKRUN (Linux 6.1)";
-    default:
-        return "io_uring_setup";
+    case ENOMEM: return "io_uring_setup (raise RLIMIT_MEMLOCK: LimitMEMLOCK=infinity, ulimit -l)";
+    case EINVAL: return "IORING_SETUP_SINGLE_ISSUER|DEFER_TASKRUN (Linux 6.1)";
+    default: return "io_uring_setup";
     }
 }
 

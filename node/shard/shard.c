@@ -20,10 +20,10 @@
 #include "node/tls/tls.h"
 
 enum {
-    FRAME_MAX = 16 << 20,           /* the largest reply of the store */
-    OUTBOX_MAX = 256 << 20,         /* windows keep it far below; more is a broken peer */
-    SAMPLE_MS = 1000,               /* memory and CPU into the metrics page */
-    LOST_MS = 1000,                 /* the supervisor is gone: flush for so long */
+    FRAME_MAX = 16 << 20,   /* the largest reply of the store */
+    OUTBOX_MAX = 256 << 20, /* windows keep it far below; more is a broken peer */
+    SAMPLE_MS = 1000,       /* memory and CPU into the metrics page */
+    LOST_MS = 1000,         /* the supervisor is gone: flush for so long */
 };
 
 struct shard {
@@ -43,7 +43,7 @@ struct shard {
     struct turn_hook channel_hook;
     struct timer sample, deadline;
     uint64_t flushed, sessions; /* for the report of a stop */
-    struct loop_stats counted; /* of the loop, as already added to the metrics page */
+    struct loop_stats counted;  /* of the loop, as already added to the metrics page */
     struct fifo_stats fifos_counted;
     uint64_t cpu_counted_us;
     bool started, stopping, ended;
@@ -55,12 +55,13 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct shard *s = ctx;
     switch (f->kind) {
-    case FRAME_BOUND: case FRAME_RESUMED: case FRAME_FAILED: case FRAME_ENABLED: case FRAME_OUT:
-    case FRAME_CLOSE:
-        edge_frame(s->edge, from, f);
-        break;
-    default:
-        home_frame(s->home, from, f);
+    case FRAME_BOUND:
+    case FRAME_RESUMED:
+    case FRAME_FAILED:
+    case FRAME_ENABLED:
+    case FRAME_OUT:
+    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
+    default: home_frame(s->home, from, f);
     }
 }
 
@@ -184,11 +185,16 @@ static struct log_config log_config_of(const struct shard *s)
     static const enum log_privacy jids[] = {LOG_FULL, LOG_HASH, LOG_OFF};
     static const enum log_privacy addresses[] = {LOG_FULL, LOG_PREFIX, LOG_OFF};
     return (struct log_config){
-        .fd = STDERR_FILENO, .format = (enum log_format)conf->log_format,
-        .level = (enum log_level)conf->log_level, .jids = jids[conf->log_jids],
+        .fd = STDERR_FILENO,
+        .format = (enum log_format)conf->log_format,
+        .level = (enum log_level)conf->log_level,
+        .jids = jids[conf->log_jids],
         .addresses = addresses[conf->log_addresses],
-        .event_rate = (uint32_t)conf->log_event_rate.count, .node = s->node_name,
-        .process = s->process_name, .clock = s->node.clock, .key = &s->node.key,
+        .event_rate = (uint32_t)conf->log_event_rate.count,
+        .node = s->node_name,
+        .process = s->process_name,
+        .clock = s->node.clock,
+        .key = &s->node.key,
     };
 }
 
@@ -219,7 +225,8 @@ static struct tls_config tls_config_of(const struct node *n)
     return (struct tls_config){
         .version_min = n->conf->tls_version_min == CONF_VERSION_1_3 ? 0x0304 : 0x0303,
         .ticket_lifetime_s = (uint32_t)(n->conf->tls_ticket_lifetime / 1000),
-        .secret = n->secret, .clock = n->clock,
+        .secret = n->secret,
+        .clock = n->clock,
     };
 }
 
@@ -236,9 +243,14 @@ static void start_tls(struct shard *s, int certs_fd)
 static void start_hub(struct shard *s, const struct child_start *start)
 {
     struct fifo_hub_config c = {
-        .self = {fifo_shard(start->index), start->incarnation}, .bell_fd = start->bell_fd,
-        .loop = s->node.loop, .frame_max = FRAME_MAX, .outbox_max = OUTBOX_MAX,
-        .on_frame = hub_frame, .on_poisoned = hub_poisoned, .ctx = s,
+        .self = {fifo_shard(start->index), start->incarnation},
+        .bell_fd = start->bell_fd,
+        .loop = s->node.loop,
+        .frame_max = FRAME_MAX,
+        .outbox_max = OUTBOX_MAX,
+        .on_frame = hub_frame,
+        .on_poisoned = hub_poisoned,
+        .ctx = s,
     };
     err e = fifo_hub_open(&c, &s->hub);
     must(!e);
@@ -293,8 +305,12 @@ static void on_start(void *ctx, const struct child_start *start)
     arena_init(&s->turn);
     clock_real_init(&s->clock);
     entropy_real_init(&s->entropy);
-    *n = (struct node){.shard = start->index, .shards = start->shards, .clock = &s->clock,
-                       .entropy = &s->entropy.entropy, .turn = &s->turn, .scan = xml_scan_new()};
+    *n = (struct node){.shard = start->index,
+                       .shards = start->shards,
+                       .clock = &s->clock,
+                       .entropy = &s->entropy.entropy,
+                       .turn = &s->turn,
+                       .scan = xml_scan_new()};
     entropy_fill(n->entropy, &n->key, sizeof n->key);
     memcpy(n->secret, start->secret, sizeof n->secret);
     err e = conf_map(start->conf_fd, &n->conf);
@@ -409,8 +425,8 @@ static void begin_stop(struct shard *s, uint64_t within_ms)
         return;
     }
     const struct metric_page *m = s->node.metrics;
-    s->sessions = metric_get(m, METRIC_sessions_connected) +
-                  metric_get(m, METRIC_sessions_detached);
+    s->sessions =
+        metric_get(m, METRIC_sessions_connected) + metric_get(m, METRIC_sessions_detached);
     timer_init(&s->deadline, too_late);
     loop_timer_set(s->node.loop, &s->deadline, within_ms);
     edge_stop(s->edge, edge_ended, s);
@@ -430,10 +446,15 @@ static void on_lost(void *ctx)
 /* ---- life ---- */
 
 static const struct child_calls calls = {
-    .on_start = on_start, .on_listener = on_listener,
-    .on_listener_gone = on_listener_gone, .on_peer_up = on_peer_up,
-    .on_peer_down = on_peer_down, .on_reload = on_reload, .on_command = on_command,
-    .on_stop = on_stop, .on_lost = on_lost,
+    .on_start = on_start,
+    .on_listener = on_listener,
+    .on_listener_gone = on_listener_gone,
+    .on_peer_up = on_peer_up,
+    .on_peer_down = on_peer_down,
+    .on_reload = on_reload,
+    .on_command = on_command,
+    .on_stop = on_stop,
+    .on_lost = on_lost,
 };
 
 /* The page outlives us: what our loop did is added to what our predecessors' did. */

@@ -22,7 +22,7 @@
 enum {
     OUTBOX_MAX = 256 << 20, /* replies to one shard; the shards' windows keep it far below */
     HEARTBEAT_MS = 1000,
-    SAMPLE_MS = 1000, /* memory, CPU and sizes into the metrics page */
+    SAMPLE_MS = 1000,     /* memory, CPU and sizes into the metrics page */
     LAST_TURNS_MS = 1000, /* what a lost supervisor's worker may still take */
 };
 

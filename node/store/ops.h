@@ -21,11 +21,11 @@ enum {
     CONTACT_MAX = 3071,
     TEXT_MAX = 8 << 10, /* a name, a status, keys, a group, a key */
     UID_MAX = 64,
-    XML_MAX = 1 << 20,  /* a stanza, a vCard, private XML */
+    XML_MAX = 1 << 20, /* a stanza, a vCard, private XML */
     PENDING_STANZAS_MAX = 2 << 20,
     ROSTER_MAX = 4 << 20,
-    GROUPS_MAX = 256,   /* of an item */
-    ROSTER_LOG = 500,   /* versions */
+    GROUPS_MAX = 256, /* of an item */
+    ROSTER_LOG = 500, /* versions */
     ENDED_MAX = 10,
     PAGE_MAX = 1000,
     PAGE_DEFAULT = 100,

@@ -32,7 +32,7 @@ err op_offline_put(struct ops *x, const Store__Request *q, Store__Reply *r)
     if (uid.n == 0 || uid.n > UID_MAX || sid.n > UID_MAX || stanza.n == 0 || stanza.n > XML_MAX ||
         put->seq > INT64_MAX)
         return ERR_BAD;
-    err e = find_uid(x, uid); /* first: a repeat is fine however full it is */
+    err e = find_uid(x, uid);     /* first: a repeat is fine however full it is */
     if (e == ERR_OK && sid.n > 0) /* it comes from a queue this time: what that tells is new */
         return db_do(x->db, offline_claim, A_INT(x->account), A_BLOB(uid), A_BLOB(sid),
                      A_INT(put->seq));

@@ -196,9 +196,8 @@ static err prepare_all(struct db *db)
 static err open_connection(struct db *db, bool sync_full, char *text, size_t text_n)
 {
     const char *name = db->path ? db->path : ":memory:";
-    int code = sqlite3_open_v2(name, &db->sqlite,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                               NULL);
+    int code = sqlite3_open_v2(
+        name, &db->sqlite, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     must(db->sqlite); /* NULL only without memory */
     err e = code == SQLITE_OK ? configure(db, sync_full) : db_error(db, code);
     if (e != ERR_OK) {

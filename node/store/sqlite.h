@@ -18,8 +18,8 @@ enum statement {
 struct db {
     sqlite3 *sqlite;
     sqlite3_stmt *statements[SQL_MAX];
-    char *path;  /* NULL: in memory */
-    int lock_fd; /* -1: in memory */
+    char *path;      /* NULL: in memory */
+    int lock_fd;     /* -1: in memory */
     int schema_from; /* version found at the start; schema_version now */
 };
 

@@ -34,7 +34,7 @@ struct store_worker {
     struct store_port *port;
     struct log *log;
     struct metric_page *metrics; /* may be NULL */
-    struct list queue; /* struct request */
+    struct list queue;           /* struct request */
     size_t queued;
     unsigned batch_max;
     struct arena arena;    /* of the batch */

@@ -20,7 +20,7 @@ struct request {
     uint64_t submitted_us, due_ms;
     store_done_f *done; /* NULL: a husk */
     void *ctx;
-    bool sent; /* in which list */
+    bool sent;   /* in which list */
     unsigned op; /* for the log: Store__Request__OpCase */
     size_t n;
     uint8_t data[];

@@ -213,9 +213,7 @@ static void dispatch(struct child *c, const Control__ToChild *m, struct fds *f)
 {
     const struct child_calls *k = c->calls;
     switch (m->what_case) {
-    case CONTROL__TO_CHILD__WHAT_START:
-        on_start(c, m->start, f);
-        break;
+    case CONTROL__TO_CHILD__WHAT_START: on_start(c, m->start, f); break;
     case CONTROL__TO_CHILD__WHAT_LISTENER:
         if (k->on_listener)
             k->on_listener(c->ctx, (enum child_listener)m->listener->kind, m->listener->owner,
@@ -225,9 +223,7 @@ static void dispatch(struct child *c, const Control__ToChild *m, struct fds *f)
         if (k->on_listener_gone)
             k->on_listener_gone(c->ctx, m->listener_gone->owner);
         break;
-    case CONTROL__TO_CHILD__WHAT_PEER_UP:
-        on_peer_up(c, m->peer_up, f);
-        break;
+    case CONTROL__TO_CHILD__WHAT_PEER_UP: on_peer_up(c, m->peer_up, f); break;
     case CONTROL__TO_CHILD__WHAT_PEER_DOWN:
         if (k->on_peer_down)
             k->on_peer_down(c->ctx, (enum child_kind)m->peer_down->kind, m->peer_down->index,
@@ -239,15 +235,12 @@ static void dispatch(struct child *c, const Control__ToChild *m, struct fds *f)
             k->on_reload(c->ctx, m->reload->generation, conf, take(f, 1));
         }
         break;
-    case CONTROL__TO_CHILD__WHAT_COMMAND:
-        on_command(c, m->command);
-        break;
+    case CONTROL__TO_CHILD__WHAT_COMMAND: on_command(c, m->command); break;
     case CONTROL__TO_CHILD__WHAT_STOP:
         if (k->on_stop)
             k->on_stop(c->ctx, m->stop->deadline_ms);
         break;
-    default:
-        break; /* of a newer supervisor: not for us */
+    default: break; /* of a newer supervisor: not for us */
     }
 }
 

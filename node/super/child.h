@@ -70,7 +70,7 @@ void child_close(struct child *c);
 int child_fd(const struct child *c);
 /* POLLIN, and POLLOUT while something waits to be sent. */
 short child_events(const struct child *c);
-void child_turn(struct child *c);          /* never blocks; callbacks run here */
+void child_turn(struct child *c); /* never blocks; callbacks run here */
 
 void child_ready(struct child *c, const char *loop); /* "io_uring", "epoll"; store: "sqlite" */
 /* Sent before it returns. */

@@ -124,8 +124,7 @@ int cli_ask(struct cli *c, size_t argc, const str *argv, str *text)
         return EXIT_CONFIG;
     }
     const struct conf_setting *s = conf_draft_get(d, NULL, CONF_ROW_node_run_dir);
-    const char *path =
-        arena_printf(&c->arena, "%.*s/control.sock", STR_ARG(s->values[0])).p;
+    const char *path = arena_printf(&c->arena, "%.*s/control.sock", STR_ARG(s->values[0])).p;
     conf_draft_free(d);
     int fd = connect_to(path);
     if (fd < 0) {

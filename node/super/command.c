@@ -210,11 +210,10 @@ static const struct command {
     const char *name;
     void (*run)(struct super *s, struct client *c, size_t argc, const str *argv);
 } commands[] = {
-    {"status", run_status},          {"reload", run_reload},
-    {"stop", run_stop},              {"user-add", run_at_home},
-    {"user-passwd", run_at_home},    {"user-remove", run_at_home},
-    {"user-show", run_at_home},      {"user-sessions", run_at_home},
-    {"user-kick", run_at_home},      {"user-list", run_anywhere},
+    {"status", run_status},      {"reload", run_reload},         {"stop", run_stop},
+    {"user-add", run_at_home},   {"user-passwd", run_at_home},   {"user-remove", run_at_home},
+    {"user-show", run_at_home},  {"user-sessions", run_at_home}, {"user-kick", run_at_home},
+    {"user-list", run_anywhere},
 };
 
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv)

@@ -12,8 +12,8 @@
 static const uint64_t edges_us[] = {50,     100,     250,     500,     1000,    2500,
                                     5000,   10000,   25000,   50000,   100000,  250000,
                                     500000, 1000000, 2500000, 5000000, 10000000};
-static const uint64_t edges_bytes[] = {64,      256,     1024,    4096,    16384,
-                                       65536,   262144,  1048576, 4194304, 16777216};
+static const uint64_t edges_bytes[] = {64,    256,    1024,    4096,    16384,
+                                       65536, 262144, 1048576, 4194304, 16777216};
 static const uint64_t edges_count[] = {1, 4, 16, 64, 256, 1024};
 static const struct {
     const uint64_t *edge;
@@ -65,8 +65,7 @@ static str braces(struct out *o, str a, str b, str c)
 static void put_sample(struct out *o, const char *family, enum family_kind kind, str labels,
                        double v)
 {
-    fprintf(o->f, "pemberley_%s%s%.*s", family, kind == FAMILY_C ? "_total" : "",
-            STR_ARG(labels));
+    fprintf(o->f, "pemberley_%s%s%.*s", family, kind == FAMILY_C ? "_total" : "", STR_ARG(labels));
     put_number(o, v);
 }
 
@@ -282,7 +281,9 @@ struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a
     must(fclose(o.f) == 0);
     str body = arena_dup(a, str_from(text, n));
     free(text);
-    return (struct http_answer){
-        200, openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-                         : "text/plain; version=0.0.4; charset=utf-8", body};
+    return (struct http_answer){200,
+                                openmetrics
+                                    ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                    : "text/plain; version=0.0.4; charset=utf-8",
+                                body};
 }

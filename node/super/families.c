@@ -4,11 +4,11 @@
 
 const struct family families[] = {
 #define METRIC(id, family, labels, kind, scope, scale, help) \
-    {family, labels, METRIC_##id, METRIC_SET_NONE, METRIC_SET_NONE, FAMILY_##kind, \
-     FAMILY_##scope, scale, help},
+    {family,         labels, METRIC_##id, METRIC_SET_NONE, METRIC_SET_NONE, FAMILY_##kind, \
+     FAMILY_##scope, scale,  help},
 #define METRIC_ARRAY(id, family, a, b, kind, scope, scale, help) \
-    {family, "", METRIC_##id, METRIC_SET_##a, METRIC_SET_##b, FAMILY_##kind, FAMILY_##scope, \
-     scale, help},
+    {family,         "",    METRIC_##id, METRIC_SET_##a, METRIC_SET_##b, FAMILY_##kind, \
+     FAMILY_##scope, scale, help},
 #include "pemberley/metrics.def"
 };
 const unsigned families_count = array_len(families);
@@ -25,8 +25,7 @@ static const struct set {
     const char *const *labels; /* NULL: rows of err.def from first on, and "other" */
     unsigned size, first;
 } sets[METRIC_SET_MAX] = {
-#define LABELS(set, key, ...) \
-    {key, (const char *const[]){__VA_ARGS__}, METRIC_SIZE_##set, 0},
+#define LABELS(set, key, ...) {key, (const char *const[]){__VA_ARGS__}, METRIC_SIZE_##set, 0},
 #define ERRORS(set, key, first, last) {key, NULL, METRIC_SIZE_##set, first},
 #include "pemberley/labels.def"
 };

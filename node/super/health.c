@@ -38,8 +38,10 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
     unsigned up = shards_up(s);
     size_t n = 0;
     c[n++] = (struct check){s->ready ? '+' : '-', "listen", STR("")};
-    c[n++] = (struct check){up == s->shards ? '+' : up ? '!' : '-', "shards",
-                            arena_printf(a, "%u/%u", up, s->shards)};
+    c[n++] = (struct check){up == s->shards ? '+'
+                            : up            ? '!'
+                                            : '-',
+                            "shards", arena_printf(a, "%u/%u", up, s->shards)};
     c[n++] = (struct check){store_answers(s) ? '+' : '-', "store", STR("")};
     if (s->stopping)
         c[n++] = (struct check){'-', "stopping", STR("")};

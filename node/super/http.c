@@ -80,7 +80,9 @@ static int on_complete(http_parser *p)
 }
 
 static const http_parser_settings settings = {
-    .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value,
+    .on_url = on_url,
+    .on_header_field = on_field,
+    .on_header_value = on_value,
     .on_message_complete = on_complete,
 };
 
@@ -233,8 +235,8 @@ static void accept_client(struct http *h, int listener)
     const struct conf *conf = h->super->conf;
     c->fd = fd;
     c->until_ms = h->super->now_ms + HTTP_TIME_MS;
-    c->allowed = conf_net_contains(conf, conf->listen_metrics_allow_from,
-                                   (const struct sockaddr *)&address);
+    c->allowed =
+        conf_net_contains(conf, conf->listen_metrics_allow_from, (const struct sockaddr *)&address);
     http_parser_init(&c->parser, HTTP_REQUEST);
     c->parser.data = c;
 }
@@ -246,8 +248,8 @@ void http_fds(const struct http *h, struct pollfd *p)
             (struct pollfd){.fd = i < h->listeners ? h->listener[i].fd[0] : -1, .events = POLLIN};
     p += HTTP_LISTENERS_MAX;
     for (unsigned i = 0; i < HTTP_CLIENTS_MAX; i++)
-        p[i] = (struct pollfd){.fd = h->client[i].fd,
-                               .events = h->client[i].out ? POLLOUT : POLLIN};
+        p[i] =
+            (struct pollfd){.fd = h->client[i].fd, .events = h->client[i].out ? POLLOUT : POLLIN};
 }
 
 void http_turn(struct http *h, const struct pollfd *p)

@@ -30,7 +30,7 @@ enum {
     HANDOVER_MS = 2000,        /* a queue whose shard is down for so long goes to a neighbour */
     CERTIFICATE_LOOK_MS = 2000,
     CERTIFICATES_SHOWN_MAX = 100, /* in the metrics: hosts whose certificates end first */
-    HISTORY = 60, /* of the status page's sparklines: ten minutes */
+    HISTORY = 60,                 /* of the status page's sparklines: ten minutes */
 };
 
 /* ---- a child --------------------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ struct process {
     enum process_state state;
     pid_t pid;
     uint64_t incarnation;
-    int fd; /* control; -1 while down */
+    int fd;              /* control; -1 while down */
     struct list waiting; /* messages that its socket had no room for */
     size_t waiting_count;
     int metrics_fd, wake_fd, bell_fd;
@@ -75,17 +75,17 @@ void process_died(struct process *p, int status, int64_t now_ms);
 /* Sends m with these descriptors (borrowed), or keeps both until there is room. */
 void process_send(struct process *p, Control__ToChild *m, const int *fds, size_t n);
 void process_listeners(struct process *p, uint32_t owner); /* sends the owner's listeners to p */
-const char *process_name(const struct process *p); /* "shard", "store" */
+const char *process_name(const struct process *p);         /* "shard", "store" */
 
 /* ---- an admin client ------------------------------------------------------------------------- */
 
 struct client {
-    int fd; /* -1: free */
-    uint64_t id;         /* of its command in progress; 0: none */
-    uint64_t forwarded;  /* the id under which a child has it; 0: none */
+    int fd;             /* -1: free */
+    uint64_t id;        /* of its command in progress; 0: none */
+    uint64_t forwarded; /* the id under which a child has it; 0: none */
     struct process *to;
     bool waits_for_stop;
-    char command[64];    /* for the log */
+    char command[64]; /* for the log */
     struct list waiting;
 };
 
@@ -120,7 +120,7 @@ struct super {
     char node[33];
     unsigned char secret[CHILD_SECRET];
     struct ring *ring;
-    struct log *log;      /* recent's door */
+    struct log *log; /* recent's door */
     struct recent recent;
     struct clock clock;
     char directory[4096]; /* of our executable, where the others are */
@@ -145,19 +145,19 @@ struct super {
     bool store_told;
     const char *stop_reason;
     uint64_t told_sessions, flushed;
-    unsigned restart_pending; /* options that wait for a restart */
+    unsigned restart_pending;   /* options that wait for a restart */
     uint64_t certificates_seen; /* a hash of the files' times */
     struct certificate {
         char host[256];
         int64_t end_s; /* Unix time */
-    } *certificates;   /* the first to end first */
+    } * certificates;  /* the first to end first */
     uint32_t certificate_count;
-    bool reload_refused; /* the last one */
-    int64_t reload_s;    /* Unix time */
+    bool reload_refused;     /* the last one */
+    int64_t reload_s;        /* Unix time */
     struct metric_page *own; /* CPU time and memory of the supervisor itself */
     uint64_t own_cpu_us;
-    struct history history[HISTORY]; /* status.c: a circular array, one row per rotation */
-    unsigned history_n;              /* rows ever written */
+    struct history history[HISTORY];  /* status.c: a circular array, one row per rotation */
+    unsigned history_n;               /* rows ever written */
     char buffer[CONTROL_MESSAGE_MAX]; /* the message being read */
 };
 

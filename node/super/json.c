@@ -157,8 +157,7 @@ static struct json *value(struct reader *r)
         j->kind = JSON_STRING;
         good = string(r, &j->text);
         break;
-    default:
-        good = word(r, j);
+    default: good = word(r, j);
     }
     r->depth--;
     return good ? j : NULL;

@@ -14,8 +14,8 @@ void json_write(FILE *out, str s);
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 struct json {
     enum json_kind kind;
-    str key;  /* of an object's member */
-    str text; /* string, unescaped; number as written; true or false */
+    str key;                   /* of an object's member */
+    str text;                  /* string, unescaped; number as written; true or false */
     struct json *first, *next; /* members */
 };
 

@@ -12,7 +12,7 @@
 #include "node/super/machine.h"
 
 enum {
-    RECEIVE_BUFFER = 128 * 1024,   /* autotuned, a connection we do not read may take 6 MB */
+    RECEIVE_BUFFER = 128 * 1024, /* autotuned, a connection we do not read may take 6 MB */
     NOT_SENT_LOW = 64 * 1024,
     KEEPALIVE_IDLE_S = 60,
     USER_TIMEOUT_MS = 120 * 1000,

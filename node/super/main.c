@@ -42,8 +42,8 @@ static bool flag(struct cli *c, const char *word)
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"--json", &c->json},   {"--yes", &c->yes},     {"--quiet", &c->quiet},
-                 {"--now", &c->now},     {"--watch", &c->watch}, {"--print", &c->print},
+    } flags[] = {{"--json", &c->json},        {"--yes", &c->yes},          {"--quiet", &c->quiet},
+                 {"--now", &c->now},          {"--watch", &c->watch},      {"--print", &c->print},
                  {"--stdin", &c->from_stdin}, {"--generate", &c->generate}};
     for (size_t i = 0; i < array_len(flags); i++)
         if (strcmp(word, flags[i].name) == 0)
@@ -57,7 +57,9 @@ static bool option(struct cli *c, const char *word, const char *value)
     const struct {
         const char *name;
         const char **value;
-    } texts[] = {{"--config", &c->config_file}, {"--like", &c->like}, {"--after", &c->after},
+    } texts[] = {{"--config", &c->config_file},
+                 {"--like", &c->like},
+                 {"--after", &c->after},
                  {"--limit", &c->limit}};
     if (!value)
         return false;

@@ -46,8 +46,8 @@ static void print_store(const struct json *root, const struct json *store, doubl
 
 static void print_status(const struct json *root, struct arena *a, FILE *out)
 {
-    static const char *const heads[] = {"SHARD", "STATE", ">SESSIONS", ">DETACHED", ">IN/s",
-                                        ">OUT/s", ">BUSY", ">P99", ">MEMORY", ">RESTARTS"};
+    static const char *const heads[] = {"SHARD",  "STATE", ">SESSIONS", ">DETACHED", ">IN/s",
+                                        ">OUT/s", ">BUSY", ">P99",      ">MEMORY",   ">RESTARTS"};
     const struct json *items = json_get(root, "items"), *store = NULL;
     struct table t;
     double queue = 0;

@@ -73,8 +73,10 @@ static void put_sparkline(FILE *f, const struct super *s, unsigned field)
         double v = field_of(&s->history[i], field);
         highest = v > highest ? v : highest;
     }
-    fprintf(f, "<svg viewBox=\"0 0 %d 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
-               "<polyline points=\"", HISTORY - 1);
+    fprintf(f,
+            "<svg viewBox=\"0 0 %d 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
+            "<polyline points=\"",
+            HISTORY - 1);
     for (unsigned i = 0; i < n; i++) {
         const struct history *h = &s->history[(s->history_n - n + i) % HISTORY];
         fprintf(f, "%u,%.1f ", HISTORY - n + i, 19 - 18 * field_of(h, field) / highest);
@@ -122,8 +124,10 @@ static void put_head(FILE *f, const struct super *s)
     const char *state = status_state(s);
     fputs("<header><h1>Pemberley</h1><span>node ", f);
     put_text(f, s->node);
-    fprintf(f, "</span><span class=\"state %s\">%s</span><span class=\"soft\">" PEMBERLEY_VERSION
-               " &middot; up ", state, state);
+    fprintf(f,
+            "</span><span class=\"state %s\">%s</span><span class=\"soft\">" PEMBERLEY_VERSION
+            " &middot; up ",
+            state, state);
     put_duration(f, (s->now_ms - s->started_ms) / 1000);
     fprintf(f, " &middot; config %08llx</span></header>\n",
             (unsigned long long)s->conf->hash >> 32);
@@ -151,7 +155,8 @@ static void put_shard(FILE *f, const struct process *p)
 static void put_shards(FILE *f, const struct super *s)
 {
     fputs("<section><table><thead><tr><th>Shard<th>state<th>sessions<th>in<th>out<th>busy<th>p99"
-          "<th>memory<th>restarts</tr></thead><tbody>\n", f);
+          "<th>memory<th>restarts</tr></thead><tbody>\n",
+          f);
     for (unsigned i = 0; i < s->shards; i++)
         put_shard(f, &s->process[i]);
     fputs("</tbody></table></section>\n", f);

@@ -331,14 +331,9 @@ static void on_message(struct process *p, const Control__FromChild *m)
         s->told_sessions += m->stopped->sessions;
         s->flushed += m->stopped->flushed;
         break;
-    case CONTROL__FROM_CHILD__WHAT_REPLY:
-        admin_forward(s, m->reply);
-        break;
-    case CONTROL__FROM_CHILD__WHAT_POISONED:
-        on_poisoned(s, m->poisoned);
-        break;
-    default:
-        break; /* Reloaded: nobody waits for it */
+    case CONTROL__FROM_CHILD__WHAT_REPLY: admin_forward(s, m->reply); break;
+    case CONTROL__FROM_CHILD__WHAT_POISONED: on_poisoned(s, m->poisoned); break;
+    default: break; /* Reloaded: nobody waits for it */
     }
 }
 

@@ -16,8 +16,8 @@ struct recent {
         int64_t at_us; /* wall time */
         enum log_event event;
         char text[RECENT_TEXT_MAX]; /* "key=value key=value", cut off */
-    } events[RECENT_EVENTS]; /* a circular array */
-    unsigned n;              /* ever kept */
+    } events[RECENT_EVENTS];        /* a circular array */
+    unsigned n;                     /* ever kept */
 };
 
 /* sink: as log_open made it; lent. */

@@ -146,8 +146,7 @@ static void put_process(const struct process *p, FILE *out)
             "\"p99_seconds\":%.6f,\"memory_bytes\":%llu,\"store_queue\":%llu,\"restarts\":%u}",
             (unsigned long long)status_rate(p, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
             (unsigned long long)status_rate(p, METRIC_stanzas_out, METRIC_stanzas_out_LAST),
-            (double)p->rate[METRIC_loop_busy_us] / 1e6,
-            status_p99_s(p),
+            (double)p->rate[METRIC_loop_busy_us] / 1e6, status_p99_s(p),
             (unsigned long long)metric_get(p->page, METRIC_process_memory_bytes),
             (unsigned long long)metric_get(p->page, METRIC_store_queue), p->restarts);
 }

@@ -74,8 +74,8 @@ static struct log_config log_config(const struct super *s)
         .level = (enum log_level)s->conf->log_level,
         .jids = jids[s->conf->log_jids],
         .addresses = addresses[s->conf->log_addresses],
-        .event_rate = (uint32_t)(s->conf->log_event_rate.count * 1000 /
-                                 s->conf->log_event_rate.per_ms),
+        .event_rate =
+            (uint32_t)(s->conf->log_event_rate.count * 1000 / s->conf->log_event_rate.per_ms),
         .node = s->node,
         .process = "super",
         .clock = (struct clock *)(uintptr_t)&s->clock,
@@ -132,9 +132,8 @@ static err open_listeners(struct super *s, enum child_listener kind, struct conf
             return ERR_FULL;
         }
         struct listener *l = &s->listener[s->listener_count];
-        *l = (struct listener){.kind = kind,
-                               .address = conf_list_at(s->conf, addresses, i),
-                               .backlog = (int)backlog};
+        *l = (struct listener){
+            .kind = kind, .address = conf_list_at(s->conf, addresses, i), .backlog = (int)backlog};
         err e = listener_open(l, s->shards, a, problem);
         if (e)
             return e;
@@ -381,13 +380,12 @@ static void turn(struct super *s)
     p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
     p[n++] = (struct pollfd){.fd = s->admin_fd, .events = POLLIN};
     for (unsigned i = 0; i < s->process_count; i++)
-        p[n++] = (struct pollfd){
-            .fd = s->process[i].ended ? -1 : s->process[i].fd,
-            .events = list_empty(&s->process[i].waiting) ? POLLIN : POLLIN | POLLOUT};
+        p[n++] = (struct pollfd){.fd = s->process[i].ended ? -1 : s->process[i].fd,
+                                 .events = list_empty(&s->process[i].waiting) ? POLLIN
+                                                                              : POLLIN | POLLOUT};
     for (unsigned i = 0; i < CLIENTS_MAX; i++)
-        p[n++] = (struct pollfd){
-            .fd = s->client[i].fd,
-            .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLOUT};
+        p[n++] = (struct pollfd){.fd = s->client[i].fd,
+                                 .events = list_empty(&s->client[i].waiting) ? POLLIN : POLLOUT};
     http_fds(s->http, p + n);
     n += HTTP_FDS;
     if (poll(p, n, wait_ms(s)) < 0)

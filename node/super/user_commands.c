@@ -31,8 +31,9 @@ static int ask_twice(str jid, uint64_t min, char password[PROMPT_MAX])
     if (!prompt_possible())
         return cli_fail(EXIT_USAGE,
                         "no terminal: give the password with --stdin, or --generate one");
-    snprintf(question, sizeof question, "Password for %.*s (%llu characters or more): ",
-             STR_ARG(jid), (unsigned long long)min);
+    snprintf(question, sizeof question,
+             "Password for %.*s (%llu characters or more): ", STR_ARG(jid),
+             (unsigned long long)min);
     bool good = prompt_secret(question, password) && prompt_secret("Again: ", again);
     bool same = good && strcmp(password, again) == 0;
     explicit_bzero(again, sizeof again);
@@ -69,8 +70,9 @@ static int derive(struct cli *c, const char *password, const struct conf *conf, 
     unsigned char blob[SCRAM_BLOB_MAX];
     str prepared;
     if (scram_password_prepare(str_of(password), conf->auth_password_min, &c->arena, &prepared))
-        return cli_fail(EXIT_FAILED, "that password will not do: %llu characters or more, no "
-                                     "control characters",
+        return cli_fail(EXIT_FAILED,
+                        "that password will not do: %llu characters or more, no "
+                        "control characters",
                         (unsigned long long)conf->auth_password_min);
     entropy_real_init(&e);
     scram_keys_make(prepared, (uint32_t)conf->auth_scram_iterations, &e.entropy, &keys);
@@ -176,7 +178,8 @@ int cli_user_remove(struct cli *c)
     const char *what = arena_printf(&c->arena,
                                     "this removes %.*s with its roster, messages and all it keeps "
                                     "here",
-                                    STR_ARG(jid.bare)).p;
+                                    STR_ARG(jid.bare))
+                           .p;
     if ((exit = confirm(c, jid.bare, what)) != EXIT_DONE)
         return exit;
     const str argv[] = {STR("user-remove"), jid.bare};
@@ -241,9 +244,12 @@ int cli_user_list(struct cli *c)
 
 int cli_user_show(struct cli *c)
 {
-    static const struct column columns[] = {
-        {"JID", "jid"},           {"CREATED", "created"},           {"DISABLED", "disabled"},
-        {">SESSIONS", "sessions"}, {">OFFLINE", "offline_messages"}, {"LAST SEEN", "last_seen"}};
+    static const struct column columns[] = {{"JID", "jid"},
+                                            {"CREATED", "created"},
+                                            {"DISABLED", "disabled"},
+                                            {">SESSIONS", "sessions"},
+                                            {">OFFLINE", "offline_messages"},
+                                            {"LAST SEEN", "last_seen"}};
     struct jid jid;
     int exit;
     if (!take_jid(c, &jid, &exit))
@@ -254,11 +260,11 @@ int cli_user_show(struct cli *c)
 
 int cli_user_sessions(struct cli *c)
 {
-    static const struct column columns[] = {
-        {"JID", "jid"},   {"STATE", "state"},     {"EDGE", "edge"},         {"HOME", "home"},
-        {"ADDRESS", "address"}, {"TLS", "tls"},   {"SINCE", "since"},
-        {">PRIORITY", "priority"},
-        {">UNACKED", "unacked"}, {">QUEUE", "queue_bytes"}};
+    static const struct column columns[] = {{"JID", "jid"},          {"STATE", "state"},
+                                            {"EDGE", "edge"},        {"HOME", "home"},
+                                            {"ADDRESS", "address"},  {"TLS", "tls"},
+                                            {"SINCE", "since"},      {">PRIORITY", "priority"},
+                                            {">UNACKED", "unacked"}, {">QUEUE", "queue_bytes"}};
     struct jid jid;
     int exit;
     if (!take_jid(c, &jid, &exit))

@@ -24,8 +24,8 @@ struct build {
     tls_problem_f *problem;
     void *ctx;
     unsigned problems;
-    CBB bytes;         /* what follows the rows */
-    uint32_t at;       /* offset of bytes in the memfd */
+    CBB bytes;   /* what follows the rows */
+    uint32_t at; /* offset of bytes in the memfd */
 };
 
 static void report(struct build *b, str host, const char *file, const char *problem)
@@ -159,8 +159,8 @@ static int64_t ocsp_until(const uint8_t *der, size_t n)
         !CBS_get_asn1(&data, NULL, CBS_ASN1_GENERALIZEDTIME) ||
         !CBS_get_asn1(&data, &list, CBS_ASN1_SEQUENCE) ||
         !CBS_get_asn1(&list, &one, CBS_ASN1_SEQUENCE) ||
-        !CBS_get_asn1(&one, NULL, CBS_ASN1_SEQUENCE) ||            /* certificate's id */
-        !CBS_get_any_asn1_element(&one, NULL, NULL, NULL) ||       /* its status */
+        !CBS_get_asn1(&one, NULL, CBS_ASN1_SEQUENCE) ||      /* certificate's id */
+        !CBS_get_any_asn1_element(&one, NULL, NULL, NULL) || /* its status */
         !CBS_get_asn1(&one, NULL, CBS_ASN1_GENERALIZEDTIME) ||
         !CBS_get_asn1(&one, &tagged, EXPLICIT | 0) ||
         !CBS_get_asn1(&tagged, &t, CBS_ASN1_GENERALIZEDTIME))
@@ -266,8 +266,7 @@ static err generation_write(const struct build *b, struct generation_head *head,
     if (fd < 0)
         return ERR_IO;
     head->size = b->at + (uint32_t)CBB_len(&b->bytes);
-    if (!write_all(fd, head, sizeof *head) ||
-        !write_all(fd, rows, head->count * sizeof *rows) ||
+    if (!write_all(fd, head, sizeof *head) || !write_all(fd, rows, head->count * sizeof *rows) ||
         !write_all(fd, CBB_data(&b->bytes), CBB_len(&b->bytes)) ||
         fcntl(fd, F_ADD_SEALS, seals) < 0) {
         close(fd);
@@ -279,8 +278,7 @@ static err generation_write(const struct build *b, struct generation_head *head,
 
 static bool host_ok(str host)
 {
-    return host.n > 0 && host.n <= 255 &&
-           (host.p[0] != '*' || (host.n > 2 && host.p[1] == '.'));
+    return host.n > 0 && host.n <= 255 && (host.p[0] != '*' || (host.n > 2 && host.p[1] == '.'));
 }
 
 static void pairs_add(struct build *b, struct tls_pair **sorted, size_t n, struct tls_pair *first,
@@ -305,8 +303,8 @@ err tls_certs_build(struct tls_pair *pairs, size_t n, tls_problem_f *problem, vo
     struct generation_head head = {.magic = GENERATION_MAGIC, .count = (uint32_t)n};
     struct generation_row *rows = calloc(n, sizeof *rows);
     struct tls_pair **sorted = calloc(n, sizeof *sorted);
-    struct build b = {.problem = problem, .ctx = ctx,
-                      .at = (uint32_t)(sizeof head + n * sizeof *rows)};
+    struct build b = {
+        .problem = problem, .ctx = ctx, .at = (uint32_t)(sizeof head + n * sizeof *rows)};
 
     must(rows && sorted && CBB_init(&b.bytes, n * 2048));
     for (size_t i = 0; i < n; i++)

@@ -226,8 +226,7 @@ const struct tls_host *tls_certs_host(struct tls_certs *g, long row)
     }
     h->ocsp = (str){g->map + r->ocsp, r->ocsp_n};
     h->ocsp_until_s = r->ocsp_until_s;
-    h->identity = identity_new(row_name(g, row),
-                               str_from(CRYPTO_BUFFER_data(h->chain[0]),
-                                        CRYPTO_BUFFER_len(h->chain[0])));
+    h->identity = identity_new(row_name(g, row), str_from(CRYPTO_BUFFER_data(h->chain[0]),
+                                                          CRYPTO_BUFFER_len(h->chain[0])));
     return g->hosts[row] = h;
 }

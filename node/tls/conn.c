@@ -384,7 +384,7 @@ static void on_low_closed(struct transport *low, err reason)
     leave(c);
 }
 
-static void on_low_opened(struct transport *low) { } /* low is TLS: its own handshake */
+static void on_low_opened(struct transport *low) {} /* low is TLS: its own handshake */
 
 static const struct transport_sink low_sink = {
     .opened = on_low_opened,

@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 enum {
-    GATE_HEADER = 5,                               /* type, version (2), length (2) */
-    GATE_RECORD_MAX = GATE_HEADER + 16384 + 256,   /* RFC 8446 5.2; AEADs of 1.2 stay below it */
-    GATE_HELLO_MAX = 8192,                         /* body of a ClientHello */
+    GATE_HEADER = 5,                             /* type, version (2), length (2) */
+    GATE_RECORD_MAX = GATE_HEADER + 16384 + 256, /* RFC 8446 5.2; AEADs of 1.2 stay below it */
+    GATE_HELLO_MAX = 8192,                       /* body of a ClientHello */
 };
 enum gate_stage {
     GATE_FIRST, /* a server's first record: must begin a ClientHello */

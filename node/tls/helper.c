@@ -86,7 +86,7 @@ static bool on_poll(struct loop_source *s)
 }
 
 /* The thread always writes the wake fd: a job is a thousand times as long as that. */
-static void on_sleep(struct loop_source *s, bool sleeping) { }
+static void on_sleep(struct loop_source *s, bool sleeping) {}
 
 struct helper *helper_new(struct loop *l)
 {

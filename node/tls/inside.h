@@ -14,11 +14,11 @@
  * host. */
 struct tls_identity {
     uint32_t refs;
-    uint8_t binding_n;             /* 0: the signature algorithm has no single hash */
-    unsigned char binding[64];     /* tls-server-end-point, RFC 5929 4.1 */
-    unsigned char session[32];     /* session id context */
+    uint8_t binding_n;         /* 0: the signature algorithm has no single hash */
+    unsigned char binding[64]; /* tls-server-end-point, RFC 5929 4.1 */
+    unsigned char session[32]; /* session id context */
     uint16_t name_n;
-    char name[];                   /* of the host */
+    char name[]; /* of the host */
 };
 void identity_unref(struct tls_identity *id);
 
@@ -105,8 +105,8 @@ struct tls {
     /* Freed ciphertext buffers, by size. */
     struct buf *pool[TLS_POOL_CLASSES][TLS_POOL_KEPT];
     unsigned pool_n[TLS_POOL_CLASSES];
-    char plain[TLS_SCRATCH];                /* what SSL_read gives */
-    char linear[TLS_RECORD_PLAIN_MAX];      /* what goes to SSL_write, when it lies in pieces */
+    char plain[TLS_SCRATCH];           /* what SSL_read gives */
+    char linear[TLS_RECORD_PLAIN_MAX]; /* what goes to SSL_write, when it lies in pieces */
 };
 int64_t tls_now_s(const struct tls *t);
 struct buf *tls_buf_get(struct tls *t, size_t need);
@@ -124,11 +124,11 @@ struct tls_conn {
     struct transport t;
     struct tls *tls;
     struct transport *low;
-    SSL *ssl;           /* NULL until the first whole record */
-    struct buf *carry;  /* the beginning of a record */
-    struct buf *out;    /* ciphertext to be written */
-    struct buf *flying; /* ciphertext that low is writing */
-    const char *why;    /* of a failure; static */
+    SSL *ssl;                /* NULL until the first whole record */
+    struct buf *carry;       /* the beginning of a record */
+    struct buf *out;         /* ciphertext to be written */
+    struct buf *flying;      /* ciphertext that low is writing */
+    const char *why;         /* of a failure; static */
     struct tls_certs *certs; /* during the handshake */
     union {
         struct tls_identity *identity; /* server: from the hello on */
@@ -138,24 +138,24 @@ struct tls_conn {
     uint32_t handshake_in; /* bytes fed during the handshake */
     enum conn_state state : 8;
     enum tls_use use : 8;
-    uint8_t reason;      /* err, told in closed() in place of low's */
-    uint8_t low_reason;  /* err */
-    uint8_t busy;        /* depth of our calls into the owner or low: closed() waits for 0 */
+    uint8_t reason;     /* err, told in closed() in place of low's */
+    uint8_t low_reason; /* err */
+    uint8_t busy;       /* depth of our calls into the owner or low: closed() waits for 0 */
     bool client : 1;
-    bool hello_seen : 1;     /* the gate's stage */
-    bool named : 1;          /* the hello had SNI */
-    bool user_queued : 1;    /* out holds a write of the owner */
-    bool user_flying : 1;    /* flying holds one */
-    bool closing : 1;        /* close(graceful) */
-    bool notified : 1;       /* close_notify was sealed */
+    bool hello_seen : 1;  /* the gate's stage */
+    bool named : 1;       /* the hello had SNI */
+    bool user_queued : 1; /* out holds a write of the owner */
+    bool user_flying : 1; /* flying holds one */
+    bool closing : 1;     /* close(graceful) */
+    bool notified : 1;    /* close_notify was sealed */
     bool low_closing : 1;
     bool low_closed : 1;
-    bool told : 1;           /* closed() was called */
+    bool told : 1; /* closed() was called */
     bool peer_ended : 1;
 };
 struct tls_conn *tls_conn_of(const SSL *ssl);
 struct tls_conn *tls_conn_new(struct tls *t, struct transport *low); /* becomes low's sink */
-void tls_conn_start(struct tls_conn *c); /* makes its SSL */
+void tls_conn_start(struct tls_conn *c);                             /* makes its SSL */
 void tls_conn_flush(struct tls_conn *c); /* writes what the library has said */
 /* The server's answers to a ClientHello. */
 enum ssl_select_cert_result_t hello_select(const SSL_CLIENT_HELLO *hello);

@@ -20,11 +20,11 @@ struct tls;
 enum { TLS_SECRET_SIZE = 32 };
 
 struct tls_config {
-    uint16_t version_min;         /* tls.version_min: 0x0303 or 0x0304 */
-    uint32_t ticket_lifetime_s;   /* tls.ticket_lifetime; 0: no tickets */
-    const unsigned char *secret;  /* 32 bytes, the same in all shards that shall resume each other's
-                                   * sessions; ticket keys are derived from it and the time */
-    struct clock *clock;          /* kept: ticket keys follow it */
+    uint16_t version_min;        /* tls.version_min: 0x0303 or 0x0304 */
+    uint32_t ticket_lifetime_s;  /* tls.ticket_lifetime; 0: no tickets */
+    const unsigned char *secret; /* 32 bytes, the same in all shards that shall resume each other's
+                                  * sessions; ticket keys are derived from it and the time */
+    struct clock *clock;         /* kept: ticket keys follow it */
 };
 
 /* Never fails (must: the library could not be set up). Everything but clock is copied. */
@@ -96,8 +96,8 @@ typedef void tls_problem_f(void *ctx, str host, const char *file, const char *pr
 /* All or nothing: ERR_BAD when there was a problem (all pairs are looked at first), ERR_IO when the
  * memfd could not be made. An expired certificate is no problem here (old is better than none): the
  * caller looks at not_after_s. *memfd is the caller's, close-on-exec. */
-err tls_certs_build(struct tls_pair *pairs, size_t n, tls_problem_f *problem, void *ctx, int *memfd)
-    nodiscard;
+err tls_certs_build(struct tls_pair *pairs, size_t n, tls_problem_f *problem, void *ctx,
+                    int *memfd) nodiscard;
 
 /* Writes a self-signed certificate (ECDSA P-256, ten years from now_s) for these domains and its
  * key (mode 0600). Existing files stay: ERR_EXISTS. ERR_IO: errno says why. */

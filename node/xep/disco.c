@@ -95,5 +95,5 @@ static const struct xep_iq iqs[] = {
 };
 static const char *const features[] = {"http://jabber.org/protocol/disco#info",
                                        "http://jabber.org/protocol/disco#items", NULL};
-const struct xep xep_disco = {.name = "disco", .server = features, .account = features,
-                              .contact = features, .iqs = iqs};
+const struct xep xep_disco = {
+    .name = "disco", .server = features, .account = features, .contact = features, .iqs = iqs};

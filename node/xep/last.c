@@ -45,5 +45,5 @@ static const struct xep_iq iqs[] = {
     {NULL, 0, NULL, NULL},
 };
 static const char *const features[] = {"jabber:iq:last", NULL};
-const struct xep xep_last = {.name = "last", .server = features, .account = features,
-                             .contact = features, .iqs = iqs};
+const struct xep xep_last = {
+    .name = "last", .server = features, .account = features, .contact = features, .iqs = iqs};

@@ -15,5 +15,5 @@ static const struct xep_iq iqs[] = {
     {NULL, 0, NULL, NULL},
 };
 static const char *const features[] = {"urn:xmpp:ping", NULL};
-const struct xep xep_ping = {.name = "ping", .server = features, .account = features,
-                             .contact = features, .iqs = iqs};
+const struct xep xep_ping = {
+    .name = "ping", .server = features, .account = features, .contact = features, .iqs = iqs};

@@ -170,8 +170,8 @@ static void set(struct iq *q)
     }
     if (xml_find(&q->payload, "jabber:iq:register", "remove", &el, q->arena)) {
         more = el;
-        bool alone = xml_first(&q->payload, &more, q->arena) &&
-                     !xml_next(&q->payload, &more, q->arena);
+        bool alone =
+            xml_first(&q->payload, &more, q->arena) && !xml_next(&q->payload, &more, q->arena);
         if (alone) /* XEP-0077 3.2: with anything beside it, it is a bad request */
             remove_account(q);
         else

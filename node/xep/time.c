@@ -21,5 +21,5 @@ static const struct xep_iq iqs[] = {
     {NULL, 0, NULL, NULL},
 };
 static const char *const features[] = {"urn:xmpp:time", NULL};
-const struct xep xep_time = {.name = "time", .server = features, .account = features,
-                             .contact = features, .iqs = iqs};
+const struct xep xep_time = {
+    .name = "time", .server = features, .account = features, .contact = features, .iqs = iqs};

@@ -62,5 +62,5 @@ static const struct xep_iq iqs[] = {
     {NULL, 0, NULL, NULL},
 };
 static const char *const features[] = {"vcard-temp", NULL};
-const struct xep xep_vcard = {.name = "vcard", .server = features, .account = features,
-                              .contact = features, .iqs = iqs};
+const struct xep xep_vcard = {
+    .name = "vcard", .server = features, .account = features, .contact = features, .iqs = iqs};

@@ -7,15 +7,15 @@
 
 struct xep_iq {
     const char *ns;
-    unsigned entities;   /* of enum iq_entity: elsewhere service-unavailable */
+    unsigned entities;       /* of enum iq_entity: elsewhere service-unavailable */
     iq_handler_f *get, *set; /* NULL: feature-not-implemented where the entity matches */
 };
 struct xep {
-    const char *name;                /* "ping": as in modules_off */
-    const char *const *server;       /* features of the domain, NULL at the end; may be NULL */
-    const char *const *account;      /* of the own account */
-    const char *const *contact;      /* of an account as a subscribed contact sees it */
-    const struct xep_iq *iqs;        /* ns NULL at the end; may be NULL */
+    const char *name;           /* "ping": as in modules_off */
+    const char *const *server;  /* features of the domain, NULL at the end; may be NULL */
+    const char *const *account; /* of the own account */
+    const char *const *contact; /* of an account as a subscribed contact sees it */
+    const struct xep_iq *iqs;   /* ns NULL at the end; may be NULL */
     /* A stream feature shown after login (XEP-0077 has one before: the edge knows it), or NULL. */
 };
 #define XEP(name) extern const struct xep xep_##name;

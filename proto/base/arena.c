@@ -63,10 +63,7 @@ void *arena_alloc(struct arena *a, size_t n)
     return p;
 }
 
-void *arena_zalloc(struct arena *a, size_t n)
-{
-    return memset(arena_alloc(a, n), 0, n);
-}
+void *arena_zalloc(struct arena *a, size_t n) { return memset(arena_alloc(a, n), 0, n); }
 
 str arena_dup(struct arena *a, str s)
 {

@@ -12,12 +12,34 @@ enum { PREFIX = 2, HEADER_MAX = UINT16_MAX };
 
 /* Field numbers of bus.proto. */
 enum {
-    KIND = 1, NUMBER, FLAGS, SID, ORD, SEQ, GEN, LANE, FP, CONN, H, MS, US, REASON, BARE, RESOURCE,
-    TEXT, PAYLOAD, RECIPIENTS, ACK_UPTO, ACK_RANGES, FIELDS
+    KIND = 1,
+    NUMBER,
+    FLAGS,
+    SID,
+    ORD,
+    SEQ,
+    GEN,
+    LANE,
+    FP,
+    CONN,
+    H,
+    MS,
+    US,
+    REASON,
+    BARE,
+    RESOURCE,
+    TEXT,
+    PAYLOAD,
+    RECIPIENTS,
+    ACK_UPTO,
+    ACK_RANGES,
+    FIELDS
 };
 static const uint8_t type_of[FIELDS] = {
-    [SID] = WIRE_FIXED64, [LANE] = WIRE_FIXED32, [FP] = WIRE_FIXED32, [BARE] = WIRE_BYTES,
-    [RESOURCE] = WIRE_BYTES, [TEXT] = WIRE_BYTES, [PAYLOAD] = WIRE_BYTES, [RECIPIENTS] = WIRE_BYTES,
+    [SID] = WIRE_FIXED64,      [LANE] = WIRE_FIXED32,
+    [FP] = WIRE_FIXED32,       [BARE] = WIRE_BYTES,
+    [RESOURCE] = WIRE_BYTES,   [TEXT] = WIRE_BYTES,
+    [PAYLOAD] = WIRE_BYTES,    [RECIPIENTS] = WIRE_BYTES,
     [ACK_RANGES] = WIRE_BYTES, /* the others: WIRE_VARINT */
 };
 
@@ -185,8 +207,7 @@ static bool take_field(struct reader *r, str *in)
     if (!wire_take_varint(in, &tag) || (tag >> 3 < FIELDS && type_of[tag >> 3] != (tag & 7)))
         return false;
     switch (tag & 7) {
-    case WIRE_BYTES:
-        return wire_take_bytes(in, &s) && set_bytes(r, tag >> 3, s);
+    case WIRE_BYTES: return wire_take_bytes(in, &s) && set_bytes(r, tag >> 3, s);
     case WIRE_VARINT:
         if (!wire_take_varint(in, &v))
             return false;
@@ -196,8 +217,7 @@ static bool take_field(struct reader *r, str *in)
         if (!wire_take_word(in, (tag & 7) == WIRE_FIXED64 ? 8 : 4, &v))
             return false;
         break;
-    default:
-        return false;
+    default: return false;
     }
     set_number(r, tag >> 3, v);
     return true;

@@ -44,9 +44,9 @@ enum frame_kind {
 };
 
 enum frame_flag {
-    FRAME_TO_BARE = 1 << 0,   /* the stanza has no `to`: splice the session's bare JID in */
-    FRAME_TO_FULL = 1 << 1,   /* … its full JID */
-    FRAME_AGAIN = 1 << 2,     /* sent before to somebody who died */
+    FRAME_TO_BARE = 1 << 0, /* the stanza has no `to`: splice the session's bare JID in */
+    FRAME_TO_FULL = 1 << 1, /* … its full JID */
+    FRAME_AGAIN = 1 << 2,   /* sent before to somebody who died */
     FRAME_WANT_RESUME = 1 << 3,
     FRAME_HAS_H = 1 << 4,
     FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
@@ -66,16 +66,16 @@ struct frame {
     uint64_t sid, ord,
         seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
     uint32_t gen, lane, fp;
-    uint64_t conn;          /* the edge's own name of a connection, given back as it was */
+    uint64_t conn; /* the edge's own name of a connection, given back as it was */
     uint64_t h, ms;
-    uint64_t us;            /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
+    uint64_t us; /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
     err reason;
     str bare, resource, text, payload;
-    const str *recipients;  /* ROUTE: prepared JIDs */
+    const str *recipients; /* ROUTE: prepared JIDs */
     size_t recipient_count;
-    struct stanza *stanza;  /* borrowed: who keeps it takes a reference */
+    struct stanza *stanza; /* borrowed: who keeps it takes a reference */
     /* ACK */
-    uint64_t ack_upto;      /* everything up to and with this channel number is done */
+    uint64_t ack_upto;          /* everything up to and with this channel number is done */
     const uint64_t *ack_ranges; /* pairs first, last; beyond ack_upto */
     size_t ack_range_count;
 };

@@ -10,8 +10,8 @@
 #include "proto/sasl/inside.h"
 
 enum {
-    NONCE_MAX = 256, /* of the client; they are 20 to 40 in the wild */
-    NONCE_BYTES = 18, /* of ours; no padding in base64 */
+    NONCE_MAX = 256,        /* of the client; they are 20 to 40 in the wild */
+    NONCE_BYTES = 18,       /* of ours; no padding in base64 */
     SERVER_FIRST_MAX = 512, /* without the client's nonce */
 };
 
@@ -233,7 +233,7 @@ struct sasl_answer exchange_keys(struct sasl *s, struct arena *a)
 }
 
 struct client_final {
-    str binding;       /* decoded */
+    str binding; /* decoded */
     str nonce;
     str proof;         /* decoded */
     str without_proof; /* the bytes that are signed */

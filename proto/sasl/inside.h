@@ -7,8 +7,8 @@
 /* sasl.c */
 bool sasl_is_plus(enum sasl_mechanism m);
 struct sasl_answer sasl_fail(struct sasl *s, err reason);
-void sasl_reserve(struct sasl *s, size_t n);       /* once per attempt, before the first keep */
-str sasl_keep(struct sasl *s, str bytes);          /* a copy that lives as long as the attempt */
+void sasl_reserve(struct sasl *s, size_t n); /* once per attempt, before the first keep */
+str sasl_keep(struct sasl *s, str bytes);    /* a copy that lives as long as the attempt */
 /* Prepares the name that the client gave to s's bare JID (in the arena); empty when it does not
  * prepare. ERR_SASL_INVALID_AUTHZID when authzid is given and is not that. */
 nodiscard err sasl_name(const struct sasl *s, str name, str authzid, struct arena *a, str *user);

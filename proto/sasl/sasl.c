@@ -216,12 +216,9 @@ static struct sasl_answer first(struct sasl *s, str message, struct arena *a)
     if (message.n > SASL_MESSAGE_MAX)
         return sasl_fail(s, ERR_SASL_MALFORMED_REQUEST);
     switch (mechanisms[s->mechanism].kind) {
-    case KIND_SCRAM:
-        return exchange_first(s, message, a);
-    case KIND_PLAIN:
-        return plain_first(s, message, a);
-    case KIND_ANONYMOUS:
-        return anonymous(s, a);
+    case KIND_SCRAM: return exchange_first(s, message, a);
+    case KIND_PLAIN: return plain_first(s, message, a);
+    case KIND_ANONYMOUS: return anonymous(s, a);
     }
     must(!"a mechanism's kind");
 }

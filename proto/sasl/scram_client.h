@@ -22,8 +22,8 @@ struct scram_client {
     str authzid;        /* empty: none */
     str binding_name;   /* empty: no channel binding */
     str binding_data;
-    char flag;   /* without binding: 'n', or 'y' = could, but saw no -PLUS */
-    str nonce;   /* printable, no comma */
+    char flag;                   /* without binding: 'n', or 'y' = could, but saw no -PLUS */
+    str nonce;                   /* printable, no comma */
     struct scram_salted *salted; /* looked at and filled by scram_client_final; may be NULL */
     str features_hash; /* XEP-0474: base64 of the hash that is expected; empty: not looked at */
     str gs2, first_bare;

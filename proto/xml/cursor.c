@@ -184,8 +184,8 @@ str xml_text(const struct xml_el *el, struct arena *a)
     size_t len = 0;
     for (enum tag_part kind; (kind = tag_next(&rest, &part)) != TAG_END;)
         if (kind != TAG_ELEMENT)
-            len += tag_resolve(part, kind == TAG_CDATA ? TAG_TEXT_CDATA : TAG_TEXT_CONTENT,
-                               out + len);
+            len +=
+                tag_resolve(part, kind == TAG_CDATA ? TAG_TEXT_CDATA : TAG_TEXT_CONTENT, out + len);
     return str_from(out, len);
 }
 

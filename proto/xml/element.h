@@ -91,8 +91,7 @@ static void note_root_attr(struct xml_scan *s, str name, struct xml_span value, 
             return;
         x->lang = value;
         break;
-    default:
-        return;
+    default: return;
     }
     x->entities |= special;
 }

@@ -8,11 +8,18 @@
 #include "proto/xml/xml.h"
 
 const uint8_t xml_class[256] = {
-    [' '] = CHAR_SPACE, ['\t'] = CHAR_SPACE, ['\n'] = CHAR_SPACE, ['\r'] = CHAR_SPACE,
-    ['-'] = CHAR_NAME, ['.'] = CHAR_NAME, ['0' ... '9'] = CHAR_NAME,
-    ['A' ... 'Z'] = CHAR_NAME | CHAR_START, ['a' ... 'z'] = CHAR_NAME | CHAR_START,
+    [' '] = CHAR_SPACE,
+    ['\t'] = CHAR_SPACE,
+    ['\n'] = CHAR_SPACE,
+    ['\r'] = CHAR_SPACE,
+    ['-'] = CHAR_NAME,
+    ['.'] = CHAR_NAME,
+    ['0' ... '9'] = CHAR_NAME,
+    ['A' ... 'Z'] = CHAR_NAME | CHAR_START,
+    ['a' ... 'z'] = CHAR_NAME | CHAR_START,
     ['_'] = CHAR_NAME | CHAR_START,
-    [':'] = CHAR_ODD, [0x80 ... 0xff] = CHAR_ODD,
+    [':'] = CHAR_ODD,
+    [0x80 ... 0xff] = CHAR_ODD,
 };
 
 struct range {
@@ -138,8 +145,11 @@ static err named(str name, uint32_t *cp)
     static const struct {
         str name;
         char c;
-    } five[] = {{{"amp", 3}, '&'}, {{"lt", 2}, '<'}, {{"gt", 2}, '>'},
-                {{"apos", 4}, '\''}, {{"quot", 4}, '"'}};
+    } five[] = {{{"amp", 3}, '&'},
+                {{"lt", 2}, '<'},
+                {{"gt", 2}, '>'},
+                {{"apos", 4}, '\''},
+                {{"quot", 4}, '"'}};
     for (size_t i = 0; i < array_len(five); i++)
         if (str_eq(name, five[i].name)) {
             *cp = (uchar)five[i].c;

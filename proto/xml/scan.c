@@ -175,16 +175,13 @@ inlined err read_text(struct xml_scan *s, struct at *a)
             a->pos++;
             s->state = SCAN_LT;
             return ERR_OK;
-        case '&':
-            e = aside(pass_reference, s, a);
-            break;
+        case '&': e = aside(pass_reference, s, a); break;
         case '>': /* 2.4: "]]>" must not appear in text */
             if (ends_cdata(a))
                 return ERR_STREAM_NOT_WELL_FORMED;
             a->pos++;
             break;
-        default:
-            e = aside(odd_char, s, a);
+        default: e = aside(odd_char, s, a);
         }
         if (e != ERR_OK)
             return e;
@@ -269,8 +266,7 @@ inlined err after_lt(struct xml_scan *s, struct at *a)
     case '?':
         s->state = SCAN_DECLARATION;
         return s->depth == 0 && s->expect == XML_EXPECT_START ? ERR_OK : ERR_STREAM_RESTRICTED_XML;
-    default:
-        return begin_element(s, a);
+    default: return begin_element(s, a);
     }
 }
 
@@ -511,10 +507,10 @@ inlined err walk(struct xml_scan *s, struct at *a)
     err e = ERR_OK;
 #define TRY(step) \
     if (__builtin_expect((e = step(s, a)) != ERR_OK, 0)) \
-        return e
+    return e
 #define TRY_ASIDE(step) \
     if ((e = aside(step, s, a)) != ERR_OK) \
-        return e
+    return e
     for (;;) {
         switch (s->state) {
         case SCAN_ITEM:
@@ -535,9 +531,7 @@ inlined err walk(struct xml_scan *s, struct at *a)
             if (s->state != SCAN_NAME)
                 break;
             __attribute__((fallthrough));
-        case SCAN_NAME:
-            TRY(element_name);
-            goto tag;
+        case SCAN_NAME: TRY(element_name); goto tag;
         case SCAN_ATTR_NAME:
         attr_name:
             TRY(attribute_name);
@@ -587,7 +581,7 @@ inlined bool find_fence(struct at *a)
 {
     enum { NEAR = 256 };
     size_t stop = a->end - a->pos > NEAR ? a->end - NEAR : a->pos;
-    for (a->fence = a->end; a->fence > stop; )
+    for (a->fence = a->end; a->fence > stop;)
         if (a->bytes[--a->fence] == '>')
             return true;
     return false;

@@ -57,7 +57,7 @@ struct xml_scan {
     uint32_t colon; /* where it stands in that name; 0: no prefix */
     uint32_t gap;   /* in a tag: the end of the name or attribute before */
     uint32_t elements;
-    uint64_t seen;  /* a bit for each kind of attribute name in this tag (see is_duplicate) */
+    uint64_t seen; /* a bit for each kind of attribute name in this tag (see is_duplicate) */
     /* Not bit-fields: clang loads neighbours at once, and behind narrow stores that stalls (a fifth
      * of the scan). */
     enum scan_state state;

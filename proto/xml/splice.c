@@ -115,7 +115,7 @@ void xml_index_splice(struct xml_index *x, const struct xml_edit *e, size_t n)
 {
     const struct edits es = {e, n};
     move_children(&es, x);
-    struct xml_span *const spans[] = {&x->to,   &x->from,    &x->id,       &x->type,
+    struct xml_span *const spans[] = {&x->to,   &x->from,    &x->id,        &x->type,
                                       &x->lang, &x->to_attr, &x->from_attr, &x->ns_uri};
     for (size_t i = 0; i < array_len(spans); i++)
         move_span(&es, spans[i]);

@@ -51,33 +51,33 @@ str xml_ns_uri(enum xml_ns ns); /* "" for NS_OTHER */
 enum xml_ns xml_ns_find(str uri);
 
 struct xml_child {
-    uint32_t off, len;         /* the whole element */
-    uint32_t name_off;         /* local name */
+    uint32_t off, len; /* the whole element */
+    uint32_t name_off; /* local name */
     uint16_t name_len;
-    uint16_t ns;               /* enum xml_ns */
-    struct xml_span ns_uri;    /* as written; absent when it is inherited from outside the item */
+    uint16_t ns;            /* enum xml_ns */
+    struct xml_span ns_uri; /* as written; absent when it is inherited from outside the item */
 };
 
 /* What the scanner says about one top-level element. Attribute values are raw: `entities` tells
  * whether any of them holds a reference (or a tab or line end, which XML reads as a space). */
 struct xml_index {
-    uint32_t len;              /* bytes of the element */
-    uint32_t name_off;         /* local name of the root */
+    uint32_t len;      /* bytes of the element */
+    uint32_t name_off; /* local name of the root */
     uint16_t name_len;
-    uint16_t ns;               /* enum xml_ns of the root */
-    struct xml_span ns_uri;    /* the root's own xmlns="…" (or xmlns:p) value; absent: inherited */
-    uint32_t splice;           /* just behind the root's name: where attributes are put in */
-    uint32_t open_len;         /* bytes of the start tag, '>' included */
+    uint16_t ns;            /* enum xml_ns of the root */
+    struct xml_span ns_uri; /* the root's own xmlns="…" (or xmlns:p) value; absent: inherited */
+    uint32_t splice;        /* just behind the root's name: where attributes are put in */
+    uint32_t open_len;      /* bytes of the start tag, '>' included */
     /* Values of un-prefixed attributes, and of xml:lang. */
     struct xml_span to, from, id, type, lang;
     /* Where the whole attribute stands, with the white space before it (for cutting it out). */
     struct xml_span to_attr, from_attr;
     bool entities;
-    bool root_prefixed;        /* the root's name has a prefix */
-    bool empty;                /* <a/>: there is no end tag */
-    uint16_t header_prefixes;  /* bit i: prefix i of the stream header is used and not redeclared */
-    uint16_t children;         /* all child elements */
-    uint16_t nchild;           /* those listed */
+    bool root_prefixed;       /* the root's name has a prefix */
+    bool empty;               /* <a/>: there is no end tag */
+    uint16_t header_prefixes; /* bit i: prefix i of the stream header is used and not redeclared */
+    uint16_t children;        /* all child elements */
+    uint16_t nchild;          /* those listed */
     struct xml_child child[XML_CHILDREN];
 };
 /* Bytes of an index that need to travel: unused rows of child[] are left out. */
@@ -94,15 +94,15 @@ enum xml_item {
 
 /* One header's declarations, which all items of the stream inherit. */
 struct xml_header {
-    char name[64];                /* qualified name of the root, for the end tag */
+    char name[64]; /* qualified name of the root, for the end tag */
     uint8_t name_len;
-    uint16_t default_ns;          /* enum xml_ns of the default namespace */
+    uint16_t default_ns; /* enum xml_ns of the default namespace */
     uint8_t prefixes;
     struct {
         char prefix[32];
         uint8_t prefix_len;
-        uint16_t ns;              /* enum xml_ns, NS_OTHER: see uri */
-        char uri[128];            /* as written, references and all */
+        uint16_t ns;   /* enum xml_ns, NS_OTHER: see uri */
+        char uri[128]; /* as written, references and all */
         uint8_t uri_len;
     } prefix[XML_HEADER_PREFIXES];
 };
@@ -151,11 +151,11 @@ nodiscard err xml_header_read(const struct xml_scan *s, str item, struct xml_hea
  * of the stream header are re-declared on it, its default namespace is jabber:client unless
  * declared). A value; 64 bytes or so; valid as long as the bytes are. */
 struct xml_el {
-    str all;            /* the whole element */
-    str name;           /* local name */
-    str ns;             /* its namespace URI, references resolved */
-    str inner;          /* between start and end tag; empty for <a/> */
-    str start;          /* the start tag */
+    str all;                       /* the whole element */
+    str name;                      /* local name */
+    str ns;                        /* its namespace URI, references resolved */
+    str inner;                     /* between start and end tag; empty for <a/> */
+    str start;                     /* the start tag */
     const struct xml_scope *scope; /* declarations in force; in the arena */
 };
 /* The root. default_ns: what an un-prefixed, un-declared name is in ("jabber:client"). The arena
@@ -190,13 +190,13 @@ struct xml_writer {
     bool open; /* a start tag has not got its '>' yet */
 };
 void xml_writer_init(struct xml_writer *w, struct arena *a);
-void xml_open(struct xml_writer *w, const char *name);                   /* <name */
+void xml_open(struct xml_writer *w, const char *name);                    /* <name */
 void xml_open_ns(struct xml_writer *w, const char *name, const char *ns); /* <name xmlns='ns' */
-void xml_put_attr(struct xml_writer *w, const char *name, str value);    /* escaped */
+void xml_put_attr(struct xml_writer *w, const char *name, str value);     /* escaped */
 void xml_put_attr_u64(struct xml_writer *w, const char *name, uint64_t value);
-void xml_put_text(struct xml_writer *w, str text);                       /* escaped */
-void xml_put_raw(struct xml_writer *w, str xml); /* accepted XML, as it is */
-void xml_close(struct xml_writer *w, const char *name);                  /* /> or </name> */
+void xml_put_text(struct xml_writer *w, str text);      /* escaped */
+void xml_put_raw(struct xml_writer *w, str xml);        /* accepted XML, as it is */
+void xml_close(struct xml_writer *w, const char *name); /* /> or </name> */
 /* An element with nothing but text; ns NULL: inherited. */
 void xml_put_leaf(struct xml_writer *w, const char *name, const char *ns, str text);
 str xml_written(const struct xml_writer *w);

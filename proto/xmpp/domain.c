@@ -19,10 +19,7 @@ enum {
     NAME_MAX_DNS = 253,
 };
 
-static bool is_ldh(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-}
+static bool is_ldh(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; }
 
 static bool is_a_label(str l) { return str_starts(l, STR("xn--")); }
 

@@ -15,12 +15,13 @@ enum { LOCAL = 1, DOMAIN = 2, RESOURCE = 4 };
 #define ALL (LOCAL | DOMAIN | RESOURCE)
 #define NAME (LOCAL | RESOURCE)
 static const unsigned char plain_in[256] = {
-    [' '] = RESOURCE,
-    ['!'] = NAME, ['"'] = RESOURCE, ['#' ... '%'] = NAME, ['&'] = RESOURCE, ['\''] = RESOURCE,
-    ['(' ... '-'] = NAME, ['.'] = ALL, ['/'] = RESOURCE, ['0' ... '9'] = ALL, [':'] = RESOURCE,
-    [';'] = NAME, ['<'] = RESOURCE, ['='] = NAME, ['>'] = RESOURCE, ['?'] = NAME,
-    ['@'] = RESOURCE, ['A' ... 'Z'] = RESOURCE, ['[' ... '`'] = NAME, ['a' ... 'z'] = ALL,
-    ['{' ... '~'] = NAME,
+    [' '] = RESOURCE,     ['!'] = NAME,        ['"'] = RESOURCE,
+    ['#' ... '%'] = NAME, ['&'] = RESOURCE,    ['\''] = RESOURCE,
+    ['(' ... '-'] = NAME, ['.'] = ALL,         ['/'] = RESOURCE,
+    ['0' ... '9'] = ALL,  [':'] = RESOURCE,    [';'] = NAME,
+    ['<'] = RESOURCE,     ['='] = NAME,        ['>'] = RESOURCE,
+    ['?'] = NAME,         ['@'] = RESOURCE,    ['A' ... 'Z'] = RESOURCE,
+    ['[' ... '`'] = NAME, ['a' ... 'z'] = ALL, ['{' ... '~'] = NAME,
 };
 
 static bool is_plain(str s, unsigned part)
@@ -135,8 +136,8 @@ err jid_prepare(str raw, struct arena *a, struct jid *out)
         e = jid_prepare_resource(j.resource, a, &resource);
     if (e)
         return e;
-    bool same = same_view(local, j.local) && same_view(domain, j.domain) &&
-                same_view(resource, j.resource);
+    bool same =
+        same_view(local, j.local) && same_view(domain, j.domain) && same_view(resource, j.resource);
     *out = same ? j : jid_join(a, local, domain, resource);
     return ERR_OK;
 }

@@ -25,28 +25,21 @@ static bool exception_of(uint32_t c, enum class *out)
     case 0x6fd:
     case 0x6fe:
     case 0xf0b:
-    case 0x3007:
-        *out = CLASS_VALID;
-        return true;
+    case 0x3007: *out = CLASS_VALID; return true;
     case 0xb7:
     case 0x375:
     case 0x5f3:
     case 0x5f4:
     case 0x30fb:
     case 0x660 ... 0x669:
-    case 0x6f0 ... 0x6f9:
-        *out = CLASS_CONTEXT;
-        return true;
+    case 0x6f0 ... 0x6f9: *out = CLASS_CONTEXT; return true;
     case 0x640:
     case 0x7fa:
     case 0x302e:
     case 0x302f:
     case 0x3031 ... 0x3035:
-    case 0x303b:
-        *out = CLASS_DISALLOWED;
-        return true;
-    default:
-        return false;
+    case 0x303b: *out = CLASS_DISALLOWED; return true;
+    default: return false;
     }
 }
 
@@ -75,32 +68,25 @@ static bool has_compat(uint32_t c)
     return false;
 }
 
-static enum class class_of(uint32_t c)
-{
-    enum class special;
-    if (c < 0x80)
-        return c > 0x20 && c < 0x7f ? CLASS_VALID : c == 0x20 ? CLASS_FREEFORM : CLASS_DISALLOWED;
-    if (exception_of(c, &special))
-        return special;
-    if (c == 0x200c || c == 0x200d)
-        return CLASS_JOIN;
-    if (c >= 0xac00 && c <= 0xd7a3)
-        return CLASS_VALID; /* Hangul syllables, for which the rules take longest to say so */
+static enum class class_of(uint32_t c) {
+    enum class special; if (c < 0x80) return c > 0x20 && c < 0x7f ? CLASS_VALID
+                        : c == 0x20                               ? CLASS_FREEFORM
+                                                                  : CLASS_DISALLOWED;
+    if (exception_of(c, &special)) return special;
+    if (c == 0x200c || c == 0x200d) return CLASS_JOIN;
+    if (c >= 0xac00 && c <= 0xd7a3) return CLASS_VALID; /* Hangul syllables, for which the rules
+                                                           take longest to say so */
     uint32_t category = uc_general_category(c).bitmask;
-    if (category & (UC_CATEGORY_MASK_Cn | UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Cs))
-        return CLASS_DISALLOWED;
-    if (is_old_hangul(c) || uc_is_property_default_ignorable_code_point(c))
-        return CLASS_DISALLOWED;
-    if (has_compat(c))
-        return CLASS_FREEFORM;
-    if (category & (UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lo |
-                    UC_CATEGORY_MASK_Lm | UC_CATEGORY_MASK_Nd | UC_CATEGORY_MASK_Mn |
-                    UC_CATEGORY_MASK_Mc))
-        return CLASS_VALID;
-    if (category & (UC_CATEGORY_MASK_Lt | UC_CATEGORY_MASK_Nl | UC_CATEGORY_MASK_No |
-                    UC_CATEGORY_MASK_Me | UC_CATEGORY_MASK_Zs | UC_CATEGORY_MASK_S |
-                    UC_CATEGORY_MASK_P))
-        return CLASS_FREEFORM;
+    if (category &
+        (UC_CATEGORY_MASK_Cn | UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Cs)) return CLASS_DISALLOWED;
+    if (is_old_hangul(c) || uc_is_property_default_ignorable_code_point(c)) return CLASS_DISALLOWED;
+    if (has_compat(c)) return CLASS_FREEFORM;
+    if (category &
+        (UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lo | UC_CATEGORY_MASK_Lm |
+         UC_CATEGORY_MASK_Nd | UC_CATEGORY_MASK_Mn | UC_CATEGORY_MASK_Mc)) return CLASS_VALID;
+    if (category &
+        (UC_CATEGORY_MASK_Lt | UC_CATEGORY_MASK_Nl | UC_CATEGORY_MASK_No | UC_CATEGORY_MASK_Me |
+         UC_CATEGORY_MASK_Zs | UC_CATEGORY_MASK_S | UC_CATEGORY_MASK_P)) return CLASS_FREEFORM;
     return CLASS_DISALLOWED;
 }
 
@@ -156,19 +142,13 @@ static bool context_ok(const struct context *x, const uint32_t *code, size_t n, 
 {
     uint32_t before = at > 0 ? code[at - 1] : 0, after = at + 1 < n ? code[at + 1] : 0;
     switch (code[at]) {
-    case 0xb7:
-        return before == 'l' && after == 'l';
-    case 0x375:
-        return after && is_script(after, "Greek");
+    case 0xb7: return before == 'l' && after == 'l';
+    case 0x375: return after && is_script(after, "Greek");
     case 0x5f3:
-    case 0x5f4:
-        return before && is_script(before, "Hebrew");
-    case 0x30fb:
-        return x->japanese;
-    case 0x660 ... 0x669:
-        return !x->extended_digits;
-    default:
-        return !x->arabic_digits;
+    case 0x5f4: return before && is_script(before, "Hebrew");
+    case 0x30fb: return x->japanese;
+    case 0x660 ... 0x669: return !x->extended_digits;
+    default: return !x->arabic_digits;
     }
 }
 

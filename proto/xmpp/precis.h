@@ -30,7 +30,7 @@ nodiscard err precis_decode(str raw, struct precis_text *out);
 void precis_width_and_case(struct precis_text *t, bool domain);
 nodiscard err precis_nfc(struct precis_text *t);
 str precis_encode(const struct precis_text *t, struct arena *a);
-bool precis_contexts_ok(const struct precis_text *t); /* RFC 5892 appendix A */
+bool precis_contexts_ok(const struct precis_text *t);     /* RFC 5892 appendix A */
 bool precis_bidi_present(const uint32_t *code, size_t n); /* any of R, AL, AN */
 bool precis_bidi_ok(const uint32_t *code, size_t n);      /* RFC 5893 2, all six conditions */
 

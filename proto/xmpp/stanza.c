@@ -10,8 +10,12 @@
 /* What the scanner inherits for XML of our own: the content namespace of the house. */
 static const struct xml_header house_header = {.default_ns = NS_CLIENT};
 static const struct xml_limits house_limits = {
-    .bytes_max = UINT32_MAX, .depth_max = XML_DEPTH_MAX, .attributes_max = XML_ATTRIBUTES_MAX,
-    .namespaces_max = XML_NAMESPACES_MAX, .name_max = UINT16_MAX, .elements_max = UINT32_MAX,
+    .bytes_max = UINT32_MAX,
+    .depth_max = XML_DEPTH_MAX,
+    .attributes_max = XML_ATTRIBUTES_MAX,
+    .namespaces_max = XML_NAMESPACES_MAX,
+    .name_max = UINT16_MAX,
+    .elements_max = UINT32_MAX,
     .whitespace_max = UINT16_MAX,
 };
 
@@ -50,8 +54,8 @@ static enum stanza_type named_type(str type, const char *const *names, enum stan
 err stanza_classify(str xml, const struct xml_index *x, enum stanza_kind *kind,
                     enum stanza_type *type)
 {
-    static const char *const presences[] = {"unavailable", "subscribe", "subscribed",
-                                            "unsubscribe", "unsubscribed", "probe", NULL};
+    static const char *const presences[] = {
+        "unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "probe", NULL};
     static const char *const iqs[] = {"get", "set", "result", NULL};
     str t = span(xml, x->type);
     if (name_is(xml, x->name_off, x->name_len, "message")) {
@@ -89,28 +93,23 @@ static uint32_t child_flags(str xml, const struct xml_child *c, bool *transient)
             return 0;
         *transient = false;
         return name_is(xml, c->name_off, c->name_len, "body") ? STANZA_BODY | STANZA_CONTENT : 0;
-    case NS_CHATSTATES:
-        return STANZA_CHATSTATE;
-    case NS_HINTS:
-        return hint_flag(xml, c);
-    case NS_SID:
-        return 0;
-    case NS_EME: case NS_OMEMO: case NS_OMEMO2: case NS_X_CONFERENCE: case NS_RECEIPTS:
-    case NS_MARKERS: case NS_RETRACT: case NS_REACTIONS: case NS_CORRECT: case NS_JINGLE_MESSAGE:
-        *transient = false;
-        return STANZA_CONTENT;
-    case NS_MUC_USER:
-        *transient = false;
-        return STANZA_MUC_USER | STANZA_CONTENT;
-    case NS_DELAY:
-        *transient = false;
-        return STANZA_DELAY;
-    case NS_CAPS:
-        *transient = false;
-        return STANZA_CAPS;
-    default:
-        *transient = false;
-        return 0;
+    case NS_CHATSTATES: return STANZA_CHATSTATE;
+    case NS_HINTS: return hint_flag(xml, c);
+    case NS_SID: return 0;
+    case NS_EME:
+    case NS_OMEMO:
+    case NS_OMEMO2:
+    case NS_X_CONFERENCE:
+    case NS_RECEIPTS:
+    case NS_MARKERS:
+    case NS_RETRACT:
+    case NS_REACTIONS:
+    case NS_CORRECT:
+    case NS_JINGLE_MESSAGE: *transient = false; return STANZA_CONTENT;
+    case NS_MUC_USER: *transient = false; return STANZA_MUC_USER | STANZA_CONTENT;
+    case NS_DELAY: *transient = false; return STANZA_DELAY;
+    case NS_CAPS: *transient = false; return STANZA_CAPS;
+    default: *transient = false; return 0;
     }
 }
 
@@ -336,8 +335,16 @@ static bool block_is_sound(const struct stanza *s, size_t n)
     if (!inside(s->xml_off, x->len, n) || !inside(s->to_off, s->to_len, n) ||
         !inside(s->from_off, s->from_len, n) || s->kind > STANZA_IQ || s->type > TYPE_INVALID)
         return false;
-    const struct xml_span spans[] = {{x->name_off, x->name_len}, x->ns_uri, x->to, x->from, x->id,
-                                     x->type, x->lang, x->to_attr, x->from_attr, {x->splice, 0},
+    const struct xml_span spans[] = {{x->name_off, x->name_len},
+                                     x->ns_uri,
+                                     x->to,
+                                     x->from,
+                                     x->id,
+                                     x->type,
+                                     x->lang,
+                                     x->to_attr,
+                                     x->from_attr,
+                                     {x->splice, 0},
                                      {0, x->open_len}};
     for (size_t i = 0; i < array_len(spans); i++)
         if (!inside(spans[i].off, spans[i].len, x->len))

@@ -20,37 +20,47 @@ enum stanza_kind { STANZA_MESSAGE, STANZA_PRESENCE, STANZA_IQ };
 
 /* RFC 6121 5.2.2 (an unknown message type is TYPE_NORMAL), 4.7.1; RFC 6120 8.2.3. */
 enum stanza_type {
-    TYPE_NORMAL, TYPE_CHAT, TYPE_GROUPCHAT, TYPE_HEADLINE,             /* message */
-    TYPE_AVAILABLE, TYPE_UNAVAILABLE, TYPE_SUBSCRIBE, TYPE_SUBSCRIBED, /* presence */
-    TYPE_UNSUBSCRIBE, TYPE_UNSUBSCRIBED, TYPE_PROBE,
-    TYPE_GET, TYPE_SET, TYPE_RESULT, /* iq */
-    TYPE_ERROR,                      /* any kind */
-    TYPE_INVALID,                    /* presence, iq: unknown or missing */
+    TYPE_NORMAL,
+    TYPE_CHAT,
+    TYPE_GROUPCHAT,
+    TYPE_HEADLINE, /* message */
+    TYPE_AVAILABLE,
+    TYPE_UNAVAILABLE,
+    TYPE_SUBSCRIBE,
+    TYPE_SUBSCRIBED, /* presence */
+    TYPE_UNSUBSCRIBE,
+    TYPE_UNSUBSCRIBED,
+    TYPE_PROBE,
+    TYPE_GET,
+    TYPE_SET,
+    TYPE_RESULT,  /* iq */
+    TYPE_ERROR,   /* any kind */
+    TYPE_INVALID, /* presence, iq: unknown or missing */
 };
 
 /* What the first-level children say (xmpp.md 5). */
 enum stanza_flag {
-    STANZA_BODY = 1 << 0,             /* a <body/> in jabber:client */
-    STANZA_CONTENT = 1 << 1,          /* body, encryption, invitation, receipt, marker, retraction,
-                                         reaction, correction, jingle-message: worth keeping */
-    STANZA_CHATSTATE = 1 << 2,        /* chat states */
-    STANZA_ONLY_TRANSIENT = 1 << 3,   /* nothing but chat states, thread, hints, ids (XEP-0160 3) */
-    STANZA_HINT_STORE = 1 << 4,       /* XEP-0334 */
+    STANZA_BODY = 1 << 0,           /* a <body/> in jabber:client */
+    STANZA_CONTENT = 1 << 1,        /* body, encryption, invitation, receipt, marker, retraction,
+                                       reaction, correction, jingle-message: worth keeping */
+    STANZA_CHATSTATE = 1 << 2,      /* chat states */
+    STANZA_ONLY_TRANSIENT = 1 << 3, /* nothing but chat states, thread, hints, ids (XEP-0160 3) */
+    STANZA_HINT_STORE = 1 << 4,     /* XEP-0334 */
     STANZA_HINT_NO_STORE = 1 << 5,
     STANZA_HINT_NO_PERMANENT_STORE = 1 << 6,
     STANZA_HINT_NO_COPY = 1 << 7,
-    STANZA_DELAY = 1 << 8,            /* a urn:xmpp:delay child */
+    STANZA_DELAY = 1 << 8, /* a urn:xmpp:delay child */
     STANZA_MUC_USER = 1 << 9,
     STANZA_CAPS = 1 << 10,
 };
 
 struct stanza {
     uint32_t refs;
-    uint32_t size; /* of the whole block, this header included */
+    uint32_t size;      /* of the whole block, this header included */
     uint8_t kind, type; /* enum stanza_kind, enum stanza_type */
     uint32_t flags;
     uint32_t xml_off, to_off, to_len, from_off, from_len; /* from the start of the block */
-    struct xml_index index; /* its last unused rows are not there */
+    struct xml_index index;                               /* its last unused rows are not there */
 };
 
 static inline str stanza_xml(const struct stanza *s)

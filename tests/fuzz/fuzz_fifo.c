@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct shared {
         struct fifo_lane lanes[2];
         char data[2][SIZE];
-    } *s;
+    } * s;
     static char scratch[FIFO_FRAGMENT_MAX];
     uint64_t word[2];
     unsigned sum = 0;

@@ -12,10 +12,7 @@ struct gen {
     unsigned elements;
 };
 
-static unsigned draw(struct gen *g, unsigned below)
-{
-    return g->p < g->end ? *g->p++ % below : 0;
-}
+static unsigned draw(struct gen *g, unsigned below) { return g->p < g->end ? *g->p++ % below : 0; }
 
 /* A text of all sorts of characters as bytes to give to the writer, and what it means. */
 static str draw_text(struct gen *g, str *meant)
@@ -24,12 +21,31 @@ static str draw_text(struct gen *g, str *meant)
         const char *bytes;
         bool kept;
     } pieces[] = {
-        {"a", true}, {"plain text, longer than one vector is", true}, {"<", true}, {"&", true},
-        {">", true}, {"'", true}, {"\"", true}, {"\n", true}, {"\t", true}, {"\r", true},
-        {"\r\n", true}, {"]]>", true}, {"&amp;", true}, {"\xc3\xa9", true}, {"\xe2\x82\xac", true},
-        {"\xf0\x9f\x98\x80", true}, {"\xef\xbb\xbf", true}, {" ", true}, {"\x01", false},
-        {"\xff", false}, {"\x80", false}, {"\xed\xa0\x80", false}, {"\xef\xbf\xbf", false},
-        {"\x1f", false}, {"\xc0\x80", false},
+        {"a", true},
+        {"plain text, longer than one vector is", true},
+        {"<", true},
+        {"&", true},
+        {">", true},
+        {"'", true},
+        {"\"", true},
+        {"\n", true},
+        {"\t", true},
+        {"\r", true},
+        {"\r\n", true},
+        {"]]>", true},
+        {"&amp;", true},
+        {"\xc3\xa9", true},
+        {"\xe2\x82\xac", true},
+        {"\xf0\x9f\x98\x80", true},
+        {"\xef\xbb\xbf", true},
+        {" ", true},
+        {"\x01", false},
+        {"\xff", false},
+        {"\x80", false},
+        {"\xed\xa0\x80", false},
+        {"\xef\xbf\xbf", false},
+        {"\x1f", false},
+        {"\xc0\x80", false},
     };
     str given[8], kept[8];
     size_t n = draw(g, 8), m = 0;
@@ -184,7 +200,8 @@ static const struct {
     const char *open, *close;
 } headers[2] = {
     {"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
-     "xmlns:p='urn:header' xmlns:q=\"urn:it's\">", "</stream:stream>"},
+     "xmlns:p='urn:header' xmlns:q=\"urn:it's\">",
+     "</stream:stream>"},
     {"<stream xmlns='http://etherx.jabber.org/streams' xmlns:p='urn:&lt;' xmlns:q='urn:q'>",
      "</stream>"},
 };
@@ -193,8 +210,13 @@ static const struct scope header_scope[2] = {
     {.ns = {"http://etherx.jabber.org/streams", 32}, .p = {"urn:<", 5}, .q = {"urn:q", 5}},
 };
 static const struct xml_limits limits = {
-    .bytes_max = 1 << 24, .depth_max = 64, .attributes_max = 64, .namespaces_max = 32,
-    .name_max = 1024, .elements_max = 4096, .whitespace_max = 1024,
+    .bytes_max = 1 << 24,
+    .depth_max = 64,
+    .attributes_max = 64,
+    .namespaces_max = 32,
+    .name_max = 1024,
+    .elements_max = 4096,
+    .whitespace_max = 1024,
 };
 
 static void scan(struct xml_scan *s, const struct xml_header *h, str bytes, enum xml_expect expect,

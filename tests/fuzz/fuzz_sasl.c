@@ -22,8 +22,11 @@ static void login(unsigned choice, str rest, struct arena *a)
     struct scram_keys keys;
     for (int h = 0; h < SCRAM_HASHES; h++)
         scram_derive(STR("pencil"), (enum scram_hash)h, STR("salt"), 1, &keys.of[h]);
-    struct sasl_offer o = {.tls = choice & 16, .host = STR("example.com"), .iterations = 1,
-                           .secret = STR("secret"), .entropy = &entropy};
+    struct sasl_offer o = {.tls = choice & 16,
+                           .host = STR("example.com"),
+                           .iterations = 1,
+                           .secret = STR("secret"),
+                           .entropy = &entropy};
     o.binding[CB_TLS_EXPORTER].n = o.tls ? 32 : 0;
     o.mechanisms = sasl_offered(&o, UINT32_MAX);
     str mechanism = sasl_mechanism_name((enum sasl_mechanism)(choice % SASL_MECHANISMS));
@@ -63,8 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!sasl_decode(rest, &a, &out) && out.n)
         must(str_eq(sasl_encode(out, &a), rest));
     if (size < 64) { /* short: the iterations that a server asks of its client cost time */
-        struct scram_client c = {.hash = SCRAM_SHA1, .user = STR("u"), .password = STR("p"),
-                                 .nonce = STR("n")};
+        struct scram_client c = {
+            .hash = SCRAM_SHA1, .user = STR("u"), .password = STR("p"), .nonce = STR("n")};
         scram_client_first(&c, &a);
         if (!memmem(rest.p, rest.n, "0000", 4) && !scram_client_final(&c, rest, &a, &out))
             must(!scram_client_verify(&c, rest));

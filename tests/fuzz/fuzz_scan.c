@@ -16,12 +16,22 @@ static const char *const headers[MODES] = {
     [WHOLE] = "",
 };
 static const struct xml_limits wide = {
-    .bytes_max = 1 << 20, .depth_max = 64, .attributes_max = 64, .namespaces_max = 32,
-    .name_max = 1024, .elements_max = 4096, .whitespace_max = 60000,
+    .bytes_max = 1 << 20,
+    .depth_max = 64,
+    .attributes_max = 64,
+    .namespaces_max = 32,
+    .name_max = 1024,
+    .elements_max = 4096,
+    .whitespace_max = 60000,
 };
 static const struct xml_limits tight = {
-    .bytes_max = 60, .depth_max = 3, .attributes_max = 2, .namespaces_max = 2,
-    .name_max = 7, .elements_max = 4, .whitespace_max = 5,
+    .bytes_max = 60,
+    .depth_max = 3,
+    .attributes_max = 2,
+    .namespaces_max = 2,
+    .name_max = 7,
+    .elements_max = 4,
+    .whitespace_max = 5,
 };
 
 /* One scan of all items: what came out of it. */
@@ -33,10 +43,10 @@ struct item {
 struct run {
     struct item item[64];
     size_t n;
-    err verdict;  /* ERR_OK: everything was used; ERR_PARTIAL; or an error */
-    size_t off;   /* of the item that is not complete, or bad */
+    err verdict; /* ERR_OK: everything was used; ERR_PARTIAL; or an error */
+    size_t off;  /* of the item that is not complete, or bad */
     bool closed;
-    bool full;    /* there was one item more */
+    bool full; /* there was one item more */
     struct xml_header header;
     bool has_header;
 };
@@ -133,8 +143,7 @@ static void scan_all(struct feed *f, struct run *r)
             continue;
         r->closed = r->verdict == ERR_OK && what == XML_CLOSE;
         bool alone = f->mode == ALONE && r->verdict == ERR_OK && what == XML_ELEMENT;
-        if (r->verdict != ERR_OK || r->closed || alone ||
-            (what == XML_NONE && have == f->data.n))
+        if (r->verdict != ERR_OK || r->closed || alone || (what == XML_NONE && have == f->data.n))
             break;
     }
     free(saved);
@@ -240,8 +249,7 @@ static bool is_restriction(const struct run *r, const struct feed *f)
     case ERR_STREAM_NOT_WELL_FORMED:
         return str_starts(rest, STR("\xef\xbb\xbf")) ||
                (r->off == 0 && f->mode == WHOLE && str_starts(rest, STR("<?xml")));
-    default:
-        return true; /* a limit */
+    default: return true; /* a limit */
     }
 }
 
@@ -320,17 +328,73 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 /* ---- mutation: the grammar's pieces, so that inputs stay close to well-formed ---- */
 
 static const char *const words[] = {
-    "<a>", "</a>", "<a/>", "<a b='c'/>", "<p:a p:b='c'>", "</p:a>", "<q:a/>", " xmlns='urn:x'",
-    " xmlns:p='urn:p'", " xmlns:r='urn:p'", " xmlns:p=''", " xmlns=''", " p:x='1'", " r:x='2'",
-    " x='1'", " xml:lang='en'", " xmlns:xml='http://www.w3.org/XML/1998/namespace'",
-    " xmlns:xml='urn:x'", " xmlns:y='http://www.w3.org/XML/1998/namespace'", " xmlns:xmlns='urn:x'",
-    " xmlns='http://www.w3.org/2000/xmlns/'", " xmlns:r='urn&#58;p'", "xmlns", "xml", ":", "&amp;",
-    "&lt;", "&#x41;", "&#0;", "&#xD800;", "&#xFFFE;", "&#x10FFFF;", "&#x110000;", "&nbsp;", "&",
-    "]]>", "]]", "<![CDATA[", "<![CDATA[x]]>", "<!--", "-->", "<?x y?>", "<!DOCTYPE a>",
-    "<?xml version='1.0'?>", "<?xml version=\"1.0\" encoding='UTF-8' standalone='yes'?>",
-    "<message to='a' from='b' id='c' type='d'>", "<body>", "</body>", "</message>", "\r\n", "\t",
-    "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xef\xbf\xbe", "\xed\xa0\x80", "\xc0\x80",
-    "\xef\xbb\xbf", "\xcc\x81", "</stream:stream>", "</stream>", "/>", ">", "'", "\"", "=", " ",
+    "<a>",
+    "</a>",
+    "<a/>",
+    "<a b='c'/>",
+    "<p:a p:b='c'>",
+    "</p:a>",
+    "<q:a/>",
+    " xmlns='urn:x'",
+    " xmlns:p='urn:p'",
+    " xmlns:r='urn:p'",
+    " xmlns:p=''",
+    " xmlns=''",
+    " p:x='1'",
+    " r:x='2'",
+    " x='1'",
+    " xml:lang='en'",
+    " xmlns:xml='http://www.w3.org/XML/1998/namespace'",
+    " xmlns:xml='urn:x'",
+    " xmlns:y='http://www.w3.org/XML/1998/namespace'",
+    " xmlns:xmlns='urn:x'",
+    " xmlns='http://www.w3.org/2000/xmlns/'",
+    " xmlns:r='urn&#58;p'",
+    "xmlns",
+    "xml",
+    ":",
+    "&amp;",
+    "&lt;",
+    "&#x41;",
+    "&#0;",
+    "&#xD800;",
+    "&#xFFFE;",
+    "&#x10FFFF;",
+    "&#x110000;",
+    "&nbsp;",
+    "&",
+    "]]>",
+    "]]",
+    "<![CDATA[",
+    "<![CDATA[x]]>",
+    "<!--",
+    "-->",
+    "<?x y?>",
+    "<!DOCTYPE a>",
+    "<?xml version='1.0'?>",
+    "<?xml version=\"1.0\" encoding='UTF-8' standalone='yes'?>",
+    "<message to='a' from='b' id='c' type='d'>",
+    "<body>",
+    "</body>",
+    "</message>",
+    "\r\n",
+    "\t",
+    "\xc3\xa9",
+    "\xe2\x82\xac",
+    "\xf0\x9f\x98\x80",
+    "\xef\xbf\xbe",
+    "\xed\xa0\x80",
+    "\xc0\x80",
+    "\xef\xbb\xbf",
+    "\xcc\x81",
+    "</stream:stream>",
+    "</stream>",
+    "/>",
+    ">",
+    "'",
+    "\"",
+    "=",
+    " ",
     "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
 };
 

@@ -29,8 +29,7 @@ static void home_answers(size_t *seen)
             if (f->f.ord % 3)
                 edge_settled(w.edge, f->hold, false);
             break;
-        default:
-            break;
+        default: break;
         }
     }
 }
@@ -49,8 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n < 2 || n > 8192)
         return 0;
-    world_open((const char *const[]){"host[localhost].registration=open",
-                                     "auth.failure_delay=0s", NULL});
+    world_open(
+        (const char *const[]){"host[localhost].registration=open", "auth.failure_delay=0s", NULL});
     size_t seen = 0, step = (size_t)data[1] % 64 + 1;
     if (data[0] % 5 == 0) {
         client_open(LISTENER_C2S);

@@ -12,10 +12,10 @@
 static int64_t wall(struct clock *c) { return 1795000000000000; }
 static struct clock clock_ = {wall};
 
-static void on_opened(struct transport *t) { }
-static void on_bytes(struct transport *t, const char *p, size_t n) { }
-static void on_written(struct transport *t) { }
-static void on_ended(struct transport *t) { }
+static void on_opened(struct transport *t) {}
+static void on_bytes(struct transport *t, const char *p, size_t n) {}
+static void on_written(struct transport *t) {}
+static void on_ended(struct transport *t) {}
 static void on_closed(struct transport *t, err reason) { *(bool *)t->owner = true; }
 static const struct transport_sink sink = {on_opened, on_bytes, on_written, on_ended, on_closed};
 

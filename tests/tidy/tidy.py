@@ -106,6 +106,15 @@ def long_functions(files):
                 start = None
 
 
+def layout(files):
+    code = [str(f) for f in files if f.suffix in (".c", ".h")]
+    run = subprocess.run(["clang-format", "--dry-run", "-Werror", *code], cwd=ROOT,
+                         capture_output=True, text=True)
+    for line in run.stderr.splitlines():
+        if "error:" in line:
+            yield line.replace(str(ROOT) + "/", "")
+
+
 def guests(files):
     words = re.compile(r"/work/|\bTODO\b|\bFIXME\b|\bXXX\b")
     for f in files:
@@ -122,7 +131,7 @@ def top_comment(files):
             yield f"{rel(f)}: a header without its door plate"
 
 
-RULES = [floors, rooms, store_has_no_boringssl, long_lines, long_files, long_functions, guests,
+RULES = [floors, rooms, store_has_no_boringssl, layout, long_lines, long_files, long_functions, guests,
          top_comment]
 
 

@@ -10,8 +10,13 @@
 static void encodes_and_decodes_the_vectors_of_rfc_4648(void **state)
 {
     static const char *const pairs[][2] = {
-        {"", ""},         {"f", "Zg=="},     {"fo", "Zm8="},        {"foo", "Zm9v"},
-        {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"},
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"foobar", "Zm9vYmFy"},
     };
     for (size_t i = 0; i < array_len(pairs); i++) {
         char text[16];
@@ -27,9 +32,8 @@ static void encodes_and_decodes_the_vectors_of_rfc_4648(void **state)
 static void refuses_every_text_that_the_encoder_would_not_write(void **state)
 {
     static const char *const bad[] = {
-        "Z",     "Zg",    "Zg=",       "Zg= =", "Zm9v\n", "Zm9vYg", "=", "====", "Z===",
-        "Zh==",  "Zm9=",  "Zg==Zg==",  "Zm-_",  "Zm9 ",   "=Zg=",   "Zm=v", "Zm9v=",
-        "Zm\xc3\xa9",
+        "Z",    "Zg",   "Zg=",      "Zg= =", "Zm9v\n", "Zm9vYg", "=",    "====",  "Z===",
+        "Zh==", "Zm9=", "Zg==Zg==", "Zm-_",  "Zm9 ",   "=Zg=",   "Zm=v", "Zm9v=", "Zm\xc3\xa9",
     };
     for (size_t i = 0; i < array_len(bad); i++) {
         unsigned char bytes[16];
@@ -82,10 +86,22 @@ static void every_code_point_but_surrogates_survives_utf8(void **state)
 static void malformed_utf8_is_refused(void **state)
 {
     static const char *const bad[] = {
-        "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xc3",
-        "\xc3(",        "\xe0\x80\x80",     "\xe0\x9f\xbf",     "\xed\xa0\x80",
-        "\xed\xbf\xbf", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
-        "\xf5\x80\x80\x80", "\xff",         "\xe2\x82",         "\xf0\x9f\x98",
+        "\x80",
+        "\xc0\x80",
+        "\xc1\xbf",
+        "\xc3",
+        "\xc3(",
+        "\xe0\x80\x80",
+        "\xe0\x9f\xbf",
+        "\xed\xa0\x80",
+        "\xed\xbf\xbf",
+        "\xf0\x80\x80\x80",
+        "\xf0\x8f\xbf\xbf",
+        "\xf4\x90\x80\x80",
+        "\xf5\x80\x80\x80",
+        "\xff",
+        "\xe2\x82",
+        "\xf0\x9f\x98",
     };
     for (size_t i = 0; i < array_len(bad); i++)
         assert_false(utf8_valid(str_of(bad[i])));

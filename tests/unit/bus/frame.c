@@ -38,11 +38,24 @@ static str bytes(void)
 static struct frame any_frame(void)
 {
     struct frame f = {
-        .kind = 1 + next() % (FRAME_KINDS - 1), .flags = (uint32_t)number(), .sid = number(),
-        .ord = number(), .seq = number(), .gen = (uint32_t)number(), .lane = (uint32_t)number(),
-        .fp = (uint32_t)number(), .conn = number(), .h = number(), .ms = number(), .us = number(),
-        .reason = next() % ERR_MAX, .bare = bytes(), .resource = bytes(), .text = bytes(),
-        .payload = bytes(), .ack_upto = number(),
+        .kind = 1 + next() % (FRAME_KINDS - 1),
+        .flags = (uint32_t)number(),
+        .sid = number(),
+        .ord = number(),
+        .seq = number(),
+        .gen = (uint32_t)number(),
+        .lane = (uint32_t)number(),
+        .fp = (uint32_t)number(),
+        .conn = number(),
+        .h = number(),
+        .ms = number(),
+        .us = number(),
+        .reason = next() % ERR_MAX,
+        .bare = bytes(),
+        .resource = bytes(),
+        .text = bytes(),
+        .payload = bytes(),
+        .ack_upto = number(),
     };
     f.recipient_count = next() % 2 ? next() % LIST_MAX : 0;
     f.ack_range_count = next() % 2 ? next() % LIST_MAX : 0;

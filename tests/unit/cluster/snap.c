@@ -10,11 +10,21 @@ static void a_snap_survives_its_codec(void **state)
 {
     struct arena a;
     arena_init(&a);
-    struct snap in = {
-        .sid = 0xfedcba9876543210, .gen = 3, .full = STR("a@x/r"), .sm = true, .resumable = true,
-        .max_ms = 600000, .in_ord = 90, .in_base = 5, .out_seq = 1u << 31, .out_base = 7,
-        .out_acked = 8,
-    }, out;
+    struct snap in =
+                    {
+                        .sid = 0xfedcba9876543210,
+                        .gen = 3,
+                        .full = STR("a@x/r"),
+                        .sm = true,
+                        .resumable = true,
+                        .max_ms = 600000,
+                        .in_ord = 90,
+                        .in_base = 5,
+                        .out_seq = 1u << 31,
+                        .out_base = 7,
+                        .out_acked = 8,
+                    },
+                out;
     assert_int_equal(snap_decode(snap_encode(&in, &a), &a, &out), ERR_OK);
     assert_true(str_eq(in.full, out.full));
     assert_true(in.sid == out.sid && in.gen == out.gen && in.sm == out.sm);

@@ -67,19 +67,34 @@ static void a_number_without_its_unit_is_an_error_that_guesses(void **state)
 static void foreign_and_sloppy_values_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "limits.c2s.stanza_max=256 k",   "limits.c2s.stanza_max=1s",
-        "limits.c2s.stanza_max=-1k",     "limits.c2s.stanza_max=99999999999999999999k",
-        "limits.c2s.stanza_max=9999b",   "limits.c2s.stanza_max=17m",
-        "limits.resume_timeout=25h",     "limits.c2s.stanza_rate=1000/d",
-        "node.pin=yes",                  "node.shards=0",
-        "node.shards=65",                "node.loop=uring",
-        "node.name=A",                   "node.data_dir=data",
-        "listen.c2s.address={5222}",     "listen.c2s.address={:0}",
-        "listen.c2s.address={:65536}",   "listen.c2s.address={10.0.0.256:1}",
-        "limits.exempt_from={10.0.0.0/33}", "host[localhost].admins={a@b/c}",
-        "host[localhost].auth={internal, none}", "host[nowhere].auth={internal}",
-        "host[localhost].certificate_file=x", "limits.nothing=1", "limits.depth_max", "=1",
-        "limits.depth_max+=1",           "listen.c2s.address={:1",
+        "limits.c2s.stanza_max=256 k",
+        "limits.c2s.stanza_max=1s",
+        "limits.c2s.stanza_max=-1k",
+        "limits.c2s.stanza_max=99999999999999999999k",
+        "limits.c2s.stanza_max=9999b",
+        "limits.c2s.stanza_max=17m",
+        "limits.resume_timeout=25h",
+        "limits.c2s.stanza_rate=1000/d",
+        "node.pin=yes",
+        "node.shards=0",
+        "node.shards=65",
+        "node.loop=uring",
+        "node.name=A",
+        "node.data_dir=data",
+        "listen.c2s.address={5222}",
+        "listen.c2s.address={:0}",
+        "listen.c2s.address={:65536}",
+        "listen.c2s.address={10.0.0.256:1}",
+        "limits.exempt_from={10.0.0.0/33}",
+        "host[localhost].admins={a@b/c}",
+        "host[localhost].auth={internal, none}",
+        "host[nowhere].auth={internal}",
+        "host[localhost].certificate_file=x",
+        "limits.nothing=1",
+        "limits.depth_max",
+        "=1",
+        "limits.depth_max+=1",
+        "listen.c2s.address={:1",
     };
     for (size_t i = 0; i < array_len(bad); i++)
         if (problem_of(bad[i])[0] == 0)
@@ -134,8 +149,8 @@ static void networks_know_their_addresses(void **state)
     assert_true(inside(c, AF_INET6, "2001:db8:7fff::1"));
     assert_false(inside(c, AF_INET6, "2001:db8:8000::1"));
     assert_false(inside(c, AF_INET6, "::a01:203"));
-    assert_false(conf_net_contains(c, c->limits_exempt_from,
-                                   &(struct sockaddr){.sa_family = AF_UNIX}));
+    assert_false(
+        conf_net_contains(c, c->limits_exempt_from, &(struct sockaddr){.sa_family = AF_UNIX}));
     free(c);
 }
 
@@ -144,7 +159,7 @@ static void a_pattern_gives_what_the_host_does_not_set(void **state)
     const struct conf_origin at = {"test", 1};
     struct conf_draft *d = conf_draft_new();
     static const char *const names[] = {"a.free.org", "b.free.org", "c.org",
-                                        "*", "*.free.org", "*.org"};
+                                        "*",          "*.free.org", "*.org"};
     for (size_t i = 0; i < array_len(names); i++)
         assert_non_null(conf_draft_host(d, str_of(names[i]), at));
     conf_draft_assign(d, STR("host[*].users_max=1"));

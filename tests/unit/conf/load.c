@@ -77,8 +77,12 @@ static void what_is_left_open_is_an_error(void **state)
     expect_problem("host \"a.org\" { }\n/* never ended\n",
                    "p.conf: the file ends inside a comment");
     static const char *const others[] = {"listen { c2s { address = {:5222\n",
-                                         "node { name = \"abc }\n", "node { name = 'abc }\n",
-                                         "node {", "node", "host \"", "}"};
+                                         "node { name = \"abc }\n",
+                                         "node { name = 'abc }\n",
+                                         "node {",
+                                         "node",
+                                         "host \"",
+                                         "}"};
     for (size_t i = 0; i < array_len(others); i++) {
         struct conf_draft *d = load(others[i]);
         assert_true(d->problem_count > 0);

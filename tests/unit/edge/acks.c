@@ -94,8 +94,8 @@ static void enable_tells_the_home_and_enabled_stands_at_its_place(void **state)
     client_sends("<enable " SM "/>");
     assert_true(got(received(), "<unexpected-request"));
     home_sends_out(1, "<message id='one'/>", 0);
-    home_sends(&(struct frame){.kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = 1,
-                               .ms = 60000});
+    home_sends(&(struct frame){
+        .kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = 1, .ms = 60000});
     home_sends_out(2, "<message id='two'/>", 0);
     turn();
     const char *text = received();
@@ -297,16 +297,30 @@ static void a_resumed_session_goes_on_where_it_was(void **state)
     assert_int_equal(f->f.sid, sid_of_juliet());
     assert_int_equal(f->f.h, 3);
     assert_null(last_frame(FRAME_IN)); /* not before the answer */
-    struct snap snap = {.sid = sid_of_juliet(), .gen = 2, .full = STR(JULIET "/balcony"),
-                        .sm = true, .resumable = true, .in_ord = 7, .in_base = 2, .out_seq = 15,
-                        .out_base = 10, .out_acked = 13};
-    home_sends(&(struct frame){.kind = FRAME_RESUMED, .conn = f->f.conn, .sid = sid_of_juliet(),
-                               .gen = 2, .payload = snap_encode(&snap, &w.turn)});
+    struct snap snap = {.sid = sid_of_juliet(),
+                        .gen = 2,
+                        .full = STR(JULIET "/balcony"),
+                        .sm = true,
+                        .resumable = true,
+                        .in_ord = 7,
+                        .in_base = 2,
+                        .out_seq = 15,
+                        .out_base = 10,
+                        .out_acked = 13};
+    home_sends(&(struct frame){.kind = FRAME_RESUMED,
+                               .conn = f->f.conn,
+                               .sid = sid_of_juliet(),
+                               .gen = 2,
+                               .payload = snap_encode(&snap, &w.turn)});
     for (uint64_t seq = 14; seq <= 15; seq++) {
-        struct stanza *s = stanza_make(w.node.scan, STR("<message id='q'><body>b</body></message>"),
-                                       &w.turn);
-        home_sends(&(struct frame){.kind = FRAME_OUT, .sid = sid_of_juliet(), .gen = 2, .seq = seq,
-                                   .stanza = s, .flags = FRAME_REPLAY,
+        struct stanza *s =
+            stanza_make(w.node.scan, STR("<message id='q'><body>b</body></message>"), &w.turn);
+        home_sends(&(struct frame){.kind = FRAME_OUT,
+                                   .sid = sid_of_juliet(),
+                                   .gen = 2,
+                                   .seq = seq,
+                                   .stanza = s,
+                                   .flags = FRAME_REPLAY,
                                    .us = seq == 14 ? w.now_us - 6000000 : w.now_us - 4000000});
         stanza_unref(s);
     }
@@ -327,8 +341,12 @@ static void only_what_is_replayed_is_marked_as_delayed(void **state)
 {
     bound_with_sm(0);
     struct stanza *s = stanza_make(w.node.scan, STR("<message/>"), &w.turn);
-    home_sends(&(struct frame){.kind = FRAME_OUT, .sid = sid_of_juliet(), .gen = 1, .seq = 1,
-                               .stanza = s, .us = w.now_us - 6000000});
+    home_sends(&(struct frame){.kind = FRAME_OUT,
+                               .sid = sid_of_juliet(),
+                               .gen = 1,
+                               .seq = 1,
+                               .stanza = s,
+                               .us = w.now_us - 6000000});
     stanza_unref(s);
     turn();
     assert_string_equal(received(), "<message/><r xmlns='urn:xmpp:sm:3'/>");
@@ -339,8 +357,10 @@ static void a_failed_resume_leaves_the_stream_for_a_bind(void **state)
 {
     world_open(NULL);
     resume("00000000000000ff-x");
-    home_sends(&(struct frame){.kind = FRAME_FAILED, .conn = last_frame(FRAME_RESUME)->f.conn,
-                               .flags = FRAME_HAS_H, .h = 9});
+    home_sends(&(struct frame){.kind = FRAME_FAILED,
+                               .conn = last_frame(FRAME_RESUME)->f.conn,
+                               .flags = FRAME_HAS_H,
+                               .h = 9});
     run_hooks();
     const char *text = w.transport->out;
     assert_true(got(text, "<failed xmlns='urn:xmpp:sm:3' h='9'><item-not-found"));
@@ -350,12 +370,12 @@ static void a_failed_resume_leaves_the_stream_for_a_bind(void **state)
 static void a_close_from_the_home_is_not_told_back(void **state)
 {
     bound_with_sm(0);
-    home_sends(&(struct frame){.kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 2,
-                               .reason = ERR_STREAM_KICKED});
+    home_sends(&(struct frame){
+        .kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 2, .reason = ERR_STREAM_KICKED});
     turn();
     assert_string_equal(received(), ""); /* another generation */
-    home_sends(&(struct frame){.kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 1,
-                               .reason = ERR_STREAM_CONFLICT});
+    home_sends(&(struct frame){
+        .kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 1, .reason = ERR_STREAM_CONFLICT});
     turn();
     assert_true(got(received(), "<conflict "));
     assert_null(last_frame(FRAME_END));
@@ -367,8 +387,8 @@ static void the_last_answer_of_a_removed_account_is_still_written(void **state)
 {
     bound(NULL);
     home_sends_out(1, "<iq type='result' id='bye'/>", 0);
-    home_sends(&(struct frame){.kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 1,
-                               .reason = ERR_STREAM_ACCOUNT_GONE});
+    home_sends(&(struct frame){
+        .kind = FRAME_CLOSE, .sid = sid_of_juliet(), .gen = 1, .reason = ERR_STREAM_ACCOUNT_GONE});
     turn();
     assert_true(got(received(), "<iq type='result' id='bye'/><stream:error><not-authorized "));
     world_close();

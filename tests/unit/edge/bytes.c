@@ -52,7 +52,8 @@ static void a_stanza_is_spliced_not_serialised(void **state)
           "<iq" FROM LANG " type='get' id='1'><q xmlns='x'/></iq>", JULIET, ERR_OK);
     in_is("<message><stream:x/></message>", STANZA_MESSAGE,
           "<message" FROM LANG " xmlns:stream='http://etherx.jabber.org/streams'>"
-          "<stream:x/></message>", JULIET, ERR_OK);
+          "<stream:x/></message>",
+          JULIET, ERR_OK);
     world_close();
 }
 
@@ -115,8 +116,10 @@ static void any_cut_of_a_login_gives_the_same_session(void **state)
     world_open(NULL);
     int n = snprintf(plain, sizeof plain, "%cjuliet%c" PASSWORD, 0, 0);
     str b64 = sasl_encode(str_from(plain, (size_t)n), &w.turn);
-    n = snprintf(text, sizeof text, HEADER "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
-                 "mechanism='PLAIN'>%.*s</auth>" HEADER BIND, STR_ARG(b64));
+    n = snprintf(text, sizeof text,
+                 HEADER "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
+                        "mechanism='PLAIN'>%.*s</auth>" HEADER BIND,
+                 STR_ARG(b64));
     world_close();
     for (int cut = 1; cut < n; cut += 7) {
         world_open(NULL);
@@ -141,8 +144,11 @@ static void many_stanzas_of_a_turn_leave_in_one_write(void **state)
     turn();
     assert_int_equal(w.transport->writes - writes, 1);
     const char *text = received();
-    assert_int_equal(strncmp(text, "<message to='juliet@localhost/balcony'><body>hello</body>"
-                                   "</message><message to='", 75), 0);
+    assert_int_equal(strncmp(text,
+                             "<message to='juliet@localhost/balcony'><body>hello</body>"
+                             "</message><message to='",
+                             75),
+                     0);
     world_close();
 }
 

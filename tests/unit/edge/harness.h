@@ -45,7 +45,11 @@ static struct world {
     uint64_t now_us;
     struct list timers, hooks;
     size_t frame_n, done_n;
-    struct { store_done_f *done; void *ctx; char owner[300]; } store[JOBS_MAX];
+    struct {
+        store_done_f *done;
+        void *ctx;
+        char owner[300];
+    } store[JOBS_MAX];
     size_t store_n;
     struct helper_job *jobs[JOBS_MAX];
     size_t job_n;
@@ -66,7 +70,9 @@ static struct world {
 
 /* ---- loop ---- */
 
-struct loop { int unused; };
+struct loop {
+    int unused;
+};
 static struct loop the_loop;
 
 uint64_t loop_now_ms(const struct loop *l) { return w.now_us / 1000; }
@@ -158,13 +164,13 @@ static void fake_info(const struct transport *t, struct transport_info *out)
     in->sin_family = AF_INET, in->sin_port = htons(4711);
     inet_pton(AF_INET, ((const struct fake_transport *)t)->address, &in->sin_addr);
 }
-static err fake_binding(const struct transport *t, enum channel_binding kind,
-                        unsigned char out[64], size_t *n)
+static err fake_binding(const struct transport *t, enum channel_binding kind, unsigned char out[64],
+                        size_t *n)
 {
     return ERR_NOT_FOUND;
 }
-static const struct transport_impl fake_impl = {
-    fake_write, fake_pause, fake_resume, fake_close, fake_free, fake_info, fake_binding};
+static const struct transport_impl fake_impl = {fake_write, fake_pause, fake_resume, fake_close,
+                                                fake_free,  fake_info,  fake_binding};
 
 static struct fake_transport *fake_new(void)
 {
@@ -310,8 +316,15 @@ static void world_open(const char *const *settings)
     w.clock.wall_us = fake_wall, w.entropy.fill = fake_fill;
     w.log.write = fake_log, w.store_door.impl = &fake_store;
     w.node = (struct node){
-        .shards = 2, .loop = &the_loop, .clock = &w.clock, .entropy = &w.entropy, .log = &w.log,
-        .metrics = &w.metrics, .store = &w.store_door, .turn = &w.turn, .scan = xml_scan_new(),
+        .shards = 2,
+        .loop = &the_loop,
+        .clock = &w.clock,
+        .entropy = &w.entropy,
+        .log = &w.log,
+        .metrics = &w.metrics,
+        .store = &w.store_door,
+        .turn = &w.turn,
+        .scan = xml_scan_new(),
         .tls = (struct tls *)&the_loop,
         .conf = settings ? conf_test_with(settings) : conf_test_default(),
     };
@@ -384,10 +397,12 @@ static void home_sends(const struct frame *f)
     edge_frame(w.edge, (struct origin){ring_home(w.node.ring, STR(JULIET)), 1, 1}, f);
 }
 
-#define HEADER "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xml:lang='de' " \
-               "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
-#define BIND "<iq type='set' id='b1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>" \
-             "<resource>balcony</resource></bind></iq>"
+#define HEADER \
+    "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xml:lang='de' " \
+    "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+#define BIND \
+    "<iq type='set' id='b1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>" \
+    "<resource>balcony</resource></bind></iq>"
 #define SM "xmlns='urn:xmpp:sm:3'"
 static uint64_t sid_of_juliet(void)
 {
@@ -416,8 +431,11 @@ __attribute__((unused)) static void client_logs_in(void)
     client_sends(BIND);
     struct sent_frame *bind = last_frame(FRAME_BIND);
     must(bind);
-    home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = bind->f.conn, .sid = sid_of_juliet(),
-                               .gen = 1, .text = STR(JULIET "/balcony")});
+    home_sends(&(struct frame){.kind = FRAME_BOUND,
+                               .conn = bind->f.conn,
+                               .sid = sid_of_juliet(),
+                               .gen = 1,
+                               .text = STR(JULIET "/balcony")});
     turn();
     forget_frames();
     received();
@@ -425,8 +443,8 @@ __attribute__((unused)) static void client_logs_in(void)
 __attribute__((unused)) static void client_enables_sm(uint64_t out_base)
 {
     client_sends("<enable " SM " resume='true'/>");
-    home_sends(&(struct frame){.kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1,
-                               .seq = out_base, .ms = 600000});
+    home_sends(&(struct frame){
+        .kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = out_base, .ms = 600000});
     turn();
     received();
     forget_frames();
@@ -435,8 +453,14 @@ __attribute__((unused)) static void client_enables_sm(uint64_t out_base)
 __attribute__((unused)) static void home_sends_out(uint64_t seq, const char *xml, uint32_t flags)
 {
     struct stanza *s = stanza_make(w.node.scan, str_of(xml), &w.turn);
-    home_sends(&(struct frame){.kind = FRAME_OUT, .sid = sid_of_juliet(), .gen = 1, .seq = seq,
-                               .stanza = s, .flags = flags, .us = w.now_us, .ord = seq,
+    home_sends(&(struct frame){.kind = FRAME_OUT,
+                               .sid = sid_of_juliet(),
+                               .gen = 1,
+                               .seq = seq,
+                               .stanza = s,
+                               .flags = flags,
+                               .us = w.now_us,
+                               .ord = seq,
                                .conn = 77});
     stanza_unref(s);
 }

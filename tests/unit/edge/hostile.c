@@ -154,16 +154,15 @@ static void a_home_that_dies_before_enabled_was_told_brings_no_ack(void **state)
     turn();
     client_sends("<enable " SM " resume='true'/>");
     home_sends_out(2, "<message/>", 0);
-    home_sends(&(struct frame){.kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = 2,
-                               .ms = 600000});
+    home_sends(&(struct frame){
+        .kind = FRAME_ENABLED, .sid = sid_of_juliet(), .gen = 1, .seq = 2, .ms = 600000});
     edge_peer_down(w.edge, ring_home(w.node.ring, STR(JULIET)));
     w.transport->stalled = false;
     turn();
-    assert_string_equal(received(),
-                        "<message/><stream:error><internal-server-error "
-                        "xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text "
-                        "xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>"
-                        "please log in again</text></stream:error></stream:stream>");
+    assert_string_equal(received(), "<message/><stream:error><internal-server-error "
+                                    "xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text "
+                                    "xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>"
+                                    "please log in again</text></stream:error></stream:stream>");
     world_close();
 }
 
@@ -174,8 +173,11 @@ static void who_reads_nothing_from_before_its_bind_is_closed_too(void **state)
     client_authenticates();
     w.transport->stalled = true;
     client_sends(HEADER BIND);
-    home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = last_frame(FRAME_BIND)->f.conn,
-                               .sid = sid_of_juliet(), .gen = 1, .text = STR(JULIET "/balcony")});
+    home_sends(&(struct frame){.kind = FRAME_BOUND,
+                               .conn = last_frame(FRAME_BIND)->f.conn,
+                               .sid = sid_of_juliet(),
+                               .gen = 1,
+                               .text = STR(JULIET "/balcony")});
     turn();
     assert_non_null(w.conn->session);
     pass_ms(60001);
@@ -257,8 +259,8 @@ static void a_wider_bound_lets_go_on_who_waits_below_it(void **state)
 
 static void requests_for_acks_are_charged_like_stanzas(void **state)
 {
-    bound_with_sm((const char *const[]){"limits.c2s.stanza_rate=10/s",
-                                        "limits.c2s.stanza_burst=5", NULL});
+    bound_with_sm(
+        (const char *const[]){"limits.c2s.stanza_rate=10/s", "limits.c2s.stanza_burst=5", NULL});
     for (int i = 0; i < 20; i++)
         client_sends("<r " SM "/>");
     assert_true(w.transport->paused);

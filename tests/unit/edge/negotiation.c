@@ -41,10 +41,12 @@ static const struct {
      STREAM_ERROR("host-unknown"), 1},
     {AT_START, OPEN("to='localhost' version='1.0' xmlns='jabber:server'"),
      STREAM_ERROR("invalid-namespace"), 1},
-    {AT_START, "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
-               "xmlns:stream='urn:wrong'>", STREAM_ERROR("invalid-namespace"), 1},
-    {AT_START, OPEN("to='localhost' xmlns='jabber:client'"),
-     STREAM_ERROR("unsupported-version"), 1},
+    {AT_START,
+     "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+     "xmlns:stream='urn:wrong'>",
+     STREAM_ERROR("invalid-namespace"), 1},
+    {AT_START, OPEN("to='localhost' xmlns='jabber:client'"), STREAM_ERROR("unsupported-version"),
+     1},
     {AT_START, OPEN("to='localhost' version='0.9' xmlns='jabber:client'"),
      STREAM_ERROR("unsupported-version"), 1},
     {AT_START, "<?xml version='1.0' encoding='latin1'?>" OPEN("to='localhost' version='1.0'"),
@@ -91,8 +93,8 @@ static const struct {
     {AT_BOUND, "<c:message xmlns:c='jabber:client'/>", STREAM_ERROR("bad-namespace-prefix"), 1},
     {AT_BOUND, "<stream:stream to='localhost' version='1.0'>", STREAM_ERROR("bad-format"), 1},
     {AT_BOUND, "<stream xmlns='http://etherx.jabber.org/streams'>", STREAM_ERROR("bad-format"), 1},
-    {AT_BOUND, "<s:stream xmlns:s='http://etherx.jabber.org/streams'>",
-     STREAM_ERROR("bad-format"), 1},
+    {AT_BOUND, "<s:stream xmlns:s='http://etherx.jabber.org/streams'>", STREAM_ERROR("bad-format"),
+     1},
     {AT_BOUND, "text", STREAM_ERROR("bad-format"), 1},
     {AT_BOUND, "</stream:stream>", "</stream:stream>", 1},
     {AT_BOUND, "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
@@ -189,8 +191,11 @@ static void login_and_bind_lead_to_a_session(void **state)
     assert_true(f->keep);
     assert_int_equal(f->peer, ring_home(w.node.ring, STR(JULIET)));
     assert_true(w.transport->paused); /* nothing is read until the home has answered */
-    home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = f->f.conn, .sid = sid_of_juliet(),
-                               .gen = 1, .text = STR(JULIET "/o'clock")});
+    home_sends(&(struct frame){.kind = FRAME_BOUND,
+                               .conn = f->f.conn,
+                               .sid = sid_of_juliet(),
+                               .gen = 1,
+                               .text = STR(JULIET "/o'clock")});
     turn();
     assert_true(got(received(), "<iq type='result' id='b1'>"
                                 "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
@@ -216,7 +221,8 @@ static void a_refused_bind_is_told_and_may_be_tried_again(void **state)
     go_to(AT_BIND);
     for (int i = 0; i < 2; i++) {
         client_sends(BIND);
-        home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = last_frame(FRAME_BIND)->f.conn,
+        home_sends(&(struct frame){.kind = FRAME_BOUND,
+                                   .conn = last_frame(FRAME_BIND)->f.conn,
                                    .reason = ERR_STANZA_RESOURCE_CONSTRAINT});
         turn();
         assert_true(got(received(), "<resource-constraint "));
@@ -232,8 +238,8 @@ static void a_session_bound_for_a_conn_that_has_gone_is_ended(void **state)
     uint64_t number = last_frame(FRAME_BIND)->f.conn;
     w.transport->t.sink->ended(&w.transport->t);
     turn();
-    home_sends(&(struct frame){.kind = FRAME_BOUND, .conn = number, .sid = 99, .gen = 1,
-                               .text = STR(JULIET "/x")});
+    home_sends(&(struct frame){
+        .kind = FRAME_BOUND, .conn = number, .sid = 99, .gen = 1, .text = STR(JULIET "/x")});
     assert_non_null(last_frame(FRAME_END));
     assert_int_equal(last_frame(FRAME_END)->f.sid, 99);
     world_close();

@@ -15,10 +15,10 @@ static struct storm {
     uint64_t seed;
     uint64_t out_seq; /* of the home */
     uint32_t gen;
-    size_t sent;      /* frames to the edge */
-    size_t settled;   /* of w.frames: looked at so far */
+    size_t sent;    /* frames to the edge */
+    size_t settled; /* of w.frames: looked at so far */
     bool enabled, bound;
-    bool in_half;     /* of a stanza */
+    bool in_half; /* of a stanza */
 } g;
 
 static uint32_t any(uint32_t n) { return (uint32_t)(hash_u64(g.seed++) >> 20) % n; }
@@ -36,26 +36,30 @@ static void home_answers(const struct sent_frame *s)
     switch (s->f.kind) {
     case FRAME_BIND:
         if (any(5) == 0)
-            return home_says((struct frame){.kind = FRAME_BOUND, .conn = s->f.conn,
-                                            .reason = ERR_STANZA_CONFLICT});
+            return home_says((struct frame){
+                .kind = FRAME_BOUND, .conn = s->f.conn, .reason = ERR_STANZA_CONFLICT});
         g.bound = true, g.enabled = false, g.gen++, g.out_seq = 0;
-        return home_says((struct frame){.kind = FRAME_BOUND, .conn = s->f.conn,
-                                        .text = STR(JULIET "/balcony")});
+        return home_says(
+            (struct frame){.kind = FRAME_BOUND, .conn = s->f.conn, .text = STR(JULIET "/balcony")});
     case FRAME_ENABLE:
         g.enabled = true;
-        return home_says((struct frame){.kind = FRAME_ENABLED, .seq = g.out_seq,
-                                        .ms = any(2) ? 600000 : 0});
+        return home_says(
+            (struct frame){.kind = FRAME_ENABLED, .seq = g.out_seq, .ms = any(2) ? 600000 : 0});
     case FRAME_RESUME:
         if (any(3) == 0 || !g.enabled)
             return home_says((struct frame){.kind = FRAME_FAILED, .conn = s->f.conn});
         g.gen++, g.bound = true;
-        struct snap snap = {.sid = sid_of_juliet(), .gen = g.gen, .full = STR(JULIET "/balcony"),
-                            .sm = true, .resumable = true, .in_ord = any(9), .out_seq = g.out_seq,
+        struct snap snap = {.sid = sid_of_juliet(),
+                            .gen = g.gen,
+                            .full = STR(JULIET "/balcony"),
+                            .sm = true,
+                            .resumable = true,
+                            .in_ord = any(9),
+                            .out_seq = g.out_seq,
                             .out_acked = g.out_seq};
-        return home_says((struct frame){.kind = FRAME_RESUMED, .conn = s->f.conn,
-                                        .payload = snap_encode(&snap, &w.turn)});
-    default:
-        return;
+        return home_says((struct frame){
+            .kind = FRAME_RESUMED, .conn = s->f.conn, .payload = snap_encode(&snap, &w.turn)});
+    default: return;
     }
 }
 
@@ -81,19 +85,31 @@ static void home_gives(void)
         return;
     struct stanza *s = stanza_make(w.node.scan, str_of(xml[any(4)]), &w.turn);
     g.out_seq += any(300) ? 1 : any(3);
-    home_says((struct frame){.kind = FRAME_OUT, .seq = g.out_seq, .stanza = s, .us = w.now_us,
-                             .flags = any(4) ? FRAME_TO_FULL : FRAME_REPLAY, .h = any(3)});
+    home_says((struct frame){.kind = FRAME_OUT,
+                             .seq = g.out_seq,
+                             .stanza = s,
+                             .us = w.now_us,
+                             .flags = any(4) ? FRAME_TO_FULL : FRAME_REPLAY,
+                             .h = any(3)});
     stanza_unref(s);
 }
 
 static void client_says(void)
 {
     static const char *const words[] = {
-        "<message to='romeo@localhost'/>", "<presence/>", "<r " SM "/>", "<r " SM "/><r " SM "/>",
-        "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "<enable " SM " resume='1'/>",
-        "<enable " SM "/>", " ", BIND,
+        "<message to='romeo@localhost'/>",
+        "<presence/>",
+        "<r " SM "/>",
+        "<r " SM "/><r " SM "/>",
+        "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
+        "<enable " SM " resume='1'/>",
+        "<enable " SM "/>",
+        " ",
+        BIND,
         "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
-        "<iq type='result' id='pemberley-ping-1'/>", "<message to='@'/>", "<presence/><presence/>",
+        "<iq type='result' id='pemberley-ping-1'/>",
+        "<message to='@'/>",
+        "<presence/><presence/>",
     };
     static const char *const ends[] = {"</stream:stream>", "<what/>", "<message><!--",
                                        "<a " SM "/>"};
@@ -126,8 +142,8 @@ static void client_comes_back(void)
     client_open(LISTENER_C2S_TLS);
     client_authenticates();
     client_sends(HEADER);
-    snprintf(text, sizeof text, "<resume " SM " h='%u' previd='%016llx-x'/>",
-             (uint32_t)g.out_seq, (unsigned long long)sid_of_juliet());
+    snprintf(text, sizeof text, "<resume " SM " h='%u' previd='%016llx-x'/>", (uint32_t)g.out_seq,
+             (unsigned long long)sid_of_juliet());
     client_sends(any(2) ? text : BIND);
 }
 
@@ -137,14 +153,20 @@ static void socket_does(void)
     if (!t)
         return;
     switch (any(12)) {
-    case 0: case 1: case 2: case 3:
-        t->stalled = !t->stalled;
-        return;
-    case 4: case 5: case 6: case 7: case 8:
+    case 0:
+    case 1:
+    case 2:
+    case 3: t->stalled = !t->stalled; return;
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+    case 8:
         if (t->in_flight && !t->closed)
             t->in_flight = 0, t->t.sink->written(&t->t);
         return;
-    case 9: case 10:
+    case 9:
+    case 10:
         t->out_n = 0; /* the harness' buffer has an end */
         return;
     default:
@@ -156,9 +178,14 @@ static void socket_does(void)
 static void step(void)
 {
     switch (any(11)) {
-    case 0: case 1: case 2: case 3: client_says(); break;
-    case 4: case 5: home_works(); break;
-    case 6: case 7: home_gives(); break;
+    case 0:
+    case 1:
+    case 2:
+    case 3: client_says(); break;
+    case 4:
+    case 5: home_works(); break;
+    case 6:
+    case 7: home_gives(); break;
     case 8: socket_does(); break;
     case 9: client_comes_back(); break;
     default:
@@ -168,9 +195,7 @@ static void step(void)
             edge_peer_down(w.edge, ring_home(w.node.ring, STR(JULIET)));
             g.enabled = false;
             break;
-        case 2:
-            home_says((struct frame){.kind = FRAME_CLOSE, .reason = ERR_STREAM_KICKED});
-            break;
+        case 2: home_says((struct frame){.kind = FRAME_CLOSE, .reason = ERR_STREAM_KICKED}); break;
         default: pass_ms(any(1200));
         }
     }

@@ -48,8 +48,11 @@ static void an_account_is_made_while_somebody_tries_to_log_in_to_it(void **state
     assert_int_equal(rig_bind(r, &c, 0, "new@localhost", "x"), ERR_STANZA_NOT_AUTHORIZED);
     fake_store_pause(rig_store(r), true);
     command(r, &a, "user-add", "new@localhost", some_keys(r));
-    struct frame f = {.kind = FRAME_BIND, .bare = STR("new@localhost"), .resource = STR("x"),
-                      .conn = 99, .text = STR("127.0.0.1")};
+    struct frame f = {.kind = FRAME_BIND,
+                      .bare = STR("new@localhost"),
+                      .resource = STR("x"),
+                      .conn = 99,
+                      .text = STR("127.0.0.1")};
     unsigned home = rig_home_of(r, "new@localhost");
     channel_send(rig_node(r, 0)->channels, home, &f, (struct hold){0}, true);
     rig_run(r);

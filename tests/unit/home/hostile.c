@@ -81,8 +81,10 @@ static void more_stored_bytes_than_a_session_may_hold_come_page_by_page(void **s
     static char xml[4096], body[3000];
     repeat(body, 'b', sizeof body - 1);
     for (int i = 0; i < 60; i++) {
-        snprintf(xml, sizeof xml, "<message to='bob@localhost' type='chat' id='%d'><body>%s</body>"
-                 "</message>", i, body);
+        snprintf(xml, sizeof xml,
+                 "<message to='bob@localhost' type='chat' id='%d'><body>%s</body>"
+                 "</message>",
+                 i, body);
         rig_send(&alice, xml);
         rig_run(r);
     }
@@ -163,8 +165,8 @@ static void a_guest_remembers_no_more_requests_than_an_account(void **state)
 {
     struct client alice, bob, guest;
     struct rig *r = open_with("limits.subscribe_pending_max=1", &alice, &bob);
-    struct user *u = user_anonymous(rig_home(r, rig_home_of(r, "guest@localhost")),
-                                    STR("guest@localhost"));
+    struct user *u =
+        user_anonymous(rig_home(r, rig_home_of(r, "guest@localhost")), STR("guest@localhost"));
     assert_int_equal(rig_bind(r, &guest, 0, "guest@localhost", "x"), ERR_OK);
     rig_send(&alice, "<presence type='subscribe' to='guest@localhost'/>");
     rig_send(&alice, "<presence type='subscribe' to='guest@localhost'/>");
@@ -219,8 +221,10 @@ static void who_asks_again_and_again_for_a_long_roster_gets_it_twice(void **stat
     static char xml[1400], name[1001];
     repeat(name, 'n', 1000);
     for (int i = 0; i < 40; i++) {
-        snprintf(xml, sizeof xml, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
-                 "<item jid='c%d@localhost' name='%s'/></query></iq>", i, name);
+        snprintf(xml, sizeof xml,
+                 "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
+                 "<item jid='c%d@localhost' name='%s'/></query></iq>",
+                 i, name);
         rig_send(&alice, xml);
         rig_run(r);
         rig_forget(&alice);

@@ -130,7 +130,7 @@ static void a_row_is_gone_when_the_client_has_it_and_not_before(void **state)
     rig_send(&bob, "<presence/>");
     rig_expect(&bob, "<presence");
     rig_expect(&bob, "once");
-    rig_end(&bob); /* it has not said that it has it */
+    rig_end(&bob);                  /* it has not said that it has it */
     assert_int_equal(stored(r), 1); /* the row has never left */
     assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
     rig_send(&bob, "<presence/>");

@@ -170,8 +170,9 @@ static void priorities_that_are_none_count_as_zero(void **state)
     static const struct {
         const char *text;
         bool eligible;
-    } rows[] = {{"-1", false}, {"-128", false}, {"-129", true}, {"128", true}, {"127", true},
-                {"", true}, {"-x", true}, {" -5 ", false}, {"99999999999999999999", true},
+    } rows[] = {{"-1", false}, {"-128", false}, {"-129", true},
+                {"128", true}, {"127", true},   {"", true},
+                {"-x", true},  {" -5 ", false}, {"99999999999999999999", true},
                 {"+3", true}};
     for (size_t i = 0; i < array_len(rows); i++) {
         struct client alice, bob;

@@ -22,7 +22,8 @@ static struct rig *open_one(struct client *alice)
 static void set(struct client *c, const char *items)
 {
     char xml[4096];
-    snprintf(xml, sizeof xml, "<iq type='set' id='s'>"
+    snprintf(xml, sizeof xml,
+             "<iq type='set' id='s'>"
              "<query xmlns='jabber:iq:roster'>%s</query></iq>",
              items);
     rig_send(c, xml);
@@ -159,7 +160,8 @@ static void version_of(const char *xml, char out[64])
 static void ask_since(struct client *c, const char *version)
 {
     char xml[256];
-    snprintf(xml, sizeof xml, "<iq type='get' id='v'>"
+    snprintf(xml, sizeof xml,
+             "<iq type='get' id='v'>"
              "<query xmlns='jabber:iq:roster' ver='%s'/></iq>",
              version);
     rig_send(c, xml);
@@ -205,8 +207,8 @@ static void an_old_version_brings_each_changed_contact_once_in_order(void **stat
 
 static void a_version_of_another_time_brings_the_whole(void **state)
 {
-    static const char *const versions[] = {"", "7", "1.9999", "0.0", "1.-1", "1.1x", "x.1",
-                                           "ffffffffffffffffffffffff.1"};
+    static const char *const versions[] = {"",     "7",    "1.9999", "0.0",
+                                           "1.-1", "1.1x", "x.1",    "ffffffffffffffffffffffff.1"};
     struct client alice;
     struct rig *r = open_one(&alice);
     set(&alice, "<item jid='a@localhost'/>");

@@ -14,7 +14,10 @@ struct row {
     const char *to, *type;
     enum fate fate[STATES];
 };
-#define SAME(f) {f, f, f, f}
+#define SAME(f) \
+    { \
+        f, f, f, f \
+    }
 static const struct row messages[] = {
     {"bob@localhost", "chat", {GIVEN, STORED, STORED, STORED}},
     {"bob@localhost", "normal", {GIVEN, STORED, STORED, STORED}},

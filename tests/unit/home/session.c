@@ -106,8 +106,8 @@ static void too_many_resources_are_refused(void **state)
 static void a_guest_is_there_as_long_as_its_session(void **state)
 {
     struct rig *r = open_with(NULL);
-    struct user *u = user_anonymous(rig_home(r, rig_home_of(r, "guest@localhost")),
-                                    STR("guest@localhost"));
+    struct user *u =
+        user_anonymous(rig_home(r, rig_home_of(r, "guest@localhost")), STR("guest@localhost"));
     struct client guest, alice;
     assert_non_null(u);
     assert_int_equal(rig_bind(r, &guest, 0, "guest@localhost", "x"), ERR_OK);

@@ -10,8 +10,8 @@
 #include "tests/unit/support/home_rig.h"
 
 enum state { NONE, NONE_OUT, NONE_IN, NONE_OUT_IN, TO, TO_IN, FROM, FROM_OUT, BOTH, STATES };
-static const char *const state_names[] = {"None", "None+Out", "None+In", "None+Out+In", "To",
-                                          "To+In", "From", "From+Out", "Both"};
+static const char *const state_names[] = {"None",  "None+Out", "None+In",  "None+Out+In", "To",
+                                          "To+In", "From",     "From+Out", "Both"};
 static const struct {
     Store__Subscription subscription;
     bool ask, pending;
@@ -34,32 +34,96 @@ struct row {
 #define Y true
 #define N false
 static const struct row outbound[] = {
-    {"subscribe", TYPE_SUBSCRIBE,
-     {{NONE_OUT, Y}, {NONE_OUT, Y}, {NONE_OUT_IN, Y}, {NONE_OUT_IN, Y}, {TO, Y}, {TO_IN, Y},
-      {FROM_OUT, Y}, {FROM_OUT, Y}, {BOTH, Y}}},
-    {"unsubscribe", TYPE_UNSUBSCRIBE,
-     {{NONE, Y}, {NONE, Y}, {NONE_IN, Y}, {NONE_IN, Y}, {NONE, Y}, {NONE_IN, Y}, {FROM, Y},
-      {FROM, Y}, {FROM, Y}}},
-    {"subscribed", TYPE_SUBSCRIBED,
-     {{NONE, N}, {NONE_OUT, N}, {FROM, Y}, {FROM_OUT, Y}, {TO, N}, {BOTH, Y}, {FROM, N},
-      {FROM_OUT, N}, {BOTH, N}}},
-    {"unsubscribed", TYPE_UNSUBSCRIBED,
-     {{NONE, N}, {NONE_OUT, N}, {NONE, Y}, {NONE_OUT, Y}, {TO, N}, {TO, Y}, {NONE, Y},
-      {NONE_OUT, Y}, {TO, Y}}},
+    {"subscribe",
+     TYPE_SUBSCRIBE,
+     {{NONE_OUT, Y},
+      {NONE_OUT, Y},
+      {NONE_OUT_IN, Y},
+      {NONE_OUT_IN, Y},
+      {TO, Y},
+      {TO_IN, Y},
+      {FROM_OUT, Y},
+      {FROM_OUT, Y},
+      {BOTH, Y}}},
+    {"unsubscribe",
+     TYPE_UNSUBSCRIBE,
+     {{NONE, Y},
+      {NONE, Y},
+      {NONE_IN, Y},
+      {NONE_IN, Y},
+      {NONE, Y},
+      {NONE_IN, Y},
+      {FROM, Y},
+      {FROM, Y},
+      {FROM, Y}}},
+    {"subscribed",
+     TYPE_SUBSCRIBED,
+     {{NONE, N},
+      {NONE_OUT, N},
+      {FROM, Y},
+      {FROM_OUT, Y},
+      {TO, N},
+      {BOTH, Y},
+      {FROM, N},
+      {FROM_OUT, N},
+      {BOTH, N}}},
+    {"unsubscribed",
+     TYPE_UNSUBSCRIBED,
+     {{NONE, N},
+      {NONE_OUT, N},
+      {NONE, Y},
+      {NONE_OUT, Y},
+      {TO, N},
+      {TO, Y},
+      {NONE, Y},
+      {NONE_OUT, Y},
+      {TO, Y}}},
 };
 static const struct row inbound[] = {
-    {"subscribe", TYPE_SUBSCRIBE,
-     {{NONE_IN, Y}, {NONE_OUT_IN, Y}, {NONE_IN, N}, {NONE_OUT_IN, N}, {TO_IN, Y}, {TO_IN, N},
-      {FROM, N}, {FROM_OUT, N}, {BOTH, N}}},
-    {"unsubscribe", TYPE_UNSUBSCRIBE,
-     {{NONE, N}, {NONE_OUT, N}, {NONE, Y}, {NONE_OUT, Y}, {TO, N}, {TO, Y}, {NONE, Y},
-      {NONE_OUT, Y}, {TO, Y}}},
-    {"subscribed", TYPE_SUBSCRIBED,
-     {{NONE, N}, {TO, Y}, {NONE_IN, N}, {TO_IN, Y}, {TO, N}, {TO_IN, N}, {FROM, N}, {BOTH, Y},
+    {"subscribe",
+     TYPE_SUBSCRIBE,
+     {{NONE_IN, Y},
+      {NONE_OUT_IN, Y},
+      {NONE_IN, N},
+      {NONE_OUT_IN, N},
+      {TO_IN, Y},
+      {TO_IN, N},
+      {FROM, N},
+      {FROM_OUT, N},
       {BOTH, N}}},
-    {"unsubscribed", TYPE_UNSUBSCRIBED,
-     {{NONE, N}, {NONE, Y}, {NONE_IN, N}, {NONE_IN, Y}, {NONE, Y}, {NONE_IN, Y}, {FROM, N},
-      {FROM, Y}, {FROM, Y}}},
+    {"unsubscribe",
+     TYPE_UNSUBSCRIBE,
+     {{NONE, N},
+      {NONE_OUT, N},
+      {NONE, Y},
+      {NONE_OUT, Y},
+      {TO, N},
+      {TO, Y},
+      {NONE, Y},
+      {NONE_OUT, Y},
+      {TO, Y}}},
+    {"subscribed",
+     TYPE_SUBSCRIBED,
+     {{NONE, N},
+      {TO, Y},
+      {NONE_IN, N},
+      {TO_IN, Y},
+      {TO, N},
+      {TO_IN, N},
+      {FROM, N},
+      {BOTH, Y},
+      {BOTH, N}}},
+    {"unsubscribed",
+     TYPE_UNSUBSCRIBED,
+     {{NONE, N},
+      {NONE, Y},
+      {NONE_IN, N},
+      {NONE_IN, Y},
+      {NONE, Y},
+      {NONE_IN, Y},
+      {FROM, N},
+      {FROM, Y},
+      {FROM, Y}}},
 };
 
 static void ignore(void *ctx, err e, const Store__Reply *reply) { assert_int_equal(e, ERR_OK); }
@@ -83,8 +147,8 @@ static void seed(struct rig *r, const char *owner, const char *contact, enum sta
     if (item.subscription || item.ask)
         op.version = 1, op.items = items, op.n_items = 1;
     if (seeds[state].pending) {
-        str xml = arena_printf(n->turn, "<presence type='subscribe' from='%s' to='%s'/>", contact,
-                               owner);
+        str xml =
+            arena_printf(n->turn, "<presence type='subscribe' from='%s' to='%s'/>", contact, owner);
         s = stanza_make(n->scan, xml, n->turn);
         pending.contact = bytes(str_of(contact));
         const void *block = stanza_block(s, &size);
@@ -129,8 +193,8 @@ static void come(struct rig *r, struct client *c, unsigned edge, const char *bar
 /* The contact's side, so that probes do not undo what was sown. */
 static enum state mirror(enum state s)
 {
-    static const enum state mirrors[STATES] = {NONE, NONE_IN, NONE_OUT, NONE_OUT_IN, FROM, FROM_OUT,
-                                               TO, TO_IN, BOTH};
+    static const enum state mirrors[STATES] = {NONE,     NONE_IN, NONE_OUT, NONE_OUT_IN, FROM,
+                                               FROM_OUT, TO,      TO_IN,    BOTH};
     return mirrors[s];
 }
 
@@ -307,8 +371,10 @@ static void an_approval_behind_a_change_comes_before_the_presence_that_follows_i
     rig_run(r);
     rig_inject(r, "<presence type='subscribed' from='bob@localhost' to='alice@localhost'/>",
                (struct uid){77, 1, 0}, 0);
-    rig_inject(r, "<presence from='bob@localhost/x' to='alice@localhost'><status>there</status>"
-                  "</presence>", (struct uid){77, 2, 0}, 0);
+    rig_inject(r,
+               "<presence from='bob@localhost/x' to='alice@localhost'><status>there</status>"
+               "</presence>",
+               (struct uid){77, 2, 0}, 0);
     rig_run(r);
     fake_store_pause(rig_store(r), false);
     rig_expect(&alice, "type='result'");
@@ -330,8 +396,10 @@ static void a_full_roster_still_refuses_a_request(void **unused)
     come(r, &bob, 1, "bob@localhost");
     for (int i = 0; i < 10; i++) {
         char xml[160];
-        snprintf(xml, sizeof xml, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
-                 "<item jid='c%d@localhost'/></query></iq>", i);
+        snprintf(xml, sizeof xml,
+                 "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>"
+                 "<item jid='c%d@localhost'/></query></iq>",
+                 i);
         rig_send(&bob, xml);
     }
     rig_send(&alice, "<presence type='subscribe' to='bob@localhost'/>");

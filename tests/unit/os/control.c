@@ -72,9 +72,9 @@ static void messages_keep_order_and_bring_their_descriptors(void **state)
         given[i] = open("/dev/null", O_RDONLY);
     uint32_t sent = 0;
     for (; sent < 100; sent++) /* more than the socket holds: most wait */
-        assert_int_equal(send_number(a.control, sent, sent % 2 ? 8 : CONTROL_MESSAGE_MAX, given,
-                                     sent % 17),
-                         ERR_OK); /* a short one must not pass a long one that waits */
+        assert_int_equal(
+            send_number(a.control, sent, sent % 2 ? 8 : CONTROL_MESSAGE_MAX, given, sent % 17),
+            ERR_OK); /* a short one must not pass a long one that waits */
     assert_false(control_idle(a.control));
     for (size_t i = 0; i < CONTROL_FDS_MAX; i++)
         close(given[i]);

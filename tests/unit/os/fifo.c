@@ -284,9 +284,14 @@ static struct proc proc_make(unsigned id, uint64_t incarnation)
 }
 static void proc_open(struct proc *p, struct loop *l)
 {
-    struct fifo_hub_config c = {.self = p->end, .bell_fd = dup(p->bell_fd), .loop = l,
-                                .frame_max = FRAME_MAX, .outbox_max = OUTBOX_MAX,
-                                .on_frame = hub_frame, .on_poisoned = hub_poisoned, .ctx = p};
+    struct fifo_hub_config c = {.self = p->end,
+                                .bell_fd = dup(p->bell_fd),
+                                .loop = l,
+                                .frame_max = FRAME_MAX,
+                                .outbox_max = OUTBOX_MAX,
+                                .on_frame = hub_frame,
+                                .on_poisoned = hub_poisoned,
+                                .ctx = p};
     must(fifo_hub_open(&c, &p->hub) == ERR_OK);
 }
 static err proc_attach(struct proc *p, const struct proc *peer, int segment_fd)

@@ -39,8 +39,12 @@ static int setup(void **state)
         return -1;
     f->read_fd = fds[0];
     f->clock = (struct fake_clock){{fake_us}, INT64_C(1700000000123456)};
-    f->c = (struct log_config){.fd = fds[1], .event_rate = 3, .node = "n1", .process = "0",
-                               .clock = &f->clock.clock, .key = &f->key};
+    f->c = (struct log_config){.fd = fds[1],
+                               .event_rate = 3,
+                               .node = "n1",
+                               .process = "0",
+                               .clock = &f->clock.clock,
+                               .key = &f->key};
     f->log = log_open(&f->c);
     *state = f;
     return 0;

@@ -58,8 +58,8 @@ static int listener(struct sockaddr_in *address)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     socklen_t n = sizeof *address;
-    *address = (struct sockaddr_in){.sin_family = AF_INET,
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof *address), 0);
     assert_int_equal(listen(fd, 1024), 0);
@@ -200,8 +200,8 @@ static void a_thousand_connections_get_their_bytes_back(void **state)
     enum { CONNS = 1000 };
     struct loop *l = *state;
     struct sockaddr_in address;
-    struct echo e = {.loop = l, .listen_fd = listener(&address),
-                     .accept = {.op = {.done = echo_accepted}}};
+    struct echo e = {
+        .loop = l, .listen_fd = listener(&address), .accept = {.op = {.done = echo_accepted}}};
     static int fds[CONNS];
     loop_accept(l, &e.accept, e.listen_fd);
     for (int i = 0; i < CONNS; i++) {
@@ -537,12 +537,8 @@ static void tick(struct timer *t)
     k->fired++;
     k->fired_ms = loop_now_ms(k->loop);
     switch (k->what) {
-    case STOP_OTHER:
-        loop_timer_stop(k->loop, &k->other->t);
-        break;
-    case MOVE_OTHER:
-        loop_timer_set(k->loop, &k->other->t, 50);
-        break;
+    case STOP_OTHER: loop_timer_stop(k->loop, &k->other->t); break;
+    case MOVE_OTHER: loop_timer_set(k->loop, &k->other->t, 50); break;
     case FREE_SELF:
         freed++;
         free(k);
@@ -919,7 +915,9 @@ static void more_requests_than_the_submission_queue_holds_are_all_done(void **st
 
 #define BOTH(test) \
     {#test " (io_uring)", test, setup, teardown, (void *)&choices[0]}, \
-    {#test " (epoll)", test, setup, teardown, (void *)&choices[1]}
+    { \
+#test " (epoll)", test, setup, teardown, (void *)&choices[1] \
+    }
 
 int main(void)
 {

@@ -15,10 +15,7 @@ static struct scram_keys alice;
 static struct sasl sasl;
 static unsigned char counter;
 
-static void fill(struct entropy *e, void *out, size_t n)
-{
-    memset(out, ++counter, n);
-}
+static void fill(struct entropy *e, void *out, size_t n) { memset(out, ++counter, n); }
 static struct entropy entropy = {fill};
 static struct sasl_offer offer;
 
@@ -71,7 +68,9 @@ static void fails(struct sasl_answer a, err reason)
 
 static struct scram_client client(enum scram_hash h)
 {
-    return (struct scram_client){.hash = h, .user = STR("alice"), .password = STR("pencil"),
+    return (struct scram_client){.hash = h,
+                                 .user = STR("alice"),
+                                 .password = STR("pencil"),
                                  .nonce = STR("fyko+d2lbbFgONRv9qkxdawL")};
 }
 
@@ -242,8 +241,9 @@ static void an_authzid_must_be_the_bare_jid(void **state)
     assert_int_equal(exchange(&c, "SCRAM-SHA-256", &alice, ERR_OK).verdict, SASL_SUCCESS);
     c.authzid = STR("Alice@Example.COM");
     assert_int_equal(exchange(&c, "SCRAM-SHA-256", &alice, ERR_OK).verdict, SASL_SUCCESS);
-    static const char *const bad[] = {"alice", "bob@example.com", "alice@example.org",
-                                      "alice@example.com/x", "example.com", "a b@example.com"};
+    static const char *const bad[] = {
+        "alice",       "bob@example.com", "alice@example.org", "alice@example.com/x",
+        "example.com", "a b@example.com"};
     for (size_t i = 0; i < array_len(bad); i++) {
         c.authzid = str_of(bad[i]);
         fails(exchange(&c, "SCRAM-SHA-256", &alice, ERR_OK), ERR_SASL_INVALID_AUTHZID);
@@ -256,11 +256,30 @@ static void an_authzid_must_be_the_bare_jid(void **state)
 static void malformed_first_messages_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "", "n", "n,", "n,,", "n,,n=alice", "n,,n=alice,", "n,,r=x,n=alice", "n,,n=,r=x",
-        "n,,n=alice,r=", "n,,m=x,n=alice,r=x", "n,,n=alice,r=x,m=y", "n,b=x,n=alice,r=x",
-        "n,a=,n=alice,r=x", "n,a==,n=alice,r=x", "x,,n=alice,r=x", "p=,,n=alice,r=x",
-        "nn,,n=alice,r=x", "n,,n=alice,r=a b", "n,,n=alice,r=\xc3\xa9", "n,,n=alice,r=x,",
-        "n,,n=alice,r=x,1=y", "n,,n=alice,r=x,yy", "n,,n=alice,r=x,y=", "F,n,,n=alice,r=x",
+        "",
+        "n",
+        "n,",
+        "n,,",
+        "n,,n=alice",
+        "n,,n=alice,",
+        "n,,r=x,n=alice",
+        "n,,n=,r=x",
+        "n,,n=alice,r=",
+        "n,,m=x,n=alice,r=x",
+        "n,,n=alice,r=x,m=y",
+        "n,b=x,n=alice,r=x",
+        "n,a=,n=alice,r=x",
+        "n,a==,n=alice,r=x",
+        "x,,n=alice,r=x",
+        "p=,,n=alice,r=x",
+        "nn,,n=alice,r=x",
+        "n,,n=alice,r=a b",
+        "n,,n=alice,r=\xc3\xa9",
+        "n,,n=alice,r=x,",
+        "n,,n=alice,r=x,1=y",
+        "n,,n=alice,r=x,yy",
+        "n,,n=alice,r=x,y=",
+        "F,n,,n=alice,r=x",
     };
     for (size_t i = 0; i < array_len(bad); i++)
         fails(begin("SCRAM-SHA-1", str_of(bad[i])), ERR_SASL_MALFORMED_REQUEST);
@@ -286,9 +305,19 @@ static struct sasl_answer answer_with(const char *fmt)
 static void malformed_final_messages_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "", "c=biws,r=%.*s", "c=biws,p=AAAA", "r=%.*s,c=biws,p=AAAA", "c=biw,r=%.*s,p=AAAA",
-        "c=biws,r=%.*s,p=A", "c=biws,r=%.*s,p=", "c=,r=%.*s,p=AAAA", "c=biws,r=%.*s,m=x,p=AAAA",
-        "c=biws,r=%.*s,p=AAAA,x=y", "p=AAAA", ",p=AAAA", "c=biws,r=,p=AAAA",
+        "",
+        "c=biws,r=%.*s",
+        "c=biws,p=AAAA",
+        "r=%.*s,c=biws,p=AAAA",
+        "c=biw,r=%.*s,p=AAAA",
+        "c=biws,r=%.*s,p=A",
+        "c=biws,r=%.*s,p=",
+        "c=,r=%.*s,p=AAAA",
+        "c=biws,r=%.*s,m=x,p=AAAA",
+        "c=biws,r=%.*s,p=AAAA,x=y",
+        "p=AAAA",
+        ",p=AAAA",
+        "c=biws,r=,p=AAAA",
     };
     for (size_t i = 0; i < array_len(bad); i++)
         fails(answer_with(bad[i]), ERR_SASL_MALFORMED_REQUEST);
@@ -439,8 +468,8 @@ static void plain_uses_whichever_keys_an_imported_account_has(void **state)
 
 static void malformed_plain_messages_are_refused(void **state)
 {
-    static const str bad[] = {STR(""), STR("\0"), STR("\0a"), STR("\0a\0"), STR("\0\0b"),
-                              STR("\0a\0b\0"), STR("\0a\0b\0c"), STR("ab")};
+    static const str bad[] = {STR(""),      STR("\0"),       STR("\0a"),       STR("\0a\0"),
+                              STR("\0\0b"), STR("\0a\0b\0"), STR("\0a\0b\0c"), STR("ab")};
     for (size_t i = 0; i < array_len(bad); i++)
         fails(begin("PLAIN", bad[i]), ERR_SASL_MALFORMED_REQUEST);
 }
@@ -450,8 +479,7 @@ static void plain_needs_tls(void **state)
     offer.tls = false;
     memset(offer.binding, 0, sizeof offer.binding);
     offer.mechanisms = sasl_offered(&offer, UINT32_MAX);
-    assert_int_equal(offer.mechanisms, SASL_BIT(SASL_SCRAM_SHA_512) |
-                                           SASL_BIT(SASL_SCRAM_SHA_256) |
+    assert_int_equal(offer.mechanisms, SASL_BIT(SASL_SCRAM_SHA_512) | SASL_BIT(SASL_SCRAM_SHA_256) |
                                            SASL_BIT(SASL_SCRAM_SHA_1) | SASL_BIT(SASL_ANONYMOUS));
     fails(begin("PLAIN", STR("\0alice\0pencil")), ERR_SASL_ENCRYPTION_REQUIRED);
 }
@@ -459,8 +487,9 @@ static void plain_needs_tls(void **state)
 static void what_was_not_offered_is_an_invalid_mechanism(void **state)
 {
     offer.mechanisms = SASL_BIT(SASL_SCRAM_SHA_256);
-    static const char *const bad[] = {"", "EXTERNAL", "scram-sha-256", "SCRAM-SHA-256-PLUS",
-                                      "SCRAM-SHA-1", "PLAIN", "ANONYMOUS", "SCRAM-SHA-256 "};
+    static const char *const bad[] = {
+        "",      "EXTERNAL",  "scram-sha-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1",
+        "PLAIN", "ANONYMOUS", "SCRAM-SHA-256 "};
     for (size_t i = 0; i < array_len(bad); i++)
         fails(begin(bad[i], STR("n,,n=alice,r=x")), ERR_SASL_INVALID_MECHANISM);
 }

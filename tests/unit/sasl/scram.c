@@ -38,8 +38,8 @@ static const struct vector {
     {SCRAM_SHA1, "fyko+d2lbbFgONRv9qkxdawL",
      "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
      "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
-     "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=", "QSXCR+Q6sek8bf92", "6dlGYMOdZcOPutkcNY8U2g7vK9Y=",
-     "D+CSWLOshSulAsxiupA+qs2/fTE="},
+     "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=", "QSXCR+Q6sek8bf92",
+     "6dlGYMOdZcOPutkcNY8U2g7vK9Y=", "D+CSWLOshSulAsxiupA+qs2/fTE="},
     {SCRAM_SHA256, "rOprNGfwEbeRWgbNEkqO",
      "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
      "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
@@ -61,7 +61,9 @@ static void the_client_speaks_the_exchanges_of_the_rfcs(void **state)
 {
     for (size_t i = 0; i < array_len(vectors); i++) {
         const struct vector *v = &vectors[i];
-        struct scram_client c = {.hash = v->hash, .user = STR("user"), .password = STR("pencil"),
+        struct scram_client c = {.hash = v->hash,
+                                 .user = STR("user"),
+                                 .password = STR("pencil"),
                                  .nonce = str_of(v->nonce)};
         str first = scram_client_first(&c, &arena), final;
         assert_true(str_eq(first, arena_printf(&arena, "n,,n=user,r=%s", v->nonce)));
@@ -74,8 +76,11 @@ static void the_client_speaks_the_exchanges_of_the_rfcs(void **state)
 
 static str final_of(const struct vector *v, const char *server_first, struct scram_salted *salted)
 {
-    struct scram_client c = {.hash = v->hash, .user = STR("user"), .password = STR("pencil"),
-                             .nonce = str_of(v->nonce), .salted = salted};
+    struct scram_client c = {.hash = v->hash,
+                             .user = STR("user"),
+                             .password = STR("pencil"),
+                             .nonce = str_of(v->nonce),
+                             .salted = salted};
     str final;
     scram_client_first(&c, &arena);
     assert_int_equal(scram_client_final(&c, str_of(server_first), &arena, &final), ERR_OK);
@@ -165,13 +170,21 @@ static void the_password_policy_counts_characters(void **state)
 static void the_client_distrusts_a_malformed_server(void **state)
 {
     static const char *const bad[] = {
-        "", "r=abc,s=QSXC,i=4096", "r=xyz1,s=QSXC,i=4096", "r=abcd,i=4096", "r=abcd,s=QSXC",
-        "r=abcd,s=QS,i=4096", "r=abcd,s=QSXC,i=0", "r=abcd,s=QSXC,i=4096x",
+        "",
+        "r=abc,s=QSXC,i=4096",
+        "r=xyz1,s=QSXC,i=4096",
+        "r=abcd,i=4096",
+        "r=abcd,s=QSXC",
+        "r=abcd,s=QS,i=4096",
+        "r=abcd,s=QSXC,i=0",
+        "r=abcd,s=QSXC,i=4096x",
         "r=abcd,s=QSXC,i=99999999999",
     };
     for (size_t i = 0; i < array_len(bad); i++) {
-        struct scram_client c = {.hash = SCRAM_SHA1, .user = STR("user"),
-                                 .password = STR("pencil"), .nonce = STR("abc")};
+        struct scram_client c = {.hash = SCRAM_SHA1,
+                                 .user = STR("user"),
+                                 .password = STR("pencil"),
+                                 .nonce = STR("abc")};
         str out;
         scram_client_first(&c, &arena);
         assert_int_equal(scram_client_final(&c, str_of(bad[i]), &arena, &out), ERR_BAD);

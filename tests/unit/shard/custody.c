@@ -68,10 +68,10 @@ struct person {
     char *in; /* from the server, not looked at yet */
     size_t in_n;
     bool counting, bound, ended;
-    uint32_t received;         /* h towards the server */
-    unsigned sent[NUMBERS];    /* what each stanza since <enabled/> was: a number, 0: no message */
+    uint32_t received;      /* h towards the server */
+    unsigned sent[NUMBERS]; /* what each stanza since <enabled/> was: a number, 0: no message */
     uint32_t sent_n, acked;
-    unsigned numbers;          /* given so far */
+    unsigned numbers;                         /* given so far */
     bool confirmed[NUMBERS], unsure[NUMBERS]; /* unsure: not acknowledged when the kill came */
     unsigned got[4 * NUMBERS], got_n;
     const char *to;
@@ -100,9 +100,14 @@ static unsigned no_wait(struct loop *l, unsigned want, uint64_t us_max) { return
 static bool no_run(struct loop *l) { return false; }
 static void no_end(struct loop *l) {}
 static uint64_t virtual_now(struct loop *l) { return w.now_us; }
-static const struct loop_impl loop_impl = {.name = "virtual", .arm = no_op, .cancel = no_op,
-                                           .wait = no_wait, .run = no_run, .turn_end = no_end,
-                                           .now_us = virtual_now, .close = no_end};
+static const struct loop_impl loop_impl = {.name = "virtual",
+                                           .arm = no_op,
+                                           .cancel = no_op,
+                                           .wait = no_wait,
+                                           .run = no_run,
+                                           .turn_end = no_end,
+                                           .now_us = virtual_now,
+                                           .close = no_end};
 
 static int64_t wall(struct clock *c) { return (int64_t)(w.now_us + 1700000000000000ull); }
 static void fill(struct entropy *e, void *out, size_t n)
@@ -133,12 +138,13 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct shard *s = ctx;
     switch (f->kind) {
-    case FRAME_BOUND: case FRAME_RESUMED: case FRAME_FAILED: case FRAME_ENABLED: case FRAME_OUT:
-    case FRAME_CLOSE:
-        edge_frame(s->edge, from, f);
-        break;
-    default:
-        home_frame(s->home, from, f);
+    case FRAME_BOUND:
+    case FRAME_RESUMED:
+    case FRAME_FAILED:
+    case FRAME_ENABLED:
+    case FRAME_OUT:
+    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
+    default: home_frame(s->home, from, f);
     }
 }
 
@@ -170,9 +176,16 @@ static struct shard *shard_start(unsigned index, uint32_t incarnation)
     s->loop.now_us = w.now_us;
     arena_init(&s->turn);
     struct channel_sinks sinks = {s, on_frame, on_settled, to_shard, on_wake};
-    s->node = (struct node){.shard = index, .shards = SHARDS, .loop = &s->loop, .clock = &w.clock,
-                            .entropy = &w.entropy, .log = &w.log, .metrics = &s->metrics,
-                            .ring = w.ring, .turn = &s->turn, .scan = xml_scan_new(),
+    s->node = (struct node){.shard = index,
+                            .shards = SHARDS,
+                            .loop = &s->loop,
+                            .clock = &w.clock,
+                            .entropy = &w.entropy,
+                            .log = &w.log,
+                            .metrics = &s->metrics,
+                            .ring = w.ring,
+                            .turn = &s->turn,
+                            .scan = xml_scan_new(),
                             .conf = w.conf};
     entropy_fill(&w.entropy, &s->node.key, sizeof s->node.key);
     s->node.channels = channels_new(index, SHARDS, &sinks);
@@ -214,13 +227,13 @@ static void line_info(const struct transport *t, struct transport_info *out)
 {
     *out = (struct transport_info){.address.ss_family = AF_UNIX};
 }
-static err line_binding(const struct transport *t, enum channel_binding kind,
-                        unsigned char out[64], size_t *n)
+static err line_binding(const struct transport *t, enum channel_binding kind, unsigned char out[64],
+                        size_t *n)
 {
     return ERR_NOT_FOUND;
 }
-static const struct transport_impl line_impl = {line_write, line_pause, line_pause, line_close,
-                                                line_free, line_info, line_binding};
+static const struct transport_impl line_impl = {line_write, line_pause, line_pause,  line_close,
+                                                line_free,  line_info,  line_binding};
 
 static void say(struct person *p, const char *fmt, ...)
 {
@@ -606,9 +619,9 @@ struct variant {
     bool resends, lazy, away; /* away: the addressee is not connected, and comes at the end */
     bool returns;             /* … or as the kill draws near, and is given what is stored */
     enum { STAYS, LEAVES, DROPS } goes; /* the addressee, who has heard nothing since the first */
-    bool back;                /* … and comes back before the kill, through the other edge */
-    bool same;                /* who lost its edge comes back through the new one, else the other */
-    bool full;                /* to the full JID */
+    bool back; /* … and comes back before the kill, through the other edge */
+    bool same; /* who lost its edge comes back through the new one, else the other */
+    bool full; /* to the full JID */
     uint64_t seed;
 };
 

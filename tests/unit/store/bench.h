@@ -125,8 +125,7 @@ static inline Store__User *load_user(struct bench *b, const char *jid)
 }
 
 static inline Store__Request *offline_put_init(Store__Request *q, Store__OfflinePut *put,
-                                               const char *jid, const char *uid,
-                                               const char *stanza)
+                                               const char *jid, const char *uid, const char *stanza)
 {
     store__offline_put__init(put);
     store__request__init(q);

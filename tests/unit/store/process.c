@@ -144,9 +144,12 @@ static int setup(void **state)
     struct loop_config loop = {LOOP_EPOLL, dup(node.wake_fd)};
     struct loop_fault fault;
     assert_int_equal(loop_new(&loop, &fault, &node.loop), ERR_OK);
-    struct fifo_hub_config hub = {.self = {fifo_shard(0), 1}, .bell_fd = dup(node.bell_fd),
-                                  .loop = node.loop, .frame_max = STORE_REPLY_MAX,
-                                  .outbox_max = 64 << 20, .on_frame = on_frame,
+    struct fifo_hub_config hub = {.self = {fifo_shard(0), 1},
+                                  .bell_fd = dup(node.bell_fd),
+                                  .loop = node.loop,
+                                  .frame_max = STORE_REPLY_MAX,
+                                  .outbox_max = 64 << 20,
+                                  .on_frame = on_frame,
                                   .on_poisoned = on_poisoned};
     assert_int_equal(fifo_hub_open(&hub, &node.hub), ERR_OK);
     node.metrics = calloc(1, sizeof *node.metrics);

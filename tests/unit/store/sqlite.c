@@ -130,8 +130,7 @@ static void tell(struct store_port *port, unsigned peer, const char *p, size_t n
 {
     struct victim *v = container_of(port, struct victim, port);
     Store__Reply *r = store__reply__unpack(NULL, n, (const uint8_t *)p);
-    if (!r || r->result != OK ||
-        write(v->pipe, &r->id, sizeof r->id) != (ssize_t)sizeof r->id)
+    if (!r || r->result != OK || write(v->pipe, &r->id, sizeof r->id) != (ssize_t)sizeof r->id)
         _exit(1);
     store__reply__free_unpacked(r, NULL);
 }
@@ -148,7 +147,7 @@ static void be_the_victim(int fd, uint64_t from)
     char why[200], uid[24];
     if (store_worker_open(&o, &v.port, &log, why, sizeof why, &w) != ERR_OK)
         _exit(2);
-    for (uint64_t i = from;; ) {
+    for (uint64_t i = from;;) {
         for (uint64_t end = i + 1 + i % 8; i < end; i++) {
             Store__Request q;
             Store__OfflinePut put;

@@ -68,7 +68,7 @@ static void one_failing_request_fails_alone(void **state)
 {
     struct bench *b = *state;
     send_put(b, 0, 1, ROMEO, "u1", 0);
-    send_put(b, 0, 2, ROMEO, "u2", 1); /* FULL */
+    send_put(b, 0, 2, ROMEO, "u2", 1);  /* FULL */
     send_put(b, 0, 3, JULIET, "u3", 0); /* NOT_FOUND */
     store_worker_on_request(b->worker, 0, "\xff\xff", 2);
     send_put(b, 0, 5, ROMEO, "u5", 0);

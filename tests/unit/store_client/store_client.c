@@ -165,10 +165,14 @@ static void each_result_has_its_error(void **state)
         Store__Result result;
         err e;
     } rows[] = {
-        {STORE__RESULT__OK, ERR_OK},         {STORE__RESULT__NOT_FOUND, ERR_NOT_FOUND},
-        {STORE__RESULT__EXISTS, ERR_EXISTS}, {STORE__RESULT__FULL, ERR_FULL},
-        {STORE__RESULT__DISK_FULL, ERR_DISK_FULL}, {STORE__RESULT__IO, ERR_IO},
-        {STORE__RESULT__BAD, ERR_BAD},       {(Store__Result)99, ERR_IO},
+        {STORE__RESULT__OK, ERR_OK},
+        {STORE__RESULT__NOT_FOUND, ERR_NOT_FOUND},
+        {STORE__RESULT__EXISTS, ERR_EXISTS},
+        {STORE__RESULT__FULL, ERR_FULL},
+        {STORE__RESULT__DISK_FULL, ERR_DISK_FULL},
+        {STORE__RESULT__IO, ERR_IO},
+        {STORE__RESULT__BAD, ERR_BAD},
+        {(Store__Result)99, ERR_IO},
     };
     store_client_worker_up(client);
     for (size_t i = 0; i < array_len(rows); i++) {

@@ -155,8 +155,8 @@ static void a_taken_port_is_told_with_its_holder_and_a_way_out(void **state)
     assert_string_equal(listener_complaint(STR(":5222"), EADDRINUSE, STR(""), &a).p,
                         "cannot listen on :5222: address in use. Stop it, or: ops/start "
                         "--port-shift 1000");
-    assert_non_null(strstr(listener_complaint(STR(":22"), EACCES, STR(""), &a).p,
-                           "CAP_NET_BIND_SERVICE"));
+    assert_non_null(
+        strstr(listener_complaint(STR(":22"), EACCES, STR(""), &a).p, "CAP_NET_BIND_SERVICE"));
     arena_close(&a);
 }
 

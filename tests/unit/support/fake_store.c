@@ -81,9 +81,12 @@ void fake_store_fail_next(struct fake_store *f, size_t n, err e)
 static err err_of(Store__Result r)
 {
     static const err of[] = {
-        [STORE__RESULT__OK] = ERR_OK,         [STORE__RESULT__NOT_FOUND] = ERR_NOT_FOUND,
-        [STORE__RESULT__EXISTS] = ERR_EXISTS, [STORE__RESULT__FULL] = ERR_FULL,
-        [STORE__RESULT__DISK_FULL] = ERR_DISK_FULL, [STORE__RESULT__IO] = ERR_IO,
+        [STORE__RESULT__OK] = ERR_OK,
+        [STORE__RESULT__NOT_FOUND] = ERR_NOT_FOUND,
+        [STORE__RESULT__EXISTS] = ERR_EXISTS,
+        [STORE__RESULT__FULL] = ERR_FULL,
+        [STORE__RESULT__DISK_FULL] = ERR_DISK_FULL,
+        [STORE__RESULT__IO] = ERR_IO,
         [STORE__RESULT__BAD] = ERR_BAD,
     };
     return of[r];

@@ -68,9 +68,14 @@ static unsigned no_wait(struct loop *l, unsigned want, uint64_t us_max) { return
 static bool no_run(struct loop *l) { return false; }
 static void no_end(struct loop *l) {}
 static uint64_t rig_now(struct loop *l) { return container_of(l, struct rig, loop)->now_us; }
-static const struct loop_impl loop_impl = {.name = "rig", .arm = no_op, .cancel = no_op,
-                                           .wait = no_wait, .run = no_run, .turn_end = no_end,
-                                           .now_us = rig_now, .close = no_end};
+static const struct loop_impl loop_impl = {.name = "rig",
+                                           .arm = no_op,
+                                           .cancel = no_op,
+                                           .wait = no_wait,
+                                           .run = no_run,
+                                           .turn_end = no_end,
+                                           .now_us = rig_now,
+                                           .close = no_end};
 
 static int64_t wall(struct clock *c)
 {
@@ -130,7 +135,11 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct side *s = ctx;
     switch (f->kind) {
-    case FRAME_BOUND: case FRAME_RESUMED: case FRAME_FAILED: case FRAME_ENABLED: case FRAME_OUT:
+    case FRAME_BOUND:
+    case FRAME_RESUMED:
+    case FRAME_FAILED:
+    case FRAME_ENABLED:
+    case FRAME_OUT:
     case FRAME_CLOSE:
         if (f->kind == FRAME_CLOSE && f->reason == ERR_OK) { /* the edge's business alone */
             s->rig->drops++;
@@ -142,8 +151,7 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
     case FRAME_ROUTE:
         note_route(s->rig, f->stanza);
         /* fall through */
-    default:
-        home_frame(s->home, from, f);
+    default: home_frame(s->home, from, f);
     }
 }
 
@@ -255,10 +263,18 @@ static void open_side(struct rig *r, unsigned i)
     arena_init(&s->turn);
     list_init(&s->held);
     struct channel_sinks sinks = {s, on_frame, on_settled, on_send, on_wake};
-    s->node = (struct node){.shard = i, .shards = RIG_SHARDS, .loop = &r->loop, .clock = &r->clock,
-                            .entropy = &r->entropy, .log = &r->log, .metrics = &r->metrics,
-                            .store = fake_store_door(r->store), .ring = r->ring, .turn = &s->turn,
-                            .scan = xml_scan_new(), .conf = r->conf};
+    s->node = (struct node){.shard = i,
+                            .shards = RIG_SHARDS,
+                            .loop = &r->loop,
+                            .clock = &r->clock,
+                            .entropy = &r->entropy,
+                            .log = &r->log,
+                            .metrics = &r->metrics,
+                            .store = fake_store_door(r->store),
+                            .ring = r->ring,
+                            .turn = &s->turn,
+                            .scan = xml_scan_new(),
+                            .conf = r->conf};
     memset(&s->node.key, (int)i + 1, sizeof s->node.key);
     s->node.channels = channels_new(i, RIG_SHARDS, &sinks);
     s->home = home_new(&s->node);
@@ -367,8 +383,11 @@ err rig_bind(struct rig *r, struct client *c, unsigned edge, const char *bare, c
         r->clients[r->client_count++] = c;
     *c = (struct client){.rig = r, .edge = edge, .conn = ++r->conns, .seen = r->count};
     snprintf(c->bare, sizeof c->bare, "%s", bare);
-    struct frame f = {.kind = FRAME_BIND, .bare = str_of(bare), .resource = str_of(wish),
-                      .conn = c->conn, .text = STR("127.0.0.1")};
+    struct frame f = {.kind = FRAME_BIND,
+                      .bare = str_of(bare),
+                      .resource = str_of(wish),
+                      .conn = c->conn,
+                      .text = STR("127.0.0.1")};
     to_home(c, &f, NOBODY, true);
     rig_run(r);
     const struct note *n = rig_next(c);
@@ -381,8 +400,12 @@ err rig_bind(struct rig *r, struct client *c, unsigned edge, const char *bare, c
 
 void rig_enable(struct client *c, uint64_t max_ms)
 {
-    struct frame f = {.kind = FRAME_ENABLE, .sid = c->sid, .gen = c->gen, .ord = c->ord,
-                      .flags = FRAME_WANT_RESUME, .ms = max_ms};
+    struct frame f = {.kind = FRAME_ENABLE,
+                      .sid = c->sid,
+                      .gen = c->gen,
+                      .ord = c->ord,
+                      .flags = FRAME_WANT_RESUME,
+                      .ms = max_ms};
     to_home(c, &f, NOBODY, false);
     rig_run(c->rig);
     const struct note *n = rig_next(c);
@@ -411,8 +434,12 @@ void rig_cack(struct client *c, uint64_t seq)
             for (int b = 56; b >= 0; b -= 8)
                 rows[n++] = (unsigned char)(f->h >> b);
     }
-    struct frame f = {.kind = FRAME_CACK, .sid = c->sid, .gen = c->gen, .seq = seq,
-                      .bare = str_of(c->bare), .payload = str_from(rows, n)};
+    struct frame f = {.kind = FRAME_CACK,
+                      .sid = c->sid,
+                      .gen = c->gen,
+                      .seq = seq,
+                      .bare = str_of(c->bare),
+                      .payload = str_from(rows, n)};
     to_home(c, &f, NOBODY, n > 0);
     rig_run(r);
 }
@@ -420,8 +447,12 @@ void rig_cack(struct client *c, uint64_t seq)
 void rig_resume(struct client *c, unsigned edge, uint32_t h)
 {
     c->edge = edge, c->conn = ++c->rig->conns, c->seen = c->rig->count;
-    struct frame f = {.kind = FRAME_RESUME, .bare = str_of(c->bare), .sid = c->sid, .h = h,
-                      .conn = c->conn, .text = STR("127.0.0.1")};
+    struct frame f = {.kind = FRAME_RESUME,
+                      .bare = str_of(c->bare),
+                      .sid = c->sid,
+                      .h = h,
+                      .conn = c->conn,
+                      .text = STR("127.0.0.1")};
     to_home(c, &f, NOBODY, true);
 }
 
@@ -457,8 +488,13 @@ static struct stanza *stamp(struct client *c, const char *text)
 void rig_send_bad(struct client *c, const char *xml, err reason)
 {
     struct stanza *s = stamp(c, xml);
-    struct frame f = {.kind = FRAME_IN, .sid = c->sid, .gen = c->gen, .ord = ++c->ord,
-                      .fp = stanza_fp(s), .us = (uint64_t)wall(&c->rig->clock), .stanza = s,
+    struct frame f = {.kind = FRAME_IN,
+                      .sid = c->sid,
+                      .gen = c->gen,
+                      .ord = ++c->ord,
+                      .fp = stanza_fp(s),
+                      .us = (uint64_t)wall(&c->rig->clock),
+                      .stanza = s,
                       .reason = reason};
     to_home(c, &f, (struct hold){HOLD_EDGE_IN, c->sid, c->ord}, false);
     stanza_unref(s);
@@ -518,12 +554,19 @@ static void inject(struct rig *r, const char *xml, struct frame f)
 
 void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags)
 {
-    inject(r, xml, (struct frame){.kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord,
-                                  .lane = uid.lane, .flags = flags});
+    inject(
+        r, xml,
+        (struct frame){
+            .kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord, .lane = uid.lane, .flags = flags});
 }
 
 void rig_orphan(struct rig *r, const char *xml, struct uid uid, uint64_t sid, uint64_t seq)
 {
-    inject(r, xml, (struct frame){.kind = FRAME_ORPHAN, .sid = uid.sid, .ord = uid.ord,
-                                  .lane = uid.lane, .conn = sid, .seq = seq});
+    inject(r, xml,
+           (struct frame){.kind = FRAME_ORPHAN,
+                          .sid = uid.sid,
+                          .ord = uid.ord,
+                          .lane = uid.lane,
+                          .conn = sid,
+                          .seq = seq});
 }

@@ -38,8 +38,8 @@ unsigned rig_home_of(struct rig *r, const char *bare);
 void rig_user(struct rig *r, const char *bare); /* an account */
 void rig_run(struct rig *r);
 void rig_pass(struct rig *r, uint64_t ms); /* time */
-void rig_hold_out(struct rig *r, bool on);  /* edges do not say that they hold what they get */
-unsigned rig_drops(const struct rig *r);    /* how often an edge was told to forget a queue */
+void rig_hold_out(struct rig *r, bool on); /* edges do not say that they hold what they get */
+unsigned rig_drops(const struct rig *r);   /* how often an edge was told to forget a queue */
 /* A stanza with from and to, as another home would send it. Does not run. */
 void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags);
 /* The same as an edge hands it over when a home has died (FRAME_ORPHAN). */

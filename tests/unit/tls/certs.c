@@ -59,8 +59,8 @@ static int setup(void **state)
     now_s = time(NULL);
     assert_non_null(mkdtemp(dir));
     assert_int_equal(tls_selfsigned_write(names, 2, now_s, path("1.pem"), path("1.key")), ERR_OK);
-    assert_int_equal(tls_selfsigned_write(&names[2], 1, now_s, path("2.pem"),
-                                          path("2.key")), ERR_OK);
+    assert_int_equal(tls_selfsigned_write(&names[2], 1, now_s, path("2.pem"), path("2.key")),
+                     ERR_OK);
     return 0;
 }
 static int teardown(void **state)
@@ -78,8 +78,8 @@ static err build(struct tls_pair *pairs, size_t n, struct seen *s, int *fd)
 }
 static struct tls_pair pair(str host, const char *certificate, const char *key)
 {
-    return (struct tls_pair){.host = host, .certificate_file = path(certificate),
-                             .key_file = path(key)};
+    return (struct tls_pair){
+        .host = host, .certificate_file = path(certificate), .key_file = path(key)};
 }
 static void assert_problem(struct tls_pair p, const char *text)
 {

@@ -220,8 +220,8 @@ static void both_versions_shake_hands_and_echo(void **state)
 static void a_client_of_1_2_is_refused_where_1_3_is_the_least(void **state)
 {
     struct tls *t = server_with(0x0304, 86400, secret);
-    struct dialogue *d = dial(t, t, TLS_DIRECT, STR_NONE,
-                              (struct tls_client_options){.version_max = 0x0303}, 0);
+    struct dialogue *d =
+        dial(t, t, TLS_DIRECT, STR_NONE, (struct tls_client_options){.version_max = 0x0303}, 0);
     run(d);
     assert_int_equal(d->server.reason, ERR_TLS);
     assert_string_equal(tls_failure(d->server.t), "UNSUPPORTED_PROTOCOL");
@@ -427,7 +427,7 @@ static void a_graceful_close_waits_for_the_write_and_says_close_notify(void **st
         assert_int_equal(d->server.written, 1);
         assert_int_equal(d->client.ended, 1);
         assert_int_equal(d->server.closed, 0); /* it reads on until the peer closes */
-        if (v == 0x0304) { /* where each side ends its own direction */
+        if (v == 0x0304) {                     /* where each side ends its own direction */
             say(&d->client, STR("last"));
             run(d);
             assert_heard(&d->server, STR("last"));
@@ -460,8 +460,8 @@ static void close_notify_without_fin_ends_and_what_follows_is_ignored(void **sta
 
 static void a_shard_resumes_what_another_sealed(void **state)
 {
-    struct tls *first = server(), *second = server(), *stranger = server_with(0x0303, 86400,
-                                                                              other_secret);
+    struct tls *first = server(), *second = server(),
+               *stranger = server_with(0x0303, 86400, other_secret);
     struct dialogue *d = connect_(first, (struct tls_client_options){.sni = STR("a.example")});
     assert_false(info_of(&d->server).resumed);
     assert_null(tls_client_session(d->client.t)); /* tickets leave with the first write */
@@ -725,8 +725,8 @@ static void announcing_16_kib_costs_nine_bytes_little(void **state)
         v[i] = victim(t, 0);
     size_t before = heap();
     for (int i = 0; i < 100; i++)
-        v[i]->owner.t->sink = &owner_sink, v[i]->low.t.sink->bytes(&v[i]->low.t,
-                                                                   (const char *)nine, 9);
+        v[i]->owner.t->sink = &owner_sink,
+        v[i]->low.t.sink->bytes(&v[i]->low.t, (const char *)nine, 9);
     if (heap() > 0) /* the sanitizers' malloc does not count */
         assert_true(heap() - before <= 100 * 128);
     printf("  nine bytes cost %zu bytes\n", (heap() - before) / 100);

@@ -12,12 +12,12 @@
 struct pipe_end {
     struct transport t;
     struct pipe_end *peer;
-    size_t chunk;                 /* bytes per bytes() call, at most; 0: all there is */
+    size_t chunk; /* bytes per bytes() call, at most; 0: all there is */
     struct iovec flying[64];
     size_t flying_n;
-    char *in;                     /* on its way to this end */
+    char *in; /* on its way to this end */
     size_t in_n;
-    size_t sent;                  /* bytes written here */
+    size_t sent; /* bytes written here */
     bool paused, fin_sent, ended, told_ended, gone, told_closed, freed;
     bool abrupt; /* close(false) calls closed() before it returns, as a transport at rest may */
 };
@@ -70,7 +70,7 @@ static inline err pipe_binding(const struct transport *t, enum channel_binding k
 {
     return ERR_NOT_FOUND;
 }
-static const struct transport_impl pipe_impl = {pipe_write, pipe_pause, pipe_resume,  pipe_close,
+static const struct transport_impl pipe_impl = {pipe_write, pipe_pause, pipe_resume, pipe_close,
                                                 pipe_free,  pipe_info,  pipe_binding};
 
 static inline void pipe_init(struct pipe_end *a, struct pipe_end *b, size_t chunk)

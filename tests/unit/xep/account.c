@@ -152,8 +152,10 @@ static void a_namespace_longer_than_a_key_is_not_acceptable(void **state)
     static char ns[9000], xml[10000];
     memset(ns, 'n', sizeof ns - 1);
     for (int set = 0; set < 2; set++) {
-        snprintf(xml, sizeof xml, "<iq type='%s' id='p'><query xmlns='jabber:iq:private'>"
-                 "<x xmlns='urn:%s'/></query></iq>", set ? "set" : "get", ns);
+        snprintf(xml, sizeof xml,
+                 "<iq type='%s' id='p'><query xmlns='jabber:iq:private'>"
+                 "<x xmlns='urn:%s'/></query></iq>",
+                 set ? "set" : "get", ns);
         rig_send(&alice, xml);
         rig_expect(&alice, "<not-acceptable");
     }

@@ -74,7 +74,8 @@ static void a_child_is_found_by_name_and_namespace(void **state)
 static void namespaces_follow_the_scope(void **state)
 {
     struct xml_el el = root("<m xmlns:p='urn:p&amp;'><p:a xmlns:p='urn:q'><p:b/></p:a><p:c/>"
-                            "<d xmlns=''><e/></d><xml:f/></m>"), child, inner;
+                            "<d xmlns=''><e/></d><xml:f/></m>"),
+                  child, inner;
     assert_true(xml_first(&el, &child, &arena));
     check_str(child.ns, "urn:q");
     assert_true(xml_first(&child, &inner, &arena));
@@ -114,7 +115,8 @@ static void text_is_what_stands_directly_inside(void **state)
 static void an_element_can_stand_alone_with_what_it_inherited(void **state)
 {
     struct xml_el el = root("<m xmlns='urn:m' xmlns:p='urn:&apos;p' xmlns:q='urn:q'><a p:x='1'/>"
-                            "<b xmlns='jabber:client'><p:c xmlns:p='urn:own'/></b></m>"), child;
+                            "<b xmlns='jabber:client'><p:c xmlns:p='urn:own'/></b></m>"),
+                  child;
     assert_true(xml_first(&el, &child, &arena));
     check_str(xml_standalone(&child, STR("jabber:client"), &arena),
               "<a xmlns='urn:m' xmlns:p='urn:&apos;p' p:x='1'/>");

@@ -13,8 +13,13 @@
     "xmlns:p='urn:p' xmlns:q='urn:q' to='example.com' version='1.0'>"
 
 static const struct xml_limits limits = {
-    .bytes_max = 300, .depth_max = 4, .attributes_max = 4, .namespaces_max = 4, .name_max = 16,
-    .elements_max = 8, .whitespace_max = 8,
+    .bytes_max = 300,
+    .depth_max = 4,
+    .attributes_max = 4,
+    .namespaces_max = 4,
+    .name_max = 16,
+    .elements_max = 8,
+    .whitespace_max = 8,
 };
 
 struct verdict {
@@ -205,14 +210,21 @@ static void what_is_not_well_formed_is_rejected(void **state)
 static void what_rfc_6120_forbids_is_rejected_by_its_name(void **state)
 {
     static const struct row rows[] = {
-        {"<!-- comment -->", RESTRICTED}, {"<a><!-- comment --></a>", RESTRICTED},
-        {"<?pi x?>", RESTRICTED}, {"<a><?pi x?></a>", RESTRICTED},
-        {"<?xml version='1.0'?>", RESTRICTED}, {"<!DOCTYPE a>", RESTRICTED},
-        {"<a><!ENTITY b 'c'></a>", RESTRICTED}, {"<a>&nbsp;</a>", RESTRICTED},
-        {"<a b='&c;'/>", RESTRICTED}, {"<a>&\xc3\xa9;</a>", RESTRICTED},
+        {"<!-- comment -->", RESTRICTED},
+        {"<a><!-- comment --></a>", RESTRICTED},
+        {"<?pi x?>", RESTRICTED},
+        {"<a><?pi x?></a>", RESTRICTED},
+        {"<?xml version='1.0'?>", RESTRICTED},
+        {"<!DOCTYPE a>", RESTRICTED},
+        {"<a><!ENTITY b 'c'></a>", RESTRICTED},
+        {"<a>&nbsp;</a>", RESTRICTED},
+        {"<a b='&c;'/>", RESTRICTED},
+        {"<a>&\xc3\xa9;</a>", RESTRICTED},
         {"<a>&anentitywhosenameislongerthanthirtytwobytes;</a>", RESTRICTED},
-        {"text", ERR_STREAM_BAD_FORMAT}, {"&lt;", ERR_STREAM_BAD_FORMAT},
-        {"<![CDATA[x]]>", ERR_STREAM_BAD_FORMAT}, {"\xc3\xa9", ERR_STREAM_BAD_FORMAT},
+        {"text", ERR_STREAM_BAD_FORMAT},
+        {"&lt;", ERR_STREAM_BAD_FORMAT},
+        {"<![CDATA[x]]>", ERR_STREAM_BAD_FORMAT},
+        {"\xc3\xa9", ERR_STREAM_BAD_FORMAT},
     };
     check_rows(rows, array_len(rows), HEADER, XML_EXPECT_ELEMENT);
 }
@@ -245,14 +257,28 @@ static void a_header_inside_the_stream_is_refused_with_its_start_tag(void **stat
 static void an_attribute_is_the_same_by_the_short_way_and_the_long(void **state)
 {
     static const char *const xmls[] = {
-        "<m to='a' from=\"b\"/>", "<m  to='a'  from='b'/>", "<m to ='a' from= 'b'/>",
-        "<m\tto='a'\nfrom='b' />", "<m to='a' from='b'\n></m>", "<m to='a>' from='b'>t</m>",
-        "<m to='\"' from=\"'\"/>", "<m to='&gt;' from='\xc3\xa9'/>", "<m x:to='' to='a'/>",
-        "<m xmlns:x='urn:x' x:a='1' to=''><x:to to='b'/></m>", "<m to='' to=''/>",
-        "<m tx='' ux='' to='1' uo='2'/>", "<m to='a'from='b'/>", "<m to=a/>", "<m to='<'/>",
-        "<m xmlns='' to='0123456789abcdefghijklmnopqrstuvwxyz'/>", "<m xmlns:xml='urn:x'/>",
-        "<m xmlns='http://www.w3.org/XML/1998/namespace'/>", "<m xmlns:xmlns='urn:x'/>",
-        "<m xmlns='http://www.w3.org/2000/xmlns/'/>", "<m xmlns:p=''/>", "<m:n xmlns:m='urn:m'/>",
+        "<m to='a' from=\"b\"/>",
+        "<m  to='a'  from='b'/>",
+        "<m to ='a' from= 'b'/>",
+        "<m\tto='a'\nfrom='b' />",
+        "<m to='a' from='b'\n></m>",
+        "<m to='a>' from='b'>t</m>",
+        "<m to='\"' from=\"'\"/>",
+        "<m to='&gt;' from='\xc3\xa9'/>",
+        "<m x:to='' to='a'/>",
+        "<m xmlns:x='urn:x' x:a='1' to=''><x:to to='b'/></m>",
+        "<m to='' to=''/>",
+        "<m tx='' ux='' to='1' uo='2'/>",
+        "<m to='a'from='b'/>",
+        "<m to=a/>",
+        "<m to='<'/>",
+        "<m xmlns='' to='0123456789abcdefghijklmnopqrstuvwxyz'/>",
+        "<m xmlns:xml='urn:x'/>",
+        "<m xmlns='http://www.w3.org/XML/1998/namespace'/>",
+        "<m xmlns:xmlns='urn:x'/>",
+        "<m xmlns='http://www.w3.org/2000/xmlns/'/>",
+        "<m xmlns:p=''/>",
+        "<m:n xmlns:m='urn:m'/>",
     };
     struct xml_header h = read_header(HEADER);
     for (size_t i = 0; i < array_len(xmls); i++) {
@@ -349,7 +375,10 @@ static void an_element_may_stand_alone(void **state)
 {
     static const struct row rows[] = {
         {"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.com'/>", ERR_OK},
-        {"<p:a/>", NWF}, {"</a>", NWF}, {"text", NWF}, {"<![CDATA[x]]>", NWF},
+        {"<p:a/>", NWF},
+        {"</a>", NWF},
+        {"text", NWF},
+        {"<![CDATA[x]]>", NWF},
     };
     check_rows(rows, array_len(rows), NULL, XML_EXPECT_ELEMENT);
 }

@@ -27,8 +27,13 @@ static void check_str(str s, const char *expect)
 }
 
 static const struct xml_limits limits = {
-    .bytes_max = 1000, .depth_max = 8, .attributes_max = 8, .namespaces_max = 8, .name_max = 40,
-    .elements_max = 20, .whitespace_max = 8,
+    .bytes_max = 1000,
+    .depth_max = 8,
+    .attributes_max = 8,
+    .namespaces_max = 8,
+    .name_max = 40,
+    .elements_max = 20,
+    .whitespace_max = 8,
 };
 
 static struct xml_index scan(str xml, const struct xml_header *h)
@@ -65,8 +70,8 @@ static void the_index_moves_with_the_bytes(void **state)
 {
     str xml = STR("<message from='a' to='bb' id='i'><x xmlns='urn:xmpp:ping'/><y/></message>");
     struct xml_index x = scan(xml, NULL);
-    const struct xml_edit e[] = {
-        {x.splice, 0, STR(" from='somebody'")}, {x.from_attr.off, x.from_attr.len, STR("")}};
+    const struct xml_edit e[] = {{x.splice, 0, STR(" from='somebody'")},
+                                 {x.from_attr.off, x.from_attr.len, STR("")}};
     str out = apply(xml, e, 2);
     check_str(out,
               "<message from='somebody' to='bb' id='i'><x xmlns='urn:xmpp:ping'/><y/></message>");
@@ -113,7 +118,8 @@ static void what_is_put_before_a_child_is_not_in_it(void **state)
 static void the_header_s_prefixes_are_declared_where_they_are_used(void **state)
 {
     const struct xml_header h = {
-        .default_ns = NS_CLIENT, .prefixes = 3,
+        .default_ns = NS_CLIENT,
+        .prefixes = 3,
         .prefix = {{.prefix = "s", .prefix_len = 1, .ns = NS_STREAM},
                    {.prefix = "p", .prefix_len = 1, .uri = "urn:&quot;it's", .uri_len = 14},
                    {.prefix = "q", .prefix_len = 1, .uri = "urn:q", .uri_len = 5}}};

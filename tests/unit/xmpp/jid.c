@@ -149,9 +149,10 @@ static void characters_forbidden_in_localparts_are_refused_in_every_width(void *
 
 static void control_characters_and_bad_utf8_are_refused_everywhere(void **state)
 {
-    static const char *const bad[] = {"\x01", "\x1f", "\x7f", "\xc2\x80", "\xff", "\xc0\xaf",
+    static const char *const bad[] = {"\x01",         "\x1f",         "\x7f",
+                                      "\xc2\x80",     "\xff",         "\xc0\xaf",
                                       "\xed\xa0\x80", "\xef\xbf\xbe", "\xf4\x90\x80\x80",
-                                      "\xc2\xad", "\xe2\x80\x8b", "\xe2\x80\xae"};
+                                      "\xc2\xad",     "\xe2\x80\x8b", "\xe2\x80\xae"};
     for (size_t i = 0; i < array_len(bad); i++) {
         char raw[64];
         snprintf(raw, sizeof raw, "a%sb@example.com", bad[i]);
@@ -229,14 +230,45 @@ static void domains_have_one_form(void **state)
 static void domains_that_are_no_host_names_are_refused(void **state)
 {
     static const char *const bad[] = {
-        ".",     "..",       ".example",  "a..b",      "example.com..", "-a.example", "a-.example",
-        "a_b",   "a b.c",    "ab--c.de",  "xn--",      "xn--a",         "xn--abc-",
+        ".",
+        "..",
+        ".example",
+        "a..b",
+        "example.com..",
+        "-a.example",
+        "a-.example",
+        "a_b",
+        "a b.c",
+        "ab--c.de",
+        "xn--",
+        "xn--a",
+        "xn--abc-",
         "xn--a-\u00fc",
-        "[::1",  "[]",       "[::g]",     "[::1]x",    "[fe80::1%lo]",  "::1",        "a:b",
-        "\u2665.com", "ab--\u00fc.de", "\u0378\u00fc.de", "a\u00b7l.cat", "\u30fb\u00fc.jp",
-        "\u0661\u06f1.x", "\U0001f600.com", "a\ufb01.com", "\u00fc_a.de", "\u00fc-.de",
-        "-\u00fc.de", "\u0308a.de", "a\u200db.de", "\u2163.com",
-        "xn--mnchen-3y\u00e4.de", "1\u05d0.a\u05d0", "\u05d0a.il", "3com.\u05d0\u05d1",
+        "[::1",
+        "[]",
+        "[::g]",
+        "[::1]x",
+        "[fe80::1%lo]",
+        "::1",
+        "a:b",
+        "\u2665.com",
+        "ab--\u00fc.de",
+        "\u0378\u00fc.de",
+        "a\u00b7l.cat",
+        "\u30fb\u00fc.jp",
+        "\u0661\u06f1.x",
+        "\U0001f600.com",
+        "a\ufb01.com",
+        "\u00fc_a.de",
+        "\u00fc-.de",
+        "-\u00fc.de",
+        "\u0308a.de",
+        "a\u200db.de",
+        "\u2163.com",
+        "xn--mnchen-3y\u00e4.de",
+        "1\u05d0.a\u05d0",
+        "\u05d0a.il",
+        "3com.\u05d0\u05d1",
         "xn--zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz9.de",
     };
     for (size_t i = 0; i < array_len(bad); i++)
@@ -264,16 +296,27 @@ static void an_international_name_fits_the_dns(void **state)
 static void the_username_examples_of_rfc_8265_prepare(void **state)
 {
     static const char *const good[][2] = {
-        {"juliet@example.com", "juliet@example.com"}, {"fussball", "fussball"},
-        {"fu\u00dfball", "fu\u00dfball"}, {"\u03c0", "\u03c0"}, {"\u03a3", "\u03c3"},
-        {"\u03c3", "\u03c3"}, {"\u03c2", "\u03c2"},
+        {"juliet@example.com", "juliet@example.com"},
+        {"fussball", "fussball"},
+        {"fu\u00dfball", "fu\u00dfball"},
+        {"\u03c0", "\u03c0"},
+        {"\u03a3", "\u03c3"},
+        {"\u03c3", "\u03c3"},
+        {"\u03c2", "\u03c2"},
         /* and beyond */
-        {"\uff21\uff22\uff23", "abc"}, {"\u0130", "i\u0307"}, {"A\u030a", "\u00e5"},
-        {"l\u00b7l", "l\u00b7l"}, {"\u0375\u03b1", "\u0375\u03b1"},
-        {"\u05d0\u05f3", "\u05d0\u05f3"}, {"\u30fb\u30a2", "\u30fb\u30a2"},
-        {"\u0915\u094d\u200d", "\u0915\u094d\u200d"}, {"\u0628\u200c\u0628", "\u0628\u200c\u0628"},
-        {"\u0628\u0661", "\u0628\u0661"}, {"\u05d0\u05d1", "\u05d0\u05d1"},
-        {"\u0627\u06f1", "\u0627\u06f1"}, {"\uff76", "\u30ab"},
+        {"\uff21\uff22\uff23", "abc"},
+        {"\u0130", "i\u0307"},
+        {"A\u030a", "\u00e5"},
+        {"l\u00b7l", "l\u00b7l"},
+        {"\u0375\u03b1", "\u0375\u03b1"},
+        {"\u05d0\u05f3", "\u05d0\u05f3"},
+        {"\u30fb\u30a2", "\u30fb\u30a2"},
+        {"\u0915\u094d\u200d", "\u0915\u094d\u200d"},
+        {"\u0628\u200c\u0628", "\u0628\u200c\u0628"},
+        {"\u0628\u0661", "\u0628\u0661"},
+        {"\u05d0\u05d1", "\u05d0\u05d1"},
+        {"\u0627\u06f1", "\u0627\u06f1"},
+        {"\uff76", "\u30ab"},
     };
     for (size_t i = 0; i < array_len(good); i++) {
         str out;
@@ -287,13 +330,23 @@ static void the_username_examples_of_rfc_8265_prepare(void **state)
 static void what_is_no_username_is_refused(void **state)
 {
     static const char *const bad[] = {
-        "foo bar", "", "henry\u2163", "\u221e", /* RFC 8265 3.5 */
-        "\u212b",                               /* has a compatibility equivalent */
-        "\u0640", "\u1100", "\u3164", "\u00ad", "\ufdd0", "\u0378", "\ue000", "\u2028", "\ufb01",
-        "a\u00b7l", "\u0375a", "a\u05f3", "a\u30fbb", "a\u200d", "a\u200cb", /* context rules */
-        "\u0661\u06f1", "\u0628\u0661\u06f1", "\u06281a\u0628", "a\u05d0", "\u05d0a", "1\u05d0",
-        "\u0661", "\u05d0-", "\u06281\u0661", /* Bidi rule */
-        "\u3000", "a\u00a0b",
+        "foo bar",        "",
+        "henry\u2163",    "\u221e", /* RFC 8265 3.5 */
+        "\u212b",                   /* has a compatibility equivalent */
+        "\u0640",         "\u1100",
+        "\u3164",         "\u00ad",
+        "\ufdd0",         "\u0378",
+        "\ue000",         "\u2028",
+        "\ufb01",         "a\u00b7l",
+        "\u0375a",        "a\u05f3",
+        "a\u30fbb",       "a\u200d",
+        "a\u200cb", /* context rules */
+        "\u0661\u06f1",   "\u0628\u0661\u06f1",
+        "\u06281a\u0628", "a\u05d0",
+        "\u05d0a",        "1\u05d0",
+        "\u0661",         "\u05d0-",
+        "\u06281\u0661", /* Bidi rule */
+        "\u3000",         "a\u00a0b",
     };
     for (size_t i = 0; i < array_len(bad); i++) {
         str out;
