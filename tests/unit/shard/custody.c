@@ -410,8 +410,10 @@ static void settle(void)
         must(i < STEPS_MAX);
         for (unsigned k = 0; k < SHARDS; k++)
             shard_turn(w.shard[k]);
-        any = line_turn(&w.a) | line_turn(&w.b);
-        any |= listen_to(&w.a) | listen_to(&w.b);
+        any = line_turn(&w.a);
+        any |= line_turn(&w.b);
+        any |= listen_to(&w.a);
+        any |= listen_to(&w.b);
     }
 }
 
