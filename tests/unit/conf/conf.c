@@ -36,7 +36,6 @@ static void defaults_have_the_units_of_their_kind(void **state)
     assert_int_equal(c->limits_c2s_stanza_rate.per_ms, 1000);
     assert_int_equal(c->auth_account_failure_rate.per_ms, 3600000);
     assert_int_equal(c->limits_c2s_byte_rate.count, 4 << 20);
-    assert_int_equal(c->node_memory_max.percent, 80);
     assert_int_equal(c->node_shards, 0);
     assert_int_equal(c->listen_c2s_tls, CONF_TLS_REQUIRED);
     assert_int_equal(c->auth_mechanisms.count, 7);
@@ -60,7 +59,6 @@ static void a_number_without_its_unit_is_an_error_that_guesses(void **state)
                         "d). Allowed 0s to 24h, default 10m. Did you mean 10m?");
     assert_non_null(strstr(problem_of("limits.c2s.stanza_rate=10"), "a rate is N/s"));
     assert_non_null(strstr(problem_of("limits.c2s.byte_rate=10/s"), "256k/s"));
-    assert_non_null(strstr(problem_of("node.memory_max=80"), "a share like 80%"));
     assert_non_null(strstr(problem_of("limits.depth_max=64k"), "plain digits"));
 }
 
