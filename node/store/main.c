@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -265,16 +264,9 @@ static void close_all(struct server *s)
     close(s->wake_fd);
 }
 
-static bool started_by_supervisor(void)
-{
-    int type;
-    socklen_t n = sizeof type;
-    return !getsockopt(CHILD_FD, SOL_SOCKET, SO_TYPE, &type, &n) && type == SOCK_SEQPACKET;
-}
-
 int main(void)
 {
-    if (!started_by_supervisor()) {
+    if (!child_has_supervisor()) {
         fputs("pemberley-store is started by the supervisor: run `pemberley run`\n", stderr);
         return 2;
     }

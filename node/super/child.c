@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "node/os/control.h"
@@ -29,6 +30,13 @@ struct child {
     bool lost;
     char buffer[CONTROL_MESSAGE_MAX];
 };
+
+bool child_has_supervisor(void)
+{
+    int type;
+    socklen_t n = sizeof type;
+    return !getsockopt(CHILD_FD, SOL_SOCKET, SO_TYPE, &type, &n) && type == SOCK_SEQPACKET;
+}
 
 struct child *child_open(int fd, const struct child_calls *calls, void *ctx)
 {

@@ -63,6 +63,9 @@ struct child_calls {
     void (*on_lost)(void *ctx);
 };
 
+/* Is there a supervisor's socket at CHILD_FD? Else somebody has started the program by hand. */
+bool child_has_supervisor(void);
+
 struct child;
 /* fd: CHILD_FD in production, one end of a SOCK_SEQPACKET pair in tests; owned from here. */
 struct child *child_open(int fd, const struct child_calls *calls, void *ctx);
