@@ -105,7 +105,7 @@ static void open_both(struct bench *b)
         if (e == &b->server)
             break;
     }
-    for (int i = 0; pump(&b->client, &b->server) | pump(&b->server, &b->client); i++)
+    for (int i = 0; (int)pump(&b->client, &b->server) | (int)pump(&b->server, &b->client); i++)
         must(i < 100);
     must(b->client.opened && b->server.opened);
 }
