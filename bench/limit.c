@@ -1,15 +1,17 @@
 /* limit: what this machine lets any server do: a server without XML, routing or state, on the
  * same loop, sockets and TLS as Pemberley's, under the same client (pemberley-load message P). It
- * answers the login by rote, one answer for each flight of the client, and then forwards the
- * bytes of account 2k to account 2k + 1 and back, all that a turn has brought in one write, as
- * the edge does. What a message costs here is the kernel's and TLS's; what Pemberley costs above
- * it is Pemberley.
+ * answers the login by rote, one answer for each flight of the client, and then forwards an
+ * account's bytes to the others of its group, all that a turn has brought in one write to each, as
+ * the edge does: with groups of two, account 2k's to account 2k + 1 and back; with groups of R + 1,
+ * each presence to R others and, as RFC 6121 4.4.2 has it, to its sender. What a message costs here
+ * is the kernel's and TLS's; what Pemberley costs above it is Pemberley.
  *
  * One process per shard. A forwarder between processes would measure how they talk to each other,
- * so both ends of a pair must be in one process: the parent accepts, and gives each socket to the
- * worker that the third byte of the client's address (127.0.PAIR.x) says.
+ * so a whole group must be in one process: the parent accepts, and gives each socket to the worker
+ * that the third byte of the client's address (127.0.GROUP.x) says.
  *
  *     bench_limit --port N --tls-port N --certificate FILE --key FILE [--workers N] [--loop epoll]
+ *                 [--group ACCOUNTS]
  *
  * prints "ready PID PID …" (the workers) and runs until it is ended. A bench's own client is its
  * only peer: what is not as expected closes the connection. */
@@ -42,6 +44,7 @@ enum {
 struct worker {
     struct loop *loop;
     struct tls *tls;
+    unsigned group; /* accounts */
     struct op control;
     int control_fd;
     struct arena turn;
@@ -133,8 +136,9 @@ enum step {
 };
 /* NULL: SASL's own answer. */
 static const char *const rote[STEPS] = {
-    [STEP_HEADER] = HEADER "<stream:features><mechanisms " SASL_NS "><mechanism>SCRAM-SHA-256"
-                           "</mechanism></mechanisms></stream:features>",
+    [STEP_HEADER] =
+        HEADER "<stream:features><mechanisms " SASL_NS "><mechanism>SCRAM-SHA-256</mechanism>"
+               "<mechanism>SCRAM-SHA-1</mechanism></mechanisms></stream:features>",
     [STEP_AGAIN] = HEADER "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>"
                           "</stream:features>",
     [STEP_BIND] = "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
@@ -151,12 +155,14 @@ static str text_of(str flight)
     return begin && end > begin ? str_from(begin + 1, (size_t)(end - begin) - 1) : STR_NONE;
 }
 
-static struct sasl_answer scram(struct peer *p, str bytes)
+static struct sasl_answer scram(struct peer *p, str flight, str bytes)
 {
     struct worker *w = p->worker;
     if (p->step == STEP_RESPONSE)
         return sasl_step(&p->sasl, bytes, &w->turn);
-    struct sasl_answer a = sasl_begin(&p->sasl, STR("SCRAM-SHA-256"), &w->offer, &bytes, &w->turn);
+    bool sha1 = memmem(flight.p, flight.n, "'SCRAM-SHA-1'", 13);
+    struct sasl_answer a = sasl_begin(&p->sasl, sha1 ? STR("SCRAM-SHA-1") : STR("SCRAM-SHA-256"),
+                                      &w->offer, &bytes, &w->turn);
     return a.verdict == SASL_NEED_KEYS ? sasl_keys(&p->sasl, w->keys, ERR_OK, &w->turn) : a;
 }
 
@@ -177,7 +183,7 @@ static bool authenticate(struct peer *p, str flight)
     str bytes;
     if (sasl_decode(text_of(flight), &w->turn, &bytes) != ERR_OK)
         return false;
-    struct sasl_answer a = scram(p, bytes);
+    struct sasl_answer a = scram(p, flight, bytes);
     if (a.verdict != (last ? SASL_SUCCESS : SASL_CONTINUE))
         return false;
     const char *name = last ? "success" : "challenge";
@@ -223,13 +229,21 @@ static void drop(struct peer *p)
         transport_close(t, false);
 }
 
+static void forward(struct peer *p, str bytes)
+{
+    unsigned size = p->worker->group, first = p->user - p->user % size;
+    for (unsigned user = first; user < first + size && user < USERS_MAX; user++) {
+        struct peer *to = p->worker->users[user];
+        if (to && (to != p || size > 2))
+            put(to, bytes);
+    }
+}
+
 static void on_bytes(struct transport *t, const char *bytes, size_t n)
 {
     struct peer *p = t->owner;
     if (p->step == STEPS) {
-        struct peer *other = p->worker->users[p->user ^ 1];
-        if (other)
-            put(other, str_from(bytes, n));
+        forward(p, str_from(bytes, n));
     } else if (!log_in(p, bytes, n)) {
         drop(p);
     }
@@ -312,7 +326,7 @@ static void on_control(struct op *op, int res)
 /* ---- processes ------------------------------------------------------------------------------- */
 
 struct options {
-    unsigned port, tls_port, workers;
+    unsigned port, tls_port, workers, group;
     enum loop_choice loop;
     const char *certificate, *key, *password;
 };
@@ -336,12 +350,13 @@ static _Noreturn void work(const struct options *o, int control_fd, int certs,
                             .clock = &clock};
     w.tls = tls_new(&tc);
     must(tls_take_certs(w.tls, certs) == ERR_OK);
-    w.keys = keys;
-    w.offer = (struct sasl_offer){.mechanisms = SASL_BIT(sasl_mechanism_find(STR("SCRAM-SHA-256"))),
-                                  .host = STR("localhost"),
-                                  .iterations = ITERATIONS,
-                                  .secret = str_from(secret, sizeof secret),
-                                  .entropy = &w.entropy.entropy};
+    w.keys = keys, w.group = o->group;
+    w.offer =
+        (struct sasl_offer){.mechanisms = SASL_BIT(SASL_SCRAM_SHA_1) | SASL_BIT(SASL_SCRAM_SHA_256),
+                            .host = STR("localhost"),
+                            .iterations = ITERATIONS,
+                            .secret = str_from(secret, sizeof secret),
+                            .entropy = &w.entropy.entropy};
     w.control.done = on_control, w.control_fd = control_fd;
     list_init(&w.control.link);
     loop_poll(w.loop, &w.control, control_fd, POLLIN);
@@ -392,10 +407,9 @@ static _Noreturn void distribute(const int listeners[2], const int *controls, un
 static bool parse(struct options *o, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"port", 1, 0, 'p'},        {"tls-port", 1, 0, 't'},
-        {"certificate", 1, 0, 'c'}, {"key", 1, 0, 'k'},
-        {"workers", 1, 0, 'w'},     {"loop", 1, 0, 'l'},
-        {"password", 1, 0, 'W'},    {0},
+        {"port", 1, 0, 'p'},     {"tls-port", 1, 0, 't'}, {"certificate", 1, 0, 'c'},
+        {"key", 1, 0, 'k'},      {"workers", 1, 0, 'w'},  {"loop", 1, 0, 'l'},
+        {"password", 1, 0, 'W'}, {"group", 1, 0, 'g'},    {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -406,19 +420,21 @@ static bool parse(struct options *o, int argc, char **argv)
         case 'w': o->workers = (unsigned)atoi(optarg); break;
         case 'l': o->loop = strcmp(optarg, "epoll") ? LOOP_URING : LOOP_EPOLL; break;
         case 'W': o->password = optarg; break;
+        case 'g': o->group = (unsigned)atoi(optarg); break;
         default: return false;
         }
     return optind == argc && o->port && o->tls_port && o->certificate && o->key && o->workers &&
-           o->workers <= WORKERS_MAX;
+           o->workers <= WORKERS_MAX && o->group >= 2;
 }
 
 int main(int argc, char **argv)
 {
-    struct options o = {.workers = 2, .loop = LOOP_URING, .password = "secret-password"};
+    struct options o = {
+        .workers = 2, .group = 2, .loop = LOOP_URING, .password = "secret-password"};
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: %s --port N --tls-port N --certificate FILE --key FILE "
-                "[--workers N] [--loop io_uring|epoll] [--password WORD]\n",
+                "[--workers N] [--loop io_uring|epoll] [--group ACCOUNTS] [--password WORD]\n",
                 argv[0]);
         return 2;
     }
