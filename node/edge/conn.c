@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "node/edge/c2s.h"
+#include "node/edge/listen.h"
 #include "node/edge/stream.h"
 #include "node/tls/tls.h"
 
@@ -37,11 +38,8 @@ struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind k
     timer_init(&c->rate_timer, rate_over);
     list_init(&c->hook.link);
     c->hook.fn = turn_end;
-    struct sockaddr_storage address;
     t->sink = &conn_sink, t->owner = c;
-    conn_address(c, &address);
-    c->exempt = conf_net_contains(e->node->conf, e->node->conf->limits_exempt_from,
-                                  (struct sockaddr *)&address);
+    conn_place(c, false);
     c->handshaking = kind == LISTENER_C2S_TLS;
     c->negotiation = negotiation_new(c);
     e->conn_count++, e->preauth_count++;
@@ -50,6 +48,25 @@ struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind k
     metric_add(e->node->metrics, METRIC_AT(connections_opened, kind, 0), 1);
     loop_timer_set(e->node->loop, &c->timer, stream_deadline_ms(c));
     return c;
+}
+
+void conn_opened_at(struct conn *c, uint64_t ms)
+{
+    c->opened_ms = ms;
+    loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
+}
+
+void conn_place(struct conn *c, bool elsewhere)
+{
+    c->elsewhere = elsewhere;
+    c->exempt = conn_is_in(c, c->edge->node->conf->limits_exempt_from);
+}
+
+bool conn_is_in(const struct conn *c, struct conf_list nets)
+{
+    struct listen_peer peer = {.elsewhere = c->elsewhere};
+    conn_address(c, &peer.address);
+    return listen_peer_is_in(c->edge, &peer, nets);
 }
 
 struct conn *conn_find(struct edge *e, uint64_t number)
@@ -496,7 +513,7 @@ static void log_closed(struct conn *c, err reason)
     struct node *n = c->edge->node;
     struct sockaddr_storage address;
     conn_address(c, &address);
-    str listener = c->listener == LISTENER_C2S ? STR("c2s") : STR("c2s_tls");
+    str listener = listen_name(c->listener);
     str why = str_of(err_row(c->end_reason ? c->end_reason : reason)->name);
     uint64_t ms = loop_now_ms(n->loop) - c->opened_ms;
     if (reason == ERR_TLS)

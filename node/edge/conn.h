@@ -75,6 +75,7 @@ struct conn {
     unsigned pauses : 8;
     bool stopped : 1; /* the transport was told to pause */
     bool secured : 1, authenticated : 1, exempt : 1;
+    bool elsewhere : 1;                 /* its address is in no network of ours (proxied.h) */
     bool header_sent : 1, declared : 1; /* ours; theirs: <?xml?> of this stream was seen */
     bool upgrading : 1;                 /* <proceed/> is on its way */
     bool pinged : 1;                    /* an answer to our ping is awaited */
@@ -86,6 +87,12 @@ struct conn {
 
 /* Takes the transport over and starts the stream's clocks. */
 struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind kind);
+/* Its clocks run from then: before it was a conn it was a connection. */
+void conn_opened_at(struct conn *c, uint64_t ms);
+/* Whether the networks of limits.exempt_from and listen.c2s.plain_from count for it: not when it is
+ * elsewhere (proxied.h). */
+void conn_place(struct conn *c, bool elsewhere);
+bool conn_is_in(const struct conn *c, struct conf_list nets);
 /* For the transport: STARTTLS and direct TLS put theirs around the plain one. */
 extern const struct transport_sink conn_sink;
 

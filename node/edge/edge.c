@@ -7,6 +7,7 @@
 
 #include "node/edge/left.h"
 #include "node/edge/listen.h"
+#include "node/edge/proxied.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
 /* What we take in is scanned again with what we add: from and xml:lang on a root; on an element
@@ -47,8 +48,10 @@ void edge_reload(struct edge *e)
     e->preauth = limits_of(c, c->limits_preauth_stanza_max, c->limits_preauth_elements_max);
     e->c2s = limits_of(c, c->limits_c2s_stanza_max, c->limits_c2s_elements_max);
     e->connections_max = connections_max(c);
-    list_each(conn, &e->conns, struct conn, link)
+    list_each(conn, &e->conns, struct conn, link) {
         conn_resume(conn, PAUSE_INBOUND); /* the half that it waits for may be another now */
+        conn_place(conn, conn->elsewhere);
+    }
 }
 
 static void stop_check(struct turn_hook *h)
@@ -75,6 +78,7 @@ struct edge *edge_new(struct node *n)
     e->node = n;
     list_init(&e->listeners);
     list_init(&e->conns);
+    list_init(&e->proxied);
     list_init(&e->logins_waiting);
     list_init(&e->lefts);
     htable_init(&e->conn_numbers);
@@ -92,9 +96,9 @@ struct edge *edge_new(struct node *n)
     return e;
 }
 
-void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd)
+void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, int fd)
 {
-    listen_start(e, kind, owner, address, fd);
+    listen_start(e, kind, owner, fd);
 }
 
 void edge_unlisten(struct edge *e, unsigned owner) { listen_stop(e, owner); }
@@ -181,6 +185,7 @@ void edge_peer_down(struct edge *e, unsigned shard)
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
 {
     e->stopping = true, e->stopped = done, e->stopped_ctx = ctx;
+    proxied_stop(e);
     list_each(c, &e->conns, struct conn, link)
         conn_end(c, ERR_STREAM_SYSTEM_SHUTDOWN);
     edge_check_stopped(e);

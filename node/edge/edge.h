@@ -5,6 +5,7 @@
  * decided about an account is decided by its home.
  *
  *   listen.c    accepting, limits per address;  throttle.c  what is remembered of addresses
+ *   proxied.c   a balancer's connection until it has said whose it is
  *   conn.c      bytes: transport, carry-over, scanning, closing;  output.c  what is to be written
  *   stream.c    the XML stream up to bind: header, features, what may come when, stream errors
  *   auth.c      SASL exchange: keys from the store, delay and counting of failures
@@ -28,7 +29,7 @@ struct edge *edge_new(struct node *n);
 /* Takes the listening socket. owner: the shard whose queue of connections it is: a neighbour's
  * while that one is down, until edge_unlisten gives it back (stops accepting there and closes our
  * copy). */
-void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd);
+void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, int fd);
 void edge_unlisten(struct edge *e, unsigned owner);
 
 /* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */

@@ -24,13 +24,14 @@ struct edge {
     struct node *node;
     struct list listeners;
     struct list conns;
+    struct list proxied;        /* struct proxied.link: their PROXY header is awaited */
     struct htable conn_numbers; /* struct conn.by_number */
     struct htable sessions;     /* struct c2s.by_sid */
     struct list lefts;          /* struct left.link: queues of sessions that have gone */
     struct htable lefts_by_sid;
     struct htable headers; /* struct header.node: shared by the conns */
     uint64_t last_number;
-    size_t conn_count, preauth_count;
+    size_t conn_count, preauth_count; /* with the proxied ones */
     size_t connections_max;
     uint64_t inbound; /* bytes of stanzas that are not safe yet */
     struct probe {

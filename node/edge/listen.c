@@ -5,10 +5,10 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "node/edge/proxied.h"
 #include "node/os/os.h"
 #include "node/tls/tls.h"
 
@@ -29,28 +29,23 @@ struct listener {
     int fd;
     struct timer retry; /* after EMFILE: asked again at once it would burn the core */
     struct slot slots[ACCEPTS];
-    char address[64];
 };
 
-static bool is_exempt(struct edge *e, const struct sockaddr_storage *address)
+static err room(struct edge *e, const char **why)
 {
-    const struct conf *conf = e->node->conf;
-    return conf_net_contains(conf, conf->limits_exempt_from, (const struct sockaddr *)address);
-}
-
-err listen_admit(struct edge *e, const struct sockaddr_storage *address,
-                 struct throttle_entry **entry, const char **why)
-{
-    const struct conf *conf = e->node->conf;
-    *entry = NULL;
     if (e->stopping)
         return *why = "stopping", ERR_FULL;
     if (e->conn_count >= e->connections_max)
         return *why = "connections_max", ERR_FULL;
-    if (e->preauth_count >= conf->limits_preauth_connections_max)
+    if (e->preauth_count >= e->node->conf->limits_preauth_connections_max)
         return *why = "preauth.connections_max", ERR_FULL;
-    if (is_exempt(e, address))
-        return ERR_OK;
+    return ERR_OK;
+}
+
+static err count_address(struct edge *e, const struct sockaddr_storage *address,
+                         struct throttle_entry **entry, const char **why)
+{
+    const struct conf *conf = e->node->conf;
     struct throttle_entry *t =
         throttle_get(&e->addresses, throttle_address_hash(&e->node->key, address));
     if (t->live >= conf->limits_address_connections_max)
@@ -63,28 +58,72 @@ err listen_admit(struct edge *e, const struct sockaddr_storage *address,
     return ERR_OK;
 }
 
-static void refuse(struct listener *l, int fd, const struct sockaddr_storage *address,
-                   const char *why)
+err listen_admit(struct edge *e, const struct listen_peer *peer, struct throttle_entry **entry,
+                 const char **why)
 {
-    struct node *n = l->edge->node;
-    close(fd);
-    metric_add(n->metrics, METRIC_AT(connections_refused, l->kind, 0), 1);
-    LOG(n->log, conn_refused, F_STR("listener", str_of(l->address)), F_ADDR("address", address),
+    *entry = NULL;
+    err full = room(e, why);
+    if (full != ERR_OK || listen_peer_is_in(e, peer, e->node->conf->limits_exempt_from))
+        return full;
+    return count_address(e, &peer->address, entry, why);
+}
+
+bool listen_peer_is_in(struct edge *e, const struct listen_peer *peer, struct conf_list nets)
+{
+    return !peer->elsewhere &&
+           conf_net_contains(e->node->conf, nets, (const struct sockaddr *)&peer->address);
+}
+
+void listen_count_refused(struct edge *e, enum listener_kind kind,
+                          const struct sockaddr_storage *address, const char *why)
+{
+    struct node *n = e->node;
+    metric_add(n->metrics, METRIC_AT(connections_refused, kind, 0), 1);
+    LOG(n->log, conn_refused, F_STR("listener", listen_name(kind)), F_ADDR("address", address),
         F_STR("reason", str_of(why)));
 }
 
+str listen_name(enum listener_kind kind)
+{
+    return kind == LISTENER_C2S ? STR("c2s") : STR("c2s_tls");
+}
+
+struct conn *listen_begin(struct edge *e, enum listener_kind kind, struct transport *t,
+                          const struct listen_peer *peer, struct throttle_entry *entry)
+{
+    if (kind == LISTENER_C2S_TLS)
+        t = tls_server_open(e->node->tls, t, TLS_DIRECT, STR_NONE);
+    struct conn *c = conn_open(e, t, kind);
+    c->address = entry;
+    conn_place(c, peer->elsewhere);
+    return c;
+}
+
+static bool is_from_proxy(const struct listener *l, const struct sockaddr_storage *address)
+{
+    const struct conf *conf = l->edge->node->conf;
+    struct conf_list nets =
+        l->kind == LISTENER_C2S ? conf->listen_c2s_proxy_from : conf->listen_c2s_tls_proxy_from;
+    return conf_net_contains(conf, nets, (const struct sockaddr *)address);
+}
+
+/* Of a balancer's connections those are counted for whom it has made them, once it has said so. */
 static void welcome(struct listener *l, int fd, const struct sockaddr_storage *address)
 {
     struct edge *e = l->edge;
-    struct throttle_entry *entry;
+    struct throttle_entry *entry = NULL;
+    const struct listen_peer peer = {*address, false};
     const char *why;
-    if (listen_admit(e, address, &entry, &why) != ERR_OK)
-        return refuse(l, fd, address, why);
+    bool proxy = is_from_proxy(l, address);
+    if ((proxy ? room(e, &why) : listen_admit(e, &peer, &entry, &why)) != ERR_OK) {
+        close(fd);
+        return listen_count_refused(e, l->kind, address, why);
+    }
     struct transport *t = sock_transport_open(e->node->loop, fd, address, &conn_sink, NULL);
-    if (l->kind == LISTENER_C2S_TLS)
-        t = tls_server_open(e->node->tls, t, TLS_DIRECT, STR_NONE);
-    struct conn *c = conn_open(e, t, l->kind);
-    c->address = entry;
+    if (proxy)
+        proxied_open(e, l->kind, t);
+    else
+        listen_begin(e, l->kind, t, &peer, entry);
 }
 
 static void start(struct slot *s)
@@ -119,7 +158,7 @@ static void drop_if_idle(struct listener *l)
 
 /* A listener on every address is one of IPv6; who comes to it over IPv4 is said to be of IPv4, in
  * logs (whose prefix of ::ffff:… would be nobody's) and to operators. */
-static void unmap(struct sockaddr_storage *a)
+void listen_unmap(struct sockaddr_storage *a)
 {
     struct sockaddr_in6 v6;
     struct sockaddr_in v4 = {.sin_family = AF_INET};
@@ -138,7 +177,7 @@ static void accepted(struct op *op, int res)
     struct listener *l = s->listener;
     s->armed = false;
     if (res >= 0) {
-        unmap(&s->accept.address);
+        listen_unmap(&s->accept.address);
         welcome(l, res, &s->accept.address);
     }
     if (l->stopping)
@@ -152,12 +191,11 @@ static void accepted(struct op *op, int res)
     start(s);
 }
 
-void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, str address, int fd)
+void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, int fd)
 {
     struct listener *l = calloc(1, sizeof *l);
     must(l);
     l->edge = e, l->kind = kind, l->owner = owner, l->fd = fd;
-    snprintf(l->address, sizeof l->address, "%.*s", STR_ARG(address));
     list_init(&l->link);
     list_push_back(&e->listeners, &l->link);
     timer_init(&l->retry, retry);

@@ -116,10 +116,7 @@ void stream_restart(struct conn *c)
 
 bool stream_plain_allowed(const struct conn *c)
 {
-    struct sockaddr_storage address;
-    const struct conf *conf = c->edge->node->conf;
-    conn_address(c, &address);
-    return conf_net_contains(conf, conf->listen_c2s_plain_from, (struct sockaddr *)&address);
+    return conn_is_in(c, c->edge->node->conf->listen_c2s_plain_from);
 }
 
 /* An attribute of the header's start tag, which is no element of its own yet. */

@@ -52,6 +52,10 @@ nodiscard err epoll_loop_new(const struct loop_config *c, struct loop_fault *fau
 struct transport *sock_transport_open(struct loop *l, int fd, const struct sockaddr_storage *peer,
                                       const struct transport_sink *sink, void *owner);
 
+/* The peer is somebody else than the socket says: what transport_info tells from now on. For a
+ * transport of sock_transport_open. */
+void sock_transport_readdress(struct transport *t, const struct sockaddr_storage *peer);
+
 /* ---- clock and entropy ----------------------------------------------------------------------- */
 
 void clock_real_init(struct clock *c);

@@ -240,7 +240,12 @@ struct transport *sock_transport_open(struct loop *l, int fd, const struct socka
     list_init(&s->hook.link);
     s->hook.fn = on_rest;
     if (peer)
-        memcpy(&s->peer, peer, sizeof s->peer);
+        sock_transport_readdress(&s->transport, peer);
     loop_recv(l, &s->recv, fd);
     return &s->transport;
+}
+
+void sock_transport_readdress(struct transport *t, const struct sockaddr_storage *peer)
+{
+    memcpy(&sock_of(t)->peer, peer, sizeof sock_of(t)->peer);
 }

@@ -342,7 +342,7 @@ static void on_start(void *ctx, const struct child_start *start)
 static void on_listener(void *ctx, enum child_listener kind, uint32_t owner, str address, int fd)
 {
     struct shard *s = ctx;
-    edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, owner, address, fd);
+    edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, owner, fd);
 }
 
 static void on_listener_gone(void *ctx, uint32_t owner)

@@ -258,10 +258,10 @@ static void a_gap_in_the_homes_numbers_ends_the_stream(void **state)
     world_close();
 }
 
-static struct sockaddr_storage address_of(const char *text)
+static struct listen_peer peer_of(const char *text)
 {
-    struct sockaddr_storage s = {0};
-    struct sockaddr_in *in = (void *)&s;
+    struct listen_peer s = {0};
+    struct sockaddr_in *in = (void *)&s.address;
     in->sin_family = AF_INET;
     inet_pton(AF_INET, text, &in->sin_addr);
     return s;
@@ -271,8 +271,8 @@ static void an_address_has_its_share_of_connections(void **state)
 {
     struct throttle_entry *entry;
     const char *why;
-    struct sockaddr_storage a = address_of("192.0.2.7"), other = address_of("192.0.2.8"),
-                            local = address_of("127.0.0.1");
+    struct listen_peer a = peer_of("192.0.2.7"), other = peer_of("192.0.2.8"),
+                       local = peer_of("127.0.0.1");
     world_open((const char *const[]){"limits.address_connections_max=3",
                                      "limits.address_connect_burst=4",
                                      "limits.address_connect_rate=1/s", NULL});
@@ -280,7 +280,7 @@ static void an_address_has_its_share_of_connections(void **state)
         assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_OK);
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_FULL);
     assert_string_equal(why, "address_connections_max");
-    throttle_get(&w.edge->addresses, throttle_address_hash(&w.node.key, &a))->live = 0;
+    throttle_get(&w.edge->addresses, throttle_address_hash(&w.node.key, &a.address))->live = 0;
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_OK);
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_FULL);
     assert_string_equal(why, "address_connect_rate");

@@ -37,6 +37,7 @@ struct fake_transport {
     size_t out_n, writes, in_flight, resumes;
     bool paused, stalled, closing, closed, tls;
     char address[32];
+    uint16_t port;
 };
 enum { FRAMES_MAX = 4096, JOBS_MAX = 16 };
 static struct world {
@@ -161,7 +162,7 @@ static void fake_info(const struct transport *t, struct transport_info *out)
 {
     *out = (struct transport_info){0};
     struct sockaddr_in *in = (void *)&out->address;
-    in->sin_family = AF_INET, in->sin_port = htons(4711);
+    in->sin_family = AF_INET, in->sin_port = htons(((const struct fake_transport *)t)->port);
     inet_pton(AF_INET, ((const struct fake_transport *)t)->address, &in->sin_addr);
 }
 static err fake_binding(const struct transport *t, enum channel_binding kind, unsigned char out[64],
@@ -177,13 +178,21 @@ static struct fake_transport *fake_new(void)
     struct fake_transport *f = calloc(1, sizeof *f);
     must(f);
     f->t.impl = &fake_impl;
-    strcpy(f->address, "192.0.2.1");
+    strcpy(f->address, "192.0.2.1"), f->port = 4711;
     return f;
 }
 struct transport *sock_transport_open(struct loop *l, int fd, const struct sockaddr_storage *peer,
                                       const struct transport_sink *sink, void *owner)
 {
     return &fake_new()->t;
+}
+void sock_transport_readdress(struct transport *t, const struct sockaddr_storage *peer)
+{
+    const struct sockaddr_in *in = (const void *)peer;
+    must(in->sin_family == AF_INET);
+    struct fake_transport *f = (struct fake_transport *)t;
+    f->port = ntohs(in->sin_port);
+    inet_ntop(AF_INET, &in->sin_addr, f->address, sizeof f->address);
 }
 /* What the lower transport brings to "TLS" is only counted. */
 static size_t tls_bytes_n;

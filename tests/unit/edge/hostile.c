@@ -194,7 +194,7 @@ static void a_lent_listener_is_given_back(void **state)
     int fd = open("/dev/null", O_RDONLY);
     world_open(NULL);
     accept_n = accept_stop_n = 0;
-    edge_listen(w.edge, LISTENER_C2S, 1, STR("here"), fd);
+    edge_listen(w.edge, LISTENER_C2S, 1, fd);
     size_t n = accept_n;
     assert_true(n > 1);
     edge_unlisten(w.edge, 0);
