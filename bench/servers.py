@@ -26,6 +26,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PASSWORD = "secret-password"
+PREFIX, GROUP_PREFIX = "load", "group"  # accounts with empty rosters, and those of presence
 START_TIMEOUT = 60
 FAULTS = ("lost", "duplicated", "reordered", "damaged")
 
@@ -289,8 +290,8 @@ ERLANG_NODE=pemberley-bench@localhost
 class Limit(Child):
     """bench/limit.c."""
 
-    def __init__(self, certificate, key, bin_dir, loop, workers):
-        self.bin_dir, self.loop, self.workers = bin_dir, loop, workers
+    def __init__(self, certificate, key, bin_dir, loop, workers, group=2):
+        self.bin_dir, self.loop, self.workers, self.group = bin_dir, loop, workers, group
         self.name = f"limit-{loop}"
         super().__init__(certificate, key, 0)
 
@@ -300,7 +301,7 @@ class Limit(Child):
     def command(self):
         return [self.bin_dir / "bench_limit", "--port", self.port, "--tls-port", self.tls_port,
                 "--certificate", self.certificate, "--key", self.key, "--workers", self.workers,
-                "--loop", self.loop, "--password", PASSWORD]
+                "--loop", self.loop, "--password", PASSWORD, "--group", self.group]
 
     def kill(self):
         if self.process and self.process.poll() is None:
@@ -327,14 +328,23 @@ class Pemberley:
         self.port, self.tls_port = self.node.port, self.node.tls_port
         self.accounts = accounts
 
-    def make_accounts(self):
-        self.node.add_user("load0@localhost", PASSWORD)
+    def make_accounts(self, groups=(0, 0)):
+        """groups: how many, of how many accounts, each with all others of its group as contacts."""
+        self.node.add_user(f"{PREFIX}0@localhost", PASSWORD)
+        n, size = groups
+        names = [f"{PREFIX}{i}@localhost" for i in range(1, self.accounts)]
+        names += [f"{GROUP_PREFIX}{i}@localhost" for i in range(n * size)]
         store = sqlite3.connect(self.node.dir / "data/store.sqlite", timeout=30)
         with store:
             store.executemany(
                 "INSERT INTO account (jid, host, keys, created_us) SELECT ?, host, keys, created_us"
-                " FROM account WHERE jid = 'load0@localhost'",
-                ((f"load{i}@localhost",) for i in range(1, self.accounts)))
+                f" FROM account WHERE jid = '{PREFIX}0@localhost'", ((name,) for name in names))
+            store.executemany(  # subscription 3: both
+                "INSERT INTO roster (account, contact, version, removed, name, subscription, ask,"
+                " approved, groups) SELECT id, ?, 1, 0, x'', 3, 0, 0, x'' FROM account WHERE jid = ?",
+                ((f"{GROUP_PREFIX}{g + i}@localhost", f"{GROUP_PREFIX}{g + k}@localhost")
+                 for g in range(0, n * size, size or 1) for i in range(size) for k in range(size)
+                 if i != k))
         store.close()
         self.stop()
 
@@ -346,6 +356,10 @@ class Pemberley:
 
     def pids(self):
         return family(self.node.process.pid)
+
+    def shards(self):
+        return [p for p in self.pids()
+                if pathlib.Path(f"/proc/{p}/comm").read_text().startswith("pemberley-shar")]
 
 
 def cpu_ticks(pids):
@@ -368,17 +382,19 @@ def settle(servers):
             return
 
 
-def load(bin_dir, server, security, scenario, count, *options):
-    """Runs a scenario against a server; its figures, of all its processes. Anything lost or doubled
-    is a failure."""
+def load(bin_dir, server, security, scenario, count, *options, prefix=PREFIX, pids=None,
+         timeout=180):
+    """Runs a scenario against a server; its figures, of all its processes (or of pids). Anything
+    lost or doubled is a failure."""
     port = server.tls_port if security == "tls" else server.port
     command = [bin_dir / "pemberley-load", "--json", "--port", port, "--security", security,
-               "--password", PASSWORD, "--pids", ",".join(map(str, server.pids())),
-               *options, scenario, count]
+               "--password", PASSWORD, "--prefix", prefix,
+               "--pids", ",".join(map(str, pids or server.pids())), *options, scenario, count]
     try:
-        r = subprocess.run([str(a) for a in command], capture_output=True, text=True, timeout=180)
+        r = subprocess.run([str(a) for a in command], capture_output=True, text=True,
+                           timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise Failed(f"{server.name}: {scenario}, {security}: no end within 180 s")
+        raise Failed(f"{server.name}: {scenario}, {security}: no end within {timeout} s")
     if not r.stdout:
         raise Failed(f"{server.name}: {scenario}, {security}: {r.stderr.strip()[-400:]}")
     result = json.loads(r.stdout)
@@ -386,6 +402,22 @@ def load(bin_dir, server, security, scenario, count, *options):
     if faults:
         raise Failed(f"{server.name}: {scenario}, {security}: {', '.join(faults)}")
     return result
+
+
+def cpu_used():
+    """(ticks of work of all CPUs, ticks of time) since the machine started"""
+    fields = [int(f) for f in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
+def busy():
+    """What others do on this machine before a bench begins, in a sentence."""
+    before = cpu_used()
+    time.sleep(2)
+    work, total = (b - a for a, b in zip(before, cpu_used()))
+    share, loads = 100 * work / max(1, total), " ".join(f"{v:.2f}" for v in os.getloadavg())
+    calm = "the machine is quiet" if share < 5 else "NOT QUIET: trust ratios only"
+    return f"Before the run: load average {loads}, {share:.0f} % of the CPUs in use; {calm}."
 
 
 def machine():
