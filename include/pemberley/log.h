@@ -31,17 +31,22 @@ struct log_field {
 #define F_ADDR(key, v) ((struct log_field){key, LOG_ADDRESS, STR_NONE, 0, v})
 
 struct log {
-    void (*write)(struct log *l, enum log_event e, const struct log_field *f, size_t n);
+    void (*write)(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                  size_t n);
     enum log_level level; /* events below are not even formatted */
 };
 extern const enum log_level log_event_level[LOG_EVENT_MAX];
-#define LOG(l, event, ...) \
+extern const char *const log_event_names[LOG_EVENT_MAX];
+/* An event that is at times more than its row says. */
+#define LOG_AT(l, at, event, ...) \
     do { \
         struct log *log_ = (l); \
-        if (log_event_level[LOG_##event] >= log_->level) { \
+        const enum log_level level_ = (at); \
+        if (level_ >= log_->level) { \
             const struct log_field fields_[] = {__VA_ARGS__}; \
-            log_->write(log_, LOG_##event, fields_, sizeof fields_ / sizeof fields_[0]); \
+            log_->write(log_, LOG_##event, level_, fields_, sizeof fields_ / sizeof fields_[0]); \
         } \
     } while (0)
+#define LOG(l, event, ...) LOG_AT(l, log_event_level[LOG_##event], event, __VA_ARGS__)
 
 #endif

@@ -8,10 +8,12 @@
 #include <stdint.h>
 
 #include "pemberley/err.h"
+#include "pemberley/log.h"
 
 enum metric_set {
 #define LABELS(set, key, ...) METRIC_SET_##set,
 #define ERRORS(set, key, first, last) METRIC_SET_##set,
+#define EVENTS(set, key) METRIC_SET_##set,
 #include "pemberley/labels.def"
     METRIC_SET_MAX
 };
@@ -19,6 +21,7 @@ enum { /* how many labels a set has; of errors one more, for "other" */
 #define LABELS(set, key, ...) \
     METRIC_SIZE_##set = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *),
 #define ERRORS(set, key, first, last) METRIC_SIZE_##set = (last) - (first) + 2,
+#define EVENTS(set, key) METRIC_SIZE_##set = LOG_EVENT_MAX,
 #include "pemberley/labels.def"
 };
 enum {
@@ -62,11 +65,23 @@ enum histogram {
 
 /* Log-linear: 8 buckets per power of two; 0 to 67 s in microseconds, 0 to 64 MiB in bytes. */
 enum { METRIC_HISTOGRAM_BUCKETS = 8 * 24 };
+
+/* The last events of level warn and above, for the status page: a circular array that outlives its
+ * writer like the numbers (node/os/recent.c). No JID, no address. */
+enum { METRIC_RECENT = 10, METRIC_RECENT_TEXT = 240 };
+struct metric_recent {
+    _Atomic uint32_t version;      /* odd while it is being written */
+    uint32_t event;                /* enum log_event */
+    int64_t at_us;                 /* wall time */
+    char text[METRIC_RECENT_TEXT]; /* "key=value key=value", cut off, ends with NUL */
+};
 struct metric_page {
     _Atomic uint64_t heartbeat; /* +1 per turn: the supervisor tells a stuck loop by it */
     _Atomic uint64_t value[METRIC_MAX];
     _Atomic uint64_t bucket[HISTOGRAM_MAX][METRIC_HISTOGRAM_BUCKETS];
     _Atomic uint64_t sum[HISTOGRAM_MAX];
+    _Atomic uint32_t recent_n; /* ever kept */
+    struct metric_recent recent[METRIC_RECENT];
 };
 
 static inline void metric_plus(_Atomic uint64_t *v, uint64_t n)

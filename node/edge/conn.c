@@ -519,14 +519,9 @@ static void log_closed(struct conn *c, err reason)
     if (reason == ERR_TLS)
         LOG(n->log, tls_failed, F_STR("listener", listener), F_ADDR("address", &address),
             F_STR("reason", str_of(tls_failure(c->transport))), F_INT("version", 0));
-    if (c->authenticated)
-        LOG(n->log, conn_closed, F_STR("listener", listener), F_ADDR("address", &address),
-            F_STR("reason", why), F_INT("bytes_in", c->bytes_in), F_INT("bytes_out", c->bytes_out),
-            F_INT("ms", ms));
-    else
-        LOG(n->log, conn_closed_early, F_STR("listener", listener), F_ADDR("address", &address),
-            F_STR("reason", why), F_INT("bytes_in", c->bytes_in), F_INT("bytes_out", c->bytes_out),
-            F_INT("ms", ms));
+    LOG_AT(n->log, c->authenticated ? LOG_DEBUG : LOG_INFO, conn_closed,
+           F_STR("listener", listener), F_ADDR("address", &address), F_STR("reason", why),
+           F_INT("bytes_in", c->bytes_in), F_INT("bytes_out", c->bytes_out), F_INT("ms", ms));
 }
 
 static void count_closed(struct conn *c, err reason)

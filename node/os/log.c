@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "node/os/os.h"
+#include "node/os/recent.h"
 
 enum { LINE_MAX = 8192, VALUE_MAX = 256 };
 
@@ -26,7 +27,7 @@ const enum log_level log_event_level[LOG_EVENT_MAX] = {
 #undef EVENT
 };
 
-static const char *const event_names[LOG_EVENT_MAX] = {
+const char *const log_event_names[LOG_EVENT_MAX] = {
 #define EVENT(name, level, fields) [LOG_##name] = #name,
 #include "pemberley/events.def"
 #undef EVENT
@@ -229,16 +230,28 @@ static void put_time(struct line *o, int64_t us)
     put_str(o, "ts", str_of(text));
 }
 
-static void write_line(struct log_real *l, enum log_event e, const struct log_field *f, size_t n,
-                       int64_t now_us)
+static void count(struct log_real *l, enum metric m)
+{
+    if (l->c.metrics)
+        metric_add(l->c.metrics, m, 1);
+}
+
+static void suppress(struct log_real *l, enum log_event e)
+{
+    l->rate[e].suppressed++;
+    count(l, METRIC_AT(log_suppressed, e, 0));
+}
+
+static void write_line(struct log_real *l, enum log_event e, enum log_level level,
+                       const struct log_field *f, size_t n, int64_t now_us)
 {
     struct line o;
     o.n = 0, o.json = l->c.format == LOG_FORMAT_JSON;
     if (o.json)
         put_z(&o, "{");
     put_time(&o, now_us);
-    put_str(&o, "level", str_of(level_names[log_event_level[e]]));
-    put_str(&o, "event", str_of(event_names[e]));
+    put_str(&o, "level", str_of(level_names[level]));
+    put_str(&o, "event", str_of(log_event_names[e]));
     put_str(&o, "node", str_of(l->c.node));
     put_str(&o, "shard", str_of(l->c.process));
     for (size_t i = 0; i < n; i++)
@@ -248,9 +261,10 @@ static void write_line(struct log_real *l, enum log_event e, const struct log_fi
     o.p[o.n++] = '\n';
     struct pollfd room = {.fd = l->c.fd, .events = POLLOUT};
     if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
-        l->rate[e].suppressed++;
+        suppress(l, e);
         return;
     }
+    count(l, METRIC_AT(log_events, level, 0));
     ssize_t r;
     do
         r = write(l->c.fd, o.p, o.n);
@@ -263,15 +277,17 @@ static void sum_up(struct log_real *l, enum log_event e, int64_t now_us)
 {
     struct rate *r = &l->rate[e];
     if (r->suppressed) {
-        const struct log_field f[] = {F_STR("event", str_of(event_names[e])),
+        const struct log_field f[] = {F_STR("event", str_of(log_event_names[e])),
                                       F_INT("count", r->suppressed)};
-        write_line(l, LOG_log_suppressed, f, array_len(f), now_us);
+        write_line(l, LOG_log_suppressed, log_event_level[LOG_log_suppressed], f, array_len(f),
+                   now_us);
     }
     r->second = now_us / 1000000;
     r->written = r->suppressed = 0;
 }
 
-static void log_write(struct log *log, enum log_event e, const struct log_field *f, size_t n)
+static void log_write(struct log *log, enum log_event e, enum log_level level,
+                      const struct log_field *f, size_t n)
 {
     struct log_real *l = container_of(log, struct log_real, log);
     int64_t now_us = clock_wall_us(l->c.clock);
@@ -279,11 +295,13 @@ static void log_write(struct log *log, enum log_event e, const struct log_field 
     if (r->second != now_us / 1000000)
         sum_up(l, e, now_us);
     if (l->c.event_rate && r->written >= l->c.event_rate) {
-        r->suppressed++;
+        suppress(l, e);
         return;
     }
     r->written++;
-    write_line(l, e, f, n, now_us);
+    if (level >= LOG_WARN && l->c.metrics)
+        recent_keep(l->c.metrics, now_us, e, f, n);
+    write_line(l, e, level, f, n, now_us);
 }
 
 void log_flush(struct log *log)

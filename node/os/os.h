@@ -82,6 +82,8 @@ struct log_config {
     const char *node, *process; /* "node" and "shard" of each line: "n1", "3", "store", "super" */
     struct clock *clock;
     const struct hash_key *key; /* for LOG_HASH */
+    /* Lines are counted there, warnings and errors kept (recent.h); NULL: not. */
+    struct metric_page *metrics;
 };
 struct log *log_open(const struct log_config *c);
 /* Changes what a reload may change: format, level, jids, addresses, event_rate. */

@@ -195,6 +195,7 @@ static struct log_config log_config_of(const struct shard *s)
         .process = s->process_name,
         .clock = s->node.clock,
         .key = &s->node.key,
+        .metrics = s->node.metrics,
     };
 }
 

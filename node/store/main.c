@@ -91,6 +91,7 @@ static struct log_config log_config_of(const struct server *s)
         .process = "store",
         .clock = (struct clock *)&s->clock,
         .key = &s->key,
+        .metrics = s->metrics,
     };
 }
 

@@ -2,10 +2,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
+#include "node/super/commit.inc"
 #include "node/super/families.h"
 #include "node/super/health.h"
 #include "node/super/inside.h"
+#include "node/tls/tls.h"
 
 /* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5; bytes from 64 to 16 MiB by 4; counts
  * by 4. */
@@ -76,7 +79,9 @@ static void processes_of(const struct super *s, enum family_scope scope, unsigne
                          unsigned *end)
 {
     *first = scope == FAMILY_STORE ? s->shards : 0;
-    *end = scope == FAMILY_PROCESS || scope == FAMILY_STORE ? s->process_count : s->shards;
+    *end = scope == FAMILY_PROCESS || scope == FAMILY_STORE || scope == FAMILY_ALL
+               ? s->process_count
+               : s->shards;
 }
 
 static str process_label(struct out *o, const struct process *p, enum family_scope scope)
@@ -90,24 +95,44 @@ static str process_label(struct out *o, const struct process *p, enum family_sco
     }
 }
 
-static void put_value(struct out *o, const struct family *f, enum metric m, str a, str b)
+/* One number of the node, made of its processes'. */
+static void put_whole(struct out *o, const struct family *f, enum metric m, str a, str b)
 {
     const struct super *s = o->super;
     unsigned first, end;
-    double sum = 0;
+    double sum = f->scope == FAMILY_ALL ? (double)metric_get(s->own, m) * f->scale : 0, most = 0;
+    processes_of(s, f->scope, &first, &end);
+    for (unsigned i = first; i < end; i++) {
+        double v = (double)metric_get(s->process[i].page, m) * f->scale;
+        sum += v;
+        most = v > most ? v : most;
+    }
+    put_sample(o, f->name, f->kind, braces(o, a, b, STR("")),
+               f->scope == FAMILY_WORST ? most : sum);
+}
+
+static void put_each(struct out *o, const struct family *f, enum metric m, str a, str b)
+{
+    const struct super *s = o->super;
+    unsigned first, end;
     processes_of(s, f->scope, &first, &end);
     for (unsigned i = first; i < end; i++) {
         const struct process *p = &s->process[i];
-        double v = (double)metric_get(p->page, m) * f->scale;
-        sum += v;
-        if (f->scope != FAMILY_NODE)
-            put_sample(o, f->name, f->kind, braces(o, a, b, process_label(o, p, f->scope)), v);
+        put_sample(o, f->name, f->kind, braces(o, a, b, process_label(o, p, f->scope)),
+                   (double)metric_get(p->page, m) * f->scale);
     }
-    if (f->scope == FAMILY_NODE)
-        put_sample(o, f->name, f->kind, braces(o, a, b, STR("")), sum);
     if (f->scope == FAMILY_PROCESS)
         put_sample(o, f->name, f->kind, STR("{process=\"supervisor\",index=\"0\"}"),
                    (double)metric_get(s->own, m) * f->scale);
+}
+
+static void put_value(struct out *o, const struct family *f, enum metric m, str a, str b)
+{
+    bool each = f->scope == FAMILY_SHARD || f->scope == FAMILY_PROCESS || f->scope == FAMILY_STORE;
+    if (each)
+        put_each(o, f, m, a, b);
+    else
+        put_whole(o, f, m, a, b);
 }
 
 static void put_family(struct out *o, const struct family *f)
@@ -203,7 +228,8 @@ static void put_gauge(struct out *o, const char *family, const char *help, const
 static void put_node(struct out *o)
 {
     const struct super *s = o->super;
-    put_gauge(o, "build_info", "always 1", "{version=\"" PEMBERLEY_VERSION "\"}", 1);
+    put_gauge(o, "build_info", "always 1",
+              "{version=\"" PEMBERLEY_VERSION "\",commit=\"" PEMBERLEY_COMMIT "\"}", 1);
     str info = arena_printf(o->arena, "{cluster=\"\",node=\"%s\",loop=\"%s\"}", s->node,
                             s->process[0].loop);
     put_gauge(o, "node_info", "always 1; loop io_uring or epoll", info.p, 1);
@@ -239,6 +265,40 @@ static void put_certificates(struct out *o)
         put_sample(o, family, FAMILY_G,
                    arena_printf(o->arena, "{host=\"%s\"}", s->certificates[i].host),
                    (double)s->certificates[i].end_s);
+    put_gauge(o, "tls_ticket_key_age_seconds",
+              "age of the key that seals session tickets; it follows the clock, the same on all "
+              "shards; 0: no tickets",
+              "", (double)tls_ticket_key_age_s(time(NULL), s->conf->tls_ticket_lifetime / 1000));
+}
+
+static void put_restarts(struct out *o)
+{
+    static const char *const reasons[DEATHS] = {"exit", "kill", "abort", "signal"};
+    const struct super *s = o->super;
+    put_head(
+        o, "process_restarts", FAMILY_C,
+        "restarts after a death: exit, kill (somebody, or the kernel for want of memory), abort "
+        "(a broken invariant, or stuck), another signal");
+    for (unsigned i = 0; i < s->process_count; i++)
+        for (unsigned k = 0; k < DEATHS; k++)
+            put_sample(o, "process_restarts", FAMILY_C,
+                       braces(o, process_label(o, &s->process[i], FAMILY_PROCESS),
+                              arena_printf(o->arena, "reason=\"%s\"", reasons[k]), STR("")),
+                       s->process[i].restarts_by[k]);
+}
+
+static void put_fds(struct out *o)
+{
+    const struct super *s = o->super;
+    put_head(o, "process_open_fds", FAMILY_G, "open descriptors, counted every ten seconds");
+    for (unsigned i = 0; i < s->process_count; i++)
+        put_sample(o, "process_open_fds", FAMILY_G,
+                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
+                   s->process[i].open_fds);
+    put_sample(o, "process_open_fds", FAMILY_G, STR("{process=\"supervisor\",index=\"0\"}"),
+               s->own_fds);
+    put_gauge(o, "shared_memory_bytes", "fifos and metrics pages between the processes", "",
+              (double)process_shared_bytes(s));
 }
 
 static void put_processes(struct out *o)
@@ -249,11 +309,8 @@ static void put_processes(struct out *o)
         put_sample(o, "process_up", FAMILY_G,
                    braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
                    s->process[i].state == PROCESS_UP);
-    put_head(o, "process_restarts", FAMILY_C, "restarts after a death");
-    for (unsigned i = 0; i < s->process_count; i++)
-        put_sample(o, "process_restarts", FAMILY_C,
-                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
-                   s->process[i].restarts);
+    put_restarts(o);
+    put_fds(o);
     put_head(o, "store_up", FAMILY_G, "1 while the worker has its database open");
     for (unsigned i = s->shards; i < s->process_count; i++)
         put_sample(o, "store_up", FAMILY_G,

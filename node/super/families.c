@@ -27,6 +27,7 @@ static const struct set {
 } sets[METRIC_SET_MAX] = {
 #define LABELS(set, key, ...) {key, (const char *const[]){__VA_ARGS__}, METRIC_SIZE_##set, 0},
 #define ERRORS(set, key, first, last) {key, NULL, METRIC_SIZE_##set, first},
+#define EVENTS(set, key) {key, log_event_names, METRIC_SIZE_##set, 0},
 #include "pemberley/labels.def"
 };
 

@@ -7,7 +7,14 @@
 #include "pemberley/metric.h"
 
 enum family_kind { FAMILY_C, FAMILY_G }; /* as in the table: counter, gauge */
-enum family_scope { FAMILY_SHARD, FAMILY_NODE, FAMILY_PROCESS, FAMILY_STORE };
+enum family_scope {
+    FAMILY_SHARD,
+    FAMILY_NODE,
+    FAMILY_PROCESS,
+    FAMILY_STORE,
+    FAMILY_ALL,
+    FAMILY_WORST
+};
 enum family_unit { FAMILY_SECONDS, FAMILY_BYTES, FAMILY_COUNT };
 
 /* A row of the table: `first` and the a x b numbers behind it. */

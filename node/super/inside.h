@@ -18,7 +18,6 @@
 #include "node/super/child.h"
 #include "node/super/http.h"
 #include "node/super/listen.h"
-#include "node/super/recent.h"
 #include "pemberley/list.h"
 #include "proto/bus/control.pb-c.h"
 
@@ -35,6 +34,7 @@ enum {
 
 /* ---- a child --------------------------------------------------------------------------------- */
 
+enum death { DEATH_EXIT, DEATH_KILL, DEATH_ABORT, DEATH_SIGNAL, DEATHS }; /* how a process ended */
 enum process_state { PROCESS_DOWN, PROCESS_STARTING, PROCESS_UP };
 struct process {
     struct super *super;
@@ -53,10 +53,11 @@ struct process {
     int64_t down_since_ms;
     uint64_t heartbeat; /* as last seen, */
     int64_t heartbeat_at_ms;
-    unsigned restarts;
-    bool ended;   /* has closed its socket */
-    bool stopped; /* said Stopped, or died while we stop */
-    bool lent;    /* its listeners are with a neighbour too */
+    unsigned restarts, restarts_by[DEATHS]; /* in all; by enum death */
+    unsigned open_fds;                      /* as last counted */
+    bool ended;                             /* has closed its socket */
+    bool stopped;                           /* said Stopped, or died while we stop */
+    bool lent;                              /* its listeners are with a neighbour too */
     char loop[16];
     /* status.c: counters a second ago, and what they did in it */
     uint64_t was[METRIC_MAX];
@@ -76,6 +77,11 @@ void process_died(struct process *p, int status, int64_t now_ms);
 void process_send(struct process *p, Control__ToChild *m, const int *fds, size_t n);
 void process_listeners(struct process *p, uint32_t owner); /* sends the owner's listeners to p */
 const char *process_name(const struct process *p);         /* "shard", "store" */
+/* Open descriptors of all processes into open_fds and own_fds. On kernels before 6.2 that reads a
+ * line per descriptor: every ten seconds, never by a shard itself. */
+void process_count_fds(struct super *s);
+/* Bytes of fifos and metrics pages between the processes. */
+uint64_t process_shared_bytes(const struct super *s);
 
 /* ---- an admin client ------------------------------------------------------------------------- */
 
@@ -120,8 +126,7 @@ struct super {
     char node[33];
     unsigned char secret[CHILD_SECRET];
     struct ring *ring;
-    struct log *log; /* recent's door */
-    struct recent recent;
+    struct log *log;
     struct clock clock;
     char directory[4096]; /* of our executable, where the others are */
 
@@ -156,6 +161,7 @@ struct super {
     int64_t reload_s;        /* Unix time */
     struct metric_page *own; /* CPU time and memory of the supervisor itself */
     uint64_t own_cpu_us;
+    unsigned own_fds;
     struct history history[HISTORY];  /* status.c: a circular array, one row per rotation */
     unsigned history_n;               /* rows ever written */
     char buffer[CONTROL_MESSAGE_MAX]; /* the message being read */

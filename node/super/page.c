@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "node/os/recent.h"
 #include "node/super/inside.h"
 
-enum { CERTIFICATE_ENDING_S = 14 * 86400, DISK_LOW_BYTES = 1 << 30 };
+enum { CERTIFICATE_ENDING_S = 14 * 86400, DISK_LOW_BYTES = 1 << 30, EVENTS_SHOWN = 10 };
 
 static const char html[] = {
 #include "node/super/page.inc" /* page.html, by CMake */
@@ -20,6 +21,8 @@ static void put_text(FILE *f, const char *z)
     for (; *z; z++) {
         if (*z == '<' || *z == '>' || *z == '&' || *z == '"')
             fprintf(f, "&#%d;", *z);
+        else if ((unsigned char)*z < ' ' || *z == 0x7f)
+            fputs("&#65533;", f);
         else
             fputc(*z, f);
     }
@@ -224,22 +227,64 @@ static void put_attention(FILE *f, const struct super *s)
     fprintf(f, "%s</ul></section>\n", n ? "" : "<li class=\"soft\">nothing</li>");
 }
 
+/* The newest of all processes, newest first. */
+struct events {
+    struct shown {
+        struct recent_event event;
+        const struct process *process; /* NULL: the supervisor */
+    } newest[EVENTS_SHOWN];
+    unsigned n;
+};
+
+static void show_event(struct events *e, const struct shown *new)
+{
+    unsigned at = e->n;
+    while (at > 0 && e->newest[at - 1].event.at_us < new->event.at_us)
+        at--;
+    if (at == EVENTS_SHOWN)
+        return;
+    unsigned behind = (e->n < EVENTS_SHOWN ? e->n : EVENTS_SHOWN - 1) - at;
+    memmove(&e->newest[at + 1], &e->newest[at], behind * sizeof *new);
+    e->newest[at] = *new;
+    e->n += e->n < EVENTS_SHOWN;
+}
+
+static void gather_events(struct events *e, const struct metric_page *m, const struct process *p)
+{
+    struct shown new = {.process = p};
+    for (unsigned i = 0; i < METRIC_RECENT; i++)
+        if (recent_read(m, i, &new.event))
+            show_event(e, &new);
+}
+
+static void put_event(FILE *f, const struct shown *s)
+{
+    time_t at = s->event.at_us / 1000000;
+    struct tm tm;
+    char text[32] = "";
+    if (gmtime_r(&at, &tm))
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%SZ", &tm);
+    fprintf(f, "<li><span class=\"soft\">%s</span> ", text);
+    if (s->process)
+        fprintf(f, "<span class=\"soft\">%s %u</span> ", process_name(s->process),
+                s->process->index);
+    bool error = log_event_level[s->event.event] == LOG_ERROR;
+    fprintf(f, "<b class=\"%s\">%s</b>", error ? "bad" : "warn", log_event_names[s->event.event]);
+    put_text(f, s->event.text);
+    fputs("</li>\n", f);
+}
+
 static void put_events(FILE *f, const struct super *s)
 {
-    const struct recent_event *e = recent_at(&s->recent, 0);
-    fputs("<section><b>Last events</b><ul>", f);
-    if (!e)
+    struct events e = {.n = 0};
+    gather_events(&e, s->own, NULL);
+    for (unsigned i = 0; i < s->process_count; i++)
+        gather_events(&e, s->process[i].page, &s->process[i]);
+    fputs("<section class=\"events\"><b>Last events</b><ul>", f);
+    if (!e.n)
         fputs("<li class=\"soft\">none of level warn or above</li>", f);
-    for (unsigned i = 0; (e = recent_at(&s->recent, i)); i++) {
-        time_t at = e->at_us / 1000000;
-        struct tm tm;
-        char text[32] = "";
-        if (gmtime_r(&at, &tm))
-            strftime(text, sizeof text, "%Y-%m-%d %H:%M:%SZ", &tm);
-        fprintf(f, "<li><span class=\"soft\">%s</span> %s ", text, recent_name(e->event));
-        put_text(f, e->text);
-        fputs("</li>", f);
-    }
+    for (unsigned i = 0; i < e.n; i++)
+        put_event(f, &e.newest[i]);
     fputs("</ul></section>\n", f);
 }
 

@@ -1,6 +1,7 @@
 /* One child: fork and exec (its own address space layout, no inherited heap), its control socket,
  * its death. What it needs is sent, never inherited. A message that its socket has no room for
  * waits here, with duplicates of its descriptors. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -280,6 +282,17 @@ static void clear_gauges(struct metric_page *m)
     }
 }
 
+static enum death death_of(int status)
+{
+    if (!WIFSIGNALED(status))
+        return DEATH_EXIT;
+    switch (WTERMSIG(status)) {
+    case SIGKILL: return DEATH_KILL;  /* somebody, or the kernel for want of memory */
+    case SIGABRT: return DEATH_ABORT; /* a must, or stuck */
+    default: return DEATH_SIGNAL;
+    }
+}
+
 void process_died(struct process *p, int status, int64_t now_ms)
 {
     struct super *s = p->super;
@@ -296,10 +309,46 @@ void process_died(struct process *p, int status, int64_t now_ms)
         return;
     int64_t wait = backoff_died(&p->backoff, now_ms);
     p->restart_at_ms = now_ms + wait;
-    p->restarts++;
+    p->restarts++, p->restarts_by[death_of(status)]++;
     LOG(s->log, process_died, F_STR("process", str_of(process_name(p))), F_INT("index", p->index),
         F_INT("pid", p->pid), F_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
         F_INT("core", WIFSIGNALED(status) && WCOREDUMP(status)), F_INT("restart_in_ms", wait));
+}
+
+/* ---- what it uses ---------------------------------------------------------------------------- */
+
+static unsigned count_fds(pid_t pid)
+{
+    char path[32];
+    struct stat st;
+    unsigned n = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    if (stat(path, &st) == 0 && st.st_size > 0)
+        return (unsigned)st.st_size; /* from Linux 6.2 on */
+    DIR *d = opendir(path);
+    if (!d)
+        return 0;
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n > 2 ? n - 2 : 0;
+}
+
+void process_count_fds(struct super *s)
+{
+    s->own_fds = count_fds(getpid());
+    for (unsigned i = 0; i < s->process_count; i++) {
+        struct process *p = &s->process[i];
+        p->open_fds = p->state == PROCESS_DOWN ? 0 : count_fds(p->pid);
+    }
+}
+
+uint64_t process_shared_bytes(const struct super *s)
+{
+    uint64_t up = 0, pages = s->process_count * sizeof(struct metric_page);
+    for (unsigned i = 0; i < s->process_count; i++)
+        up += s->process[i].state != PROCESS_DOWN;
+    return pages + (up ? up * (up - 1) / 2 : 0) * 2 * fifo_size_for(s->process_count);
 }
 
 /* ---- what it says ---------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "node/super/commit.inc"
 #include "node/super/inside.h"
 #include "node/super/machine.h"
 
@@ -79,14 +80,14 @@ static struct log_config log_config(const struct super *s)
         .node = s->node,
         .process = "super",
         .clock = (struct clock *)(uintptr_t)&s->clock,
+        .metrics = s->own,
     };
 }
 
 void super_log_again(struct super *s)
 {
     const struct log_config c = log_config(s);
-    log_reconfigure(s->recent.sink, &c);
-    recent_level(&s->recent);
+    log_reconfigure(s->log, &c);
 }
 
 static void raise_limits(void)
@@ -190,7 +191,8 @@ static void log_start(const struct super *s)
     struct utsname kernel = {0};
     uname(&kernel);
     LOG(s->log, node_starting, F_STR("version", STR(PEMBERLEY_VERSION)),
-        F_STR("kernel", str_of(kernel.release)), F_STR("config", str_of(s->config_file)));
+        F_STR("commit", STR(PEMBERLEY_COMMIT)), F_STR("kernel", str_of(kernel.release)),
+        F_STR("config", str_of(s->config_file)));
 }
 
 /* ---- ready ----------------------------------------------------------------------------------- */
@@ -353,13 +355,14 @@ static void tick(struct super *s)
     lend_listeners(s);
     if (s->now_ms >= s->rotate_at_ms) {
         status_rotate(s);
+        process_count_fds(s);
         s->rotate_at_ms = s->now_ms + ROTATE_MS;
     }
     if (s->now_ms >= s->certificates_at_ms) {
         look_at_certificates(s);
         s->certificates_at_ms = s->now_ms + CERTIFICATE_LOOK_MS;
     }
-    log_flush(s->recent.sink);
+    log_flush(s->log);
 }
 
 static int wait_ms(const struct super *s)
@@ -533,8 +536,7 @@ static void set_up(struct super *s)
     clock_real_init(&s->clock);
     name_node(s);
     const struct log_config log = log_config(s);
-    recent_init(&s->recent, log_open(&log), &s->clock);
-    s->log = &s->recent.door;
+    s->log = log_open(&log);
     s->shards = s->conf->node_shards ? (unsigned)s->conf->node_shards : machine_cores();
     if (s->shards > CHILD_SHARDS_MAX)
         s->shards = CHILD_SHARDS_MAX;
@@ -566,8 +568,8 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
         s->signal_fd = open_signals();
         log_start(s);
         result = s->signal_fd >= 0 && find_directory(s) ? live(s) : EXIT_FAILED;
-        log_flush(s->recent.sink);
-        log_close(s->recent.sink);
+        log_flush(s->log);
+        log_close(s->log);
     }
     free(s->conf);
     conf_draft_free(s->draft);

@@ -31,11 +31,18 @@ static void derive(struct ticket_key *k, const unsigned char *secret, int64_t pe
     OPENSSL_cleanse(out, sizeof out);
 }
 
+/* Seconds of a period. */
+static int64_t half_of(int64_t lifetime_s) { return lifetime_s > 1 ? lifetime_s / 2 : 1; }
+
+int64_t tls_ticket_key_age_s(int64_t now_s, int64_t lifetime_s)
+{
+    return lifetime_s ? now_s % half_of(lifetime_s) : 0;
+}
+
 /* Keys of [now - 1, now + 1]; derived anew only when the period has changed. */
 static void turn_to(struct ticket_keys *k, int64_t now_s)
 {
-    int64_t half = k->lifetime_s > 1 ? k->lifetime_s / 2 : 1;
-    int64_t period = now_s / half;
+    int64_t period = now_s / half_of(k->lifetime_s);
 
     if (k->key[1].period == period)
         return;

@@ -29,6 +29,8 @@ struct tls_config {
 
 /* Never fails (must: the library could not be set up). Everything but clock is copied. */
 struct tls *tls_new(const struct tls_config *c);
+/* How long the key that seals tickets now has done so; 0 without tickets. */
+int64_t tls_ticket_key_age_s(int64_t now_s, int64_t lifetime_s);
 /* For what starts from now on; handshakes in progress keep what they have. */
 void tls_configure(struct tls *t, const struct tls_config *c);
 /* All transports must have been freed. */

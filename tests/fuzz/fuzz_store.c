@@ -21,7 +21,10 @@ static void on_reply(struct store_port *port, unsigned peer, const char *p, size
     container_of(port, struct target, port)->replies++;
 }
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 /* The worker stays from input to input: what earlier ones wrote is what later ones meet. */
 static void open_target(struct target *t)

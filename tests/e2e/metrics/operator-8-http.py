@@ -81,7 +81,7 @@ def test_counters_survive_the_death_of_their_writer(server):
     for name, value in before.items():
         if "_total" in name or name.endswith("_count"):
             assert after[name] >= value, name
-    assert after['pemberley_process_restarts_total{process="shard",index="0"}'] >= 1
+    assert after['pemberley_process_restarts_total{process="shard",index="0",reason="kill"}'] >= 1
 
 
 def test_bad_requests_are_answered(server):
@@ -145,9 +145,30 @@ def test_the_status_page_says_what_needs_a_look(server):
     server.process.send_signal(signal.SIGHUP)
     server.wait_log("event=config_rejected")
     text = get(server, "/?live")[2]
-    assert "the last reload was refused" in text and "config_rejected problem=" in text
+    assert "the last reload was refused" in text and re.search("config_rejected</b> problem=", text)
     assert samples(get(server, "/metrics")[2])["pemberley_config_last_reload_successful"] == 0
     server.conf.write_text(right)
     server.cli("reload")
     assert "nothing" in get(server, "/?live")[2]
     assert samples(get(server, "/metrics")[2])["pemberley_config_last_reload_successful"] == 1
+
+
+def test_a_shards_warnings_are_on_the_page_also_when_it_has_died():
+    import pemb
+    server = pemb.Server(shards=1, settings=("limits.unacked_max=16",))
+    server.add_user("alice@localhost")
+    c = Client(server, "alice@localhost/1").login(presence=True, sm=True)
+    c.answer_acks = False
+    for i in range(30):
+        c.message("alice@localhost/1", f"to myself {i}")
+    server.wait_log("event=queue_overflow .*jid=alice")
+    for _ in range(2):
+        text = get(server, "/?live")[2]
+        assert re.search(r"shard 0</span> <b class=\"warn\">queue_overflow</b> bytes=\d+ fate=", text), text
+        assert "alice" not in text and "127.0.0." not in text
+        metrics = samples(get(server, "/metrics")[2])
+        assert metrics['pemberley_log_events_total{level="warn"}'] >= 1
+        server.kill_process("shard", 0)
+    text = get(server, "/?live")[2]
+    assert text.index("process_died") < text.index("queue_overflow"), "the newest first"
+    server.stop()

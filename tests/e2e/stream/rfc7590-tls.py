@@ -112,7 +112,7 @@ def shard_of(server, tls):
     """Which shard holds a connection: the log of its end says so."""
     port = tls.getsockname()[1]
     tls.close()
-    return server.wait_log(r"event=conn_closed(_early)? ").split("shard=")[1].split()[0], port
+    return server.wait_log(r"event=conn_closed ").split("shard=")[1].split()[0], port
 
 
 def test_a_session_is_resumed_by_both_shards(server):

@@ -233,7 +233,10 @@ const enum log_level log_event_level[LOG_EVENT_MAX] = {
 #include "pemberley/events.def"
 #undef EVENT
 };
-static void fake_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void fake_log(struct log *l, enum log_event e, enum log_level level,
+                     const struct log_field *f, size_t n)
+{
+}
 
 /* ---- the world ---- */
 

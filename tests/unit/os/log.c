@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "node/os/os.h"
+#include "node/os/recent.h"
 
 struct fake_clock {
     struct clock clock;
@@ -162,7 +163,7 @@ static void many_long_fields_still_make_one_whole_line(void **state)
     memset(v, '\n', sizeof v);
     for (size_t i = 0; i < array_len(many); i++)
         many[i] = F_STR("k", str_from(v, sizeof v));
-    f->log->write(f->log, LOG_login_failed, many, array_len(many));
+    f->log->write(f->log, LOG_login_failed, LOG_INFO, many, array_len(many));
     const char *line = written(f);
     assert_int_equal(lines(line), 1);
     assert_true(strlen(line) > 4000 && strlen(line) <= 8192);
@@ -282,6 +283,60 @@ static void a_metrics_page_survives_its_writer(void **state)
     close(small);
 }
 
+static void warnings_are_kept_without_whom_they_were_about(void **state)
+{
+    struct fixture *f = *state;
+    struct metric_page *m = calloc(1, sizeof *m);
+    struct sockaddr_storage a = {.ss_family = AF_INET};
+    struct recent_event e;
+    f->c.metrics = m;
+    struct log *log = log_open(&f->c);
+    LOG(log, login_failed, F_STR("reason", STR("not-authorized")));
+    assert_false(recent_read(m, 0, &e));
+    LOG(log, queue_overflow, F_JID("jid", STR("juliet@example.org")), F_ADDR("address", &a),
+        F_INT("bytes", 7), F_STR("fate", STR("ended")));
+    assert_true(recent_read(m, 0, &e));
+    assert_int_equal(e.event, LOG_queue_overflow);
+    assert_int_equal(e.at_us, f->clock.us);
+    assert_string_equal(e.text, " bytes=7 fate=ended");
+    assert_false(recent_read(m, 1, &e));
+    assert_int_equal(metric_get(m, METRIC_AT(log_events, LOG_INFO, 0)), 1);
+    assert_int_equal(metric_get(m, METRIC_AT(log_events, LOG_WARN, 0)), 1);
+    log_close(log);
+    free(m);
+}
+
+static void only_the_newest_warnings_are_kept_and_long_ones_are_cut(void **state)
+{
+    struct metric_page *m = calloc(1, sizeof *m);
+    struct recent_event e;
+    char v[300];
+    memset(v, 'x', sizeof v);
+    for (int i = 0; i < 3 * METRIC_RECENT; i++) {
+        const struct log_field fields[] = {F_INT("n", i), F_STR("why", str_from(v, sizeof v))};
+        recent_keep(m, i, LOG_store_failed, fields, array_len(fields));
+    }
+    for (unsigned i = 0; i < METRIC_RECENT; i++) {
+        assert_true(recent_read(m, i, &e));
+        assert_int_equal(e.at_us, 3 * METRIC_RECENT - 1 - (int)i);
+        assert_int_equal(strlen(e.text), sizeof e.text - 1);
+    }
+    assert_false(recent_read(m, METRIC_RECENT, &e));
+    m->recent[(3 * METRIC_RECENT - 1) % METRIC_RECENT].version |= 1; /* its writer has died there */
+    assert_false(recent_read(m, 0, &e));
+    free(m);
+}
+
+static void an_event_may_be_more_than_its_row_says(void **state)
+{
+    struct fixture *f = *state;
+    f->log->level = LOG_INFO;
+    LOG_AT(f->log, LOG_DEBUG, conn_closed, F_STR("reason", STR("closed")));
+    assert_string_equal(written(f), "");
+    LOG_AT(f->log, LOG_INFO, conn_closed, F_STR("reason", STR("closed")));
+    assert_non_null(strstr(written(f), "level=info event=conn_closed "));
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 int main(void)
 {
@@ -295,6 +350,9 @@ int main(void)
         T(jids_and_addresses_are_written_as_configured),
         T(events_below_the_level_are_not_written),
         T(a_full_pipe_does_not_block),
+        T(warnings_are_kept_without_whom_they_were_about),
+        T(only_the_newest_warnings_are_kept_and_long_ones_are_cut),
+        T(an_event_may_be_more_than_its_row_says),
         cmocka_unit_test(entropy_does_not_repeat_and_wipes_what_it_gave),
         cmocka_unit_test(the_wall_clock_is_the_kernels),
         cmocka_unit_test(a_metrics_page_survives_its_writer),

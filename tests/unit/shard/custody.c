@@ -115,7 +115,10 @@ static void fill(struct entropy *e, void *out, size_t n)
     for (size_t i = 0; i < n; i++)
         ((unsigned char *)out)[i] = (unsigned char)hash_u64(w.random++);
 }
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 static void put_on_wire(unsigned from, unsigned to, const char *p, size_t n)
 {

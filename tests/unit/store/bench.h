@@ -52,8 +52,8 @@ static inline void bench_forget(struct bench *b)
         store__reply__free_unpacked(b->replies[--b->n], NULL);
 }
 
-static inline void bench_on_log(struct log *l, enum log_event e, const struct log_field *f,
-                                size_t n)
+static inline void bench_on_log(struct log *l, enum log_event e, enum log_level level,
+                                const struct log_field *f, size_t n)
 {
     container_of(l, struct bench, log)->logged[e]++;
 }

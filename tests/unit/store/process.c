@@ -33,7 +33,10 @@ static struct node {
     unsigned next, answered, away;
 } node;
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 static void on_frame(void *ctx, unsigned peer, const char *p, size_t n)
 {

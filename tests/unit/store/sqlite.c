@@ -135,7 +135,10 @@ static void tell(struct store_port *port, unsigned peer, const char *p, size_t n
     store__reply__free_unpacked(r, NULL);
 }
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 /* Commits batches of 1 to 8 for ever, and says which were acknowledged. */
 static void be_the_victim(int fd, uint64_t from)

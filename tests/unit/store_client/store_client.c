@@ -91,7 +91,8 @@ static void on_done(void *ctx, err e, const Store__Reply *r)
     answers[n_answers++] = (struct answer){(long)ctx, e, r != NULL, r ? (int)r->result : -1};
 }
 
-static void on_log(struct log *l, enum log_event e, const struct log_field *f, size_t n)
+static void on_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
 {
     logged[e]++;
 }

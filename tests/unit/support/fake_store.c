@@ -49,7 +49,10 @@ static void on_reply(struct store_port *port, unsigned peer, const char *p, size
     must(f->reply);
 }
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *fields, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level,
+                   const struct log_field *fields, size_t n)
+{
+}
 
 struct fake_store *fake_store_open(void)
 {

@@ -89,7 +89,10 @@ static void fill(struct entropy *e, void *out, size_t n)
         ((unsigned char *)out)[i] = (unsigned char)hash_u64(r->seed++);
 }
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 /* ---- channels ---- */
 
