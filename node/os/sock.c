@@ -14,7 +14,13 @@
 
 #include "node/os/os.h"
 
-enum { IOV_INLINE = 4 };
+/* A write in flight. In memory of its own: nearly all connections of a server are idle. */
+struct sending {
+    struct send_op op;
+    struct sock *sock;
+    size_t bytes;
+    struct iovec iov[];
+};
 
 enum sock_state { SOCK_OPEN, SOCK_DRAINING, SOCK_SHUT, SOCK_CLOSED };
 struct sock {
@@ -25,9 +31,7 @@ struct sock {
     bool paused, ended; /* ended: the peer's FIN came */
     err reason;
     struct recv_op recv;
-    struct send_op send;
-    size_t send_bytes;
-    struct iovec *iov, iov_inline[IOV_INLINE];
+    struct sending *sending;  /* NULL: none */
     struct turn_hook hook;    /* calls closed() when no op is left to do so */
     struct sockaddr_in6 peer; /* or sockaddr_in, by its family; 100 bytes less than _storage */
 };
@@ -37,14 +41,13 @@ static struct sock *sock_of(const struct transport *t)
     return container_of(t, struct sock, transport);
 }
 
-static bool sending(const struct sock *s) { return s->send.op.state != OP_IDLE; }
 static bool receiving(const struct sock *s) { return s->recv.op.state != OP_IDLE; }
 
 /* The last step, when every op rests. From the end of a turn, so never inside the owner's call. */
 static void on_rest(struct turn_hook *h)
 {
     struct sock *s = container_of(h, struct sock, hook);
-    if (s->state != SOCK_SHUT || sending(s) || receiving(s))
+    if (s->state != SOCK_SHUT || s->sending || receiving(s))
         return;
     s->state = SOCK_CLOSED;
     close(s->fd);
@@ -87,7 +90,7 @@ static void on_fin(struct sock *s)
     s->ended = true;
     if (s->state == SOCK_OPEN)
         s->transport.sink->ended(&s->transport);
-    else if (s->state == SOCK_DRAINING && !sending(s))
+    else if (s->state == SOCK_DRAINING && !s->sending)
         shut(s, ERR_OK);
 }
 
@@ -130,13 +133,6 @@ static void sock_resume(struct transport *t)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void iov_free(struct sock *s)
-{
-    if (s->iov != s->iov_inline)
-        free(s->iov);
-    s->iov = s->iov_inline;
-}
-
 static void finish_output(struct sock *s)
 {
     shutdown(s->fd, SHUT_WR);
@@ -146,9 +142,11 @@ static void finish_output(struct sock *s)
 
 static void on_send_done(struct op *op, int res)
 {
-    struct sock *s = container_of(op, struct sock, send.op);
-    bool all = res >= 0 && (size_t)res == s->send_bytes;
-    iov_free(s);
+    struct sending *w = container_of(op, struct sending, op.op);
+    struct sock *s = w->sock;
+    bool all = res >= 0 && (size_t)res == w->bytes;
+    s->sending = NULL;
+    free(w);
     if (s->state == SOCK_SHUT)
         loop_at_turn_end(s->loop, &s->hook);
     else if (!all)
@@ -168,14 +166,14 @@ static size_t sock_write(struct transport *t, const struct iovec *iov, size_t n)
         bytes += iov[i].iov_len;
     if (s->state != SOCK_OPEN)
         return bytes;
-    must(!sending(s) && count > 0);
-    if (count > IOV_INLINE) {
-        s->iov = malloc(count * sizeof *iov);
-        must(s->iov);
-    }
-    memcpy(s->iov, iov, count * sizeof *iov);
-    s->send_bytes = bytes;
-    loop_send(s->loop, &s->send, s->fd, s->iov, count);
+    must(!s->sending && count > 0);
+    struct sending *w = malloc(sizeof *w + count * sizeof *iov);
+    must(w);
+    w->op.op = (struct op){.done = on_send_done};
+    w->sock = s, w->bytes = bytes;
+    memcpy(w->iov, iov, count * sizeof *iov);
+    s->sending = w;
+    loop_send(s->loop, &w->op, s->fd, w->iov, count);
     return bytes;
 }
 
@@ -188,7 +186,7 @@ static void sock_close(struct transport *t, bool graceful)
         shut(s, ERR_OK);
     } else if (s->state == SOCK_OPEN) {
         s->state = SOCK_DRAINING;
-        if (!sending(s))
+        if (!s->sending)
             finish_output(s);
         if (s->state == SOCK_DRAINING)
             read_on(s);
@@ -235,8 +233,6 @@ struct transport *sock_transport_open(struct loop *l, int fd, const struct socka
     s->loop = l;
     s->fd = fd;
     s->recv = (struct recv_op){.op = {.done = on_recv_done}, .data = on_data};
-    s->send = (struct send_op){.op = {.done = on_send_done}};
-    s->iov = s->iov_inline;
     list_init(&s->hook.link);
     s->hook.fn = on_rest;
     if (peer)
