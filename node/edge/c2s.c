@@ -94,27 +94,26 @@ void c2s_bind(struct conn *c, str item)
     tell_home_of(c, c->negotiation->bare, &f);
 }
 
-static struct buf *names_of(str full, struct c2s *s, struct arena *a)
+/* With memory for its names alone: there are as many of it as clients. */
+static struct c2s *new_with_names(str full, struct arena *a)
 {
-    struct jid jid = jid_parse_prepared(full);
-    str to_full = xml_attr_text("to", full, a), to_bare = xml_attr_text("to", jid.bare, a);
-    struct buf *b = buf_new((uint32_t)(full.n + to_full.n + to_bare.n));
-    memcpy(b->data, full.p, full.n);
-    memcpy(b->data + full.n, to_full.p, to_full.n);
-    memcpy(b->data + full.n + to_full.n, to_bare.p, to_bare.n);
-    s->full_n = (uint16_t)full.n, s->bare_n = (uint16_t)jid.bare.n;
-    s->to_full_n = (uint16_t)to_full.n, s->to_bare_n = (uint16_t)to_bare.n;
-    return b;
+    str to = xml_attr_text("to", full, a);
+    bool escaped = to.n != C2S_TO_N + full.n + 1;
+    size_t size = offsetof(struct c2s, names) + to.n + (escaped ? full.n : 0);
+    struct c2s *s = calloc(1, size > sizeof *s ? size : sizeof *s);
+    must(s);
+    memcpy(s->names, to.p, to.n);
+    if (escaped)
+        memcpy(s->names + to.n, full.p, full.n);
+    s->to_n = (uint16_t)to.n, s->full_n = (uint16_t)full.n;
+    s->bare_n = (uint16_t)jid_parse_prepared(full).bare.n;
+    return s;
 }
 
 struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full)
 {
-    struct c2s *s = calloc(1, sizeof *s);
-    must(s);
+    struct c2s *s = new_with_names(full, c->edge->node->turn);
     s->conn = c, s->sid = sid, s->gen = gen;
-    s->names = names_of(full, s, c->edge->node->turn);
-    timer_init(&s->ack_timer, c2s_ack_timer);
-    timer_init(&s->held_timer, c2s_held_timer);
     htable_insert(&c->edge->sessions, &s->by_sid, hash_u64(sid));
     return s;
 }
@@ -283,12 +282,12 @@ static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_inde
     struct arena *a = s->conn->edge->node->turn;
     const struct header *h = s->conn->header;
     str from = bare ? c2s_to_bare(s) : c2s_to_full(s); /* ` to='…'` */
-    str ins[4] = {STR(" from"), str_skip(from, 3)};
+    str ins[5] = {STR(" from"), str_skip(from, 3), bare ? STR("'") : STR_NONE};
     if (!x->lang.off && h->lang_n)
-        ins[2] = str_from(h->lang, h->lang_n);
+        ins[3] = str_from(h->lang, h->lang_n);
     if (x->header_prefixes)
-        ins[3] = xml_header_declarations(&h->xml, x, a);
-    struct xml_edit e[3] = {{x->splice, 0, arena_concat(a, ins, 4)}};
+        ins[4] = xml_header_declarations(&h->xml, x, a);
+    struct xml_edit e[3] = {{x->splice, 0, arena_concat(a, ins, 5)}};
     size_t n = 1;
     struct xml_edit cut = {x->from_attr.off, x->from_attr.len, STR_NONE};
     if (cut.off && (!new_to.p || cut.off < x->to.off))
@@ -405,11 +404,10 @@ void c2s_safe(struct edge *e, struct hold h)
 void c2s_free(struct c2s *s)
 {
     struct conn *c = s->conn;
-    loop_timer_stop(c->edge->node->loop, &s->ack_timer);
-    loop_timer_stop(c->edge->node->loop, &s->held_timer);
     htable_remove(&c->edge->sessions, &s->by_sid);
+    window_close(&s->window);
+    c2s_ack_free(s);
     c2s_out_free(s);
-    buf_unref(s->names);
     c->session = NULL;
     free(s);
 }

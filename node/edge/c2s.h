@@ -12,71 +12,60 @@
 
 #include "cluster/snap.h"
 #include "node/edge/conn.h"
+#include "node/edge/outs.h"
 #include "node/edge/window.h"
-#include "proto/bus/frame.h"
 
-/* A stanza from the home that the client (without XEP-0198: the transport) has not taken. Its seq
- * is its place. 48 bytes; a session with nothing on the way has none. */
-struct out {
-    struct stanza *stanza;
-    uint64_t sid, ord; /* uid, for an ORPHAN */
-    uint64_t row;      /* of the offline store that it is; 0: none */
-    uint32_t lane;
-    uint32_t flags : 8; /* enum frame_flag */
-    uint64_t us : 56;   /* when its home took it, wall time */
-};
-/* A frame whose channel_done waits until the client has caught up. */
-struct held {
-    struct origin from;
-};
+/* A session that is idle, as nearly all are at any moment, has none of these. */
+struct asked_ack;  /* sm.c */
+struct held;       /* out.c */
+struct taken_rows; /* out.c */
 
 struct c2s {
     struct conn *conn;
     struct hnode by_sid;
     uint64_t sid;
-    struct buf *names; /* full JID, then ` to='…'` of the full and the bare one, escaped */
-    uint16_t full_n, bare_n, to_full_n, to_bare_n;
-    uint32_t gen;
 
     /* in */
     uint64_t in_ord;  /* last stanza received */
     uint64_t in_base; /* in_ord at <enable/> */
     struct window window;
-    uint64_t ack_ord;       /* an <a/> is due when this is safe; 0: none asked for */
-    struct timer ack_timer; /* and at the latest then */
+    struct asked_ack *asked_ack; /* an <a/> is due; NULL: none asked for */
 
     /* out: [acked | taken by the transport | written to the conn | waiting] in seq order */
-    struct out *outs; /* a circular array */
-    uint32_t out_head, out_count, out_cap;
-    uint32_t unsent;                  /* bytes of those waiting */
-    uint64_t out_bytes;               /* of all */
+    struct outs *outs;
     uint64_t acked, taken, put, last; /* seqs: the ends of these parts */
     uint64_t out_base;                /* seq at <enabled/> */
     uint64_t asked;                   /* last seq put when our <r/> went */
-    uint32_t max_s;                   /* for <enabled/> */
-    struct held *held;
-    uint32_t held_count, held_cap;
-    uint64_t *rows; /* of the offline store, taken since the last CACK, big-endian */
-    uint32_t row_count, row_cap;
-    struct timer held_timer; /* the client's acks are not waited for longer */
+    struct held *held;                /* frames that wait until the client has caught up */
+    struct taken_rows *rows;          /* of the offline store, since the last CACK */
+    uint32_t gen;
+    uint32_t max_s; /* for <enabled/> */
 
+    uint16_t to_n, full_n, bare_n; /* of names */
     bool sm : 1, resumable : 1;
     bool enabling : 1;     /* <enable/> was sent on */
     bool enabled_due : 1;  /* <enabled/> is to be written behind seq out_base */
     bool request_open : 1; /* our <r/> is not answered yet */
     bool ack_now : 1;      /* an <a/> goes with the next flush */
     bool cack_due : 1;
+    char names[]; /* ` to='…'` with the full JID; that again without escapes, where it has some */
 };
 
-static inline str c2s_full(const struct c2s *s) { return str_from(s->names->data, s->full_n); }
-static inline str c2s_bare(const struct c2s *s) { return str_from(s->names->data, s->bare_n); }
-static inline str c2s_to_full(const struct c2s *s) /* ` to='…'` */
+enum { C2S_TO_N = sizeof " to='" - 1 };
+static inline str c2s_full(const struct c2s *s)
 {
-    return str_from(s->names->data + s->full_n, s->to_full_n);
+    bool escaped = s->to_n != C2S_TO_N + s->full_n + 1;
+    return str_from(s->names + (escaped ? s->to_n : C2S_TO_N), s->full_n);
 }
+static inline str c2s_bare(const struct c2s *s) /* no character of it needs an escape */
+{
+    return str_from(s->names + C2S_TO_N, s->bare_n);
+}
+static inline str c2s_to_full(const struct c2s *s) { return str_from(s->names, s->to_n); }
+/* Without the closing quote. */
 static inline str c2s_to_bare(const struct c2s *s)
 {
-    return str_from(s->names->data + s->full_n + s->to_full_n, s->to_bare_n);
+    return str_from(s->names, (size_t)C2S_TO_N + s->bare_n);
 }
 
 /* ---- c2s.c ---- */
@@ -116,13 +105,12 @@ void c2s_check_ack(struct c2s *s);     /* `safe` has moved: is an <a/> due? */
 void c2s_put_ack(struct c2s *s);       /* <a/> now */
 void c2s_put_enabled(struct c2s *s);
 void c2s_put_request(struct c2s *s); /* <r/>, if the end of a batch needs one */
-void c2s_ack_timer(struct timer *t);
+void c2s_ack_free(struct c2s *s);
 void c2s_ping(struct c2s *s);
 uint32_t c2s_h(const struct c2s *s);
 
 /* ---- out.c ---- */
 
-struct out out_of(const struct frame *f); /* an OUT; refers to its stanza */
 void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f);
 /* Moves what waits into the conn's output, as far as that has room. */
 void c2s_pump(struct c2s *s);
@@ -134,7 +122,6 @@ void c2s_turn_end(struct c2s *s);
 void c2s_taken(struct c2s *s, uint32_t n);
 /* All up to seq is with the client. */
 void c2s_out_acked(struct c2s *s, uint64_t seq);
-void c2s_held_timer(struct timer *t);
 void c2s_out_free(struct c2s *s);
 
 #endif

@@ -1,13 +1,13 @@
 #include "node/edge/left.h"
 
 struct left {
-    struct list link;    /* of edge->lefts, the oldest first */
-    struct hnode by_sid; /* of edge->lefts_by_sid */
-    struct buf *names;
-    struct out *outs;             /* as it was in struct c2s */
+    struct list link;             /* of edge->lefts, the oldest first */
+    struct hnode by_sid;          /* of edge->lefts_by_sid */
+    struct outs *outs;            /* as it was in struct c2s */
     uint64_t sid, acked, counted; /* seq counted + 1 is the first that the client counts */
-    uint32_t gen, head, count, cap;
+    uint32_t gen;
     uint16_t bare_n;
+    char bare[];
 };
 
 void left_keep(struct c2s *s)
@@ -15,40 +15,21 @@ void left_keep(struct c2s *s)
     struct edge *e = s->conn->edge;
     if (c2s_home(s) == e->node->shard)
         return;
-    struct left *l = malloc(sizeof *l);
+    str bare = c2s_bare(s);
+    struct left *l = malloc(sizeof *l + bare.n);
     must(l);
     *l = (struct left){
-        .names = buf_ref(s->names),
-        .bare_n = s->bare_n,
         .sid = s->sid,
         .gen = s->gen,
         .outs = s->outs,
-        .head = s->out_head,
-        .count = s->out_count,
-        .cap = s->out_cap,
         .acked = s->acked,
         .counted = s->sm ? s->out_base : UINT64_MAX,
+        .bare_n = (uint16_t)bare.n,
     };
-    s->outs = NULL, s->out_head = s->out_count = s->out_cap = 0;
-    s->out_bytes = s->unsent = 0;
+    memcpy(l->bare, bare.p, bare.n);
+    s->outs = NULL;
     list_push_back(&e->lefts, &l->link);
     htable_insert(&e->lefts_by_sid, &l->by_sid, hash_u64(l->sid));
-}
-
-static struct out *entry(const struct left *l, uint32_t i)
-{
-    return &l->outs[(l->head + i) & (l->cap - 1)];
-}
-
-static void grow(struct left *l)
-{
-    uint32_t cap = l->cap ? l->cap * 2 : 2;
-    struct out *outs = malloc(cap * sizeof *outs);
-    must(outs);
-    for (uint32_t i = 0; i < l->count; i++)
-        outs[i] = *entry(l, i);
-    free(l->outs);
-    l->outs = outs, l->cap = cap, l->head = 0;
 }
 
 static struct left *find(struct edge *e, uint64_t sid, uint32_t gen)
@@ -68,23 +49,17 @@ void left_on_out(struct edge *e, const struct frame *f)
     struct left *l = find(e, f->sid, f->gen);
     if (!l)
         return;
-    if (!l->count)
+    if (!l->outs)
         l->acked = f->seq - 1;
-    if (f->seq != l->acked + l->count + 1)
-        return;
-    if (l->count == l->cap)
-        grow(l);
-    *entry(l, l->count++) = out_of(f);
+    if (f->seq == l->acked + outs_count(l->outs) + 1)
+        outs_push(&l->outs, out_of(f));
 }
 
 static void forget(struct edge *e, struct left *l)
 {
     list_remove(&l->link);
     htable_remove(&e->lefts_by_sid, &l->by_sid);
-    for (uint32_t i = 0; i < l->count; i++)
-        stanza_unref(entry(l, i)->stanza);
-    free(l->outs);
-    buf_unref(l->names);
+    outs_close(&l->outs);
     free(l);
 }
 
@@ -98,8 +73,8 @@ void left_drop(struct edge *e, uint64_t sid, uint32_t gen)
 static void hand_over(struct edge *e, unsigned home, const struct left *l,
                       const struct mark_set *taken)
 {
-    for (uint32_t i = 0; i < l->count; i++) {
-        const struct out *o = entry(l, i);
+    for (uint32_t i = 0; i < outs_count(l->outs); i++) {
+        const struct out *o = outs_at(l->outs, i);
         uint64_t seq = l->acked + 1 + i;
         struct frame f = {
             .kind = FRAME_ORPHAN,
@@ -108,7 +83,7 @@ static void hand_over(struct edge *e, unsigned home, const struct left *l,
             .ord = o->ord,
             .lane = o->lane,
             .us = o->us,
-            .bare = str_from(l->names->data, l->bare_n),
+            .bare = str_from(l->bare, l->bare_n),
             .stanza = o->stanza,
             .conn = l->sid,
             .seq = seq > l->counted ? seq - l->counted : 0,

@@ -17,62 +17,47 @@
 enum { DELAY_AFTER_US = 5000000, HELD_MAX_MS = 1000 };
 enum { CACK_ROWS = 4096 }; /* in one frame: its header holds 64 KiB */
 
+/* A frame whose channel_done waits until the client has caught up. */
+struct held {
+    struct timer timer; /* the client's acks are not waited for longer */
+    struct c2s *session;
+    uint32_t count, cap;
+    struct origin *from;
+};
+/* Rows of the offline store, big-endian. */
+struct taken_rows {
+    uint32_t count, cap;
+    uint64_t row[];
+};
+
 static struct out *entry(const struct c2s *s, uint64_t seq)
 {
-    return &s->outs[(s->out_head + (seq - s->acked - 1)) & (s->out_cap - 1)];
-}
-
-static void grow(struct c2s *s)
-{
-    uint32_t cap = s->out_cap ? s->out_cap * 2 : 2;
-    struct out *outs = malloc(cap * sizeof *outs);
-    must(outs);
-    for (uint32_t i = 0; i < s->out_count; i++)
-        outs[i] = s->outs[(s->out_head + i) & (s->out_cap - 1)];
-    free(s->outs);
-    s->outs = outs, s->out_cap = cap, s->out_head = 0;
-}
-
-struct out out_of(const struct frame *f)
-{
-    return (struct out){
-        .stanza = stanza_ref(f->stanza),
-        .sid = f->conn,
-        .ord = f->ord,
-        .row = f->h,
-        .lane = f->lane,
-        .flags = f->flags & 0xff,
-        .us = f->us & ((1ull << 56) - 1),
-    };
+    return outs_at(s->outs, seq - s->acked - 1);
 }
 
 static void push(struct c2s *s, const struct frame *f)
 {
-    if (s->out_count == s->out_cap)
-        grow(s);
     s->last = f->seq;
-    s->out_count++;
-    *entry(s, f->seq) = out_of(f);
-    s->out_bytes += f->stanza->index.len;
-    s->unsent += f->stanza->index.len;
+    outs_push(&s->outs, out_of(f));
 }
 
 static void pop(struct c2s *s)
 {
-    struct out *o = entry(s, s->acked + 1);
-    s->out_bytes -= o->stanza->index.len;
-    stanza_unref(o->stanza);
-    s->out_head = (s->out_head + 1) & (s->out_cap - 1);
-    s->out_count--;
+    outs_pop(&s->outs);
     s->acked++;
 }
 
-static void free_if_empty(struct c2s *s)
+static void note_row(struct c2s *s, uint64_t row)
 {
-    if (s->out_count)
-        return;
-    free(s->outs);
-    s->outs = NULL, s->out_head = s->out_cap = 0;
+    struct taken_rows *r = s->rows;
+    if (!r || r->count == r->cap) {
+        uint32_t count = r ? r->count : 0, cap = r ? r->cap * 2 : 8;
+        r = realloc(r, sizeof *r + cap * sizeof *r->row);
+        must(r);
+        r->count = count, r->cap = cap;
+        s->rows = r;
+    }
+    r->row[r->count++] = htobe64(row);
 }
 
 /* The client has the oldest one. */
@@ -84,13 +69,8 @@ static void take(struct c2s *s)
     marks_put(&e->marks, (struct mark){{o->sid, o->ord, o->lane},
                                        (unsigned)(s->sid >> 50),
                                        loop_now_ms(e->node->loop)});
-    if (row && s->row_count == s->row_cap) {
-        s->row_cap = s->row_cap ? s->row_cap * 2 : 8;
-        s->rows = realloc(s->rows, s->row_cap * sizeof *s->rows);
-        must(s->rows);
-    }
     if (row)
-        s->rows[s->row_count++] = htobe64(row);
+        note_row(s, row);
     s->cack_due = true;
     pop(s);
 }
@@ -101,46 +81,62 @@ static void take(struct c2s *s)
 static bool is_unread(const struct c2s *s)
 {
     const struct conf *conf = s->conn->edge->node->conf;
-    return s->unsent > conf->limits_output_max || s->last - s->taken > conf->limits_unacked_max / 4;
+    return (s->outs && s->outs->unsent > conf->limits_output_max) ||
+           s->last - s->taken > conf->limits_unacked_max / 4;
 }
 static bool is_behind(const struct c2s *s)
 {
-    return is_unread(s) || s->out_count > s->conn->edge->node->conf->limits_unacked_max / 4;
-}
-
-static void hold(struct c2s *s, struct origin from)
-{
-    if (s->held_count == s->held_cap) {
-        s->held_cap = s->held_cap ? s->held_cap * 2 : 8;
-        s->held = realloc(s->held, s->held_cap * sizeof *s->held);
-        must(s->held);
-    }
-    s->held[s->held_count++].from = from;
-    if (!timer_is_set(&s->held_timer))
-        loop_timer_set(s->conn->edge->node->loop, &s->held_timer, HELD_MAX_MS);
+    return is_unread(s) || outs_count(s->outs) > s->conn->edge->node->conf->limits_unacked_max / 4;
 }
 
 static void release_held(struct c2s *s)
 {
-    for (uint32_t i = 0; i < s->held_count; i++)
-        channel_done(s->conn->edge->node->channels, s->held[i].from);
-    free(s->held);
-    s->held = NULL, s->held_count = s->held_cap = 0;
-    loop_timer_stop(s->conn->edge->node->loop, &s->held_timer);
+    struct held *h = s->held;
+    if (!h)
+        return;
+    for (uint32_t i = 0; i < h->count; i++)
+        channel_done(s->conn->edge->node->channels, h->from[i]);
+    loop_timer_stop(s->conn->edge->node->loop, &h->timer);
+    free(h->from);
+    free(h);
+    s->held = NULL;
 }
 
 static void relieve(struct c2s *s)
 {
-    if (s->held_count && !is_behind(s))
+    if (s->held && !is_behind(s))
         release_held(s);
 }
 
-void c2s_held_timer(struct timer *t)
+static void on_held_timer(struct timer *t)
 {
-    struct c2s *s = container_of(t, struct c2s, held_timer);
+    struct c2s *s = container_of(t, struct held, timer)->session;
     if (!is_unread(s))
         return release_held(s);
     loop_timer_set(s->conn->edge->node->loop, t, HELD_MAX_MS);
+}
+
+static struct held *held_new(struct c2s *s)
+{
+    struct held *h = calloc(1, sizeof *h);
+    must(h);
+    h->session = s;
+    timer_init(&h->timer, on_held_timer);
+    loop_timer_set(s->conn->edge->node->loop, &h->timer, HELD_MAX_MS);
+    return h;
+}
+
+static void hold(struct c2s *s, struct origin from)
+{
+    if (!s->held)
+        s->held = held_new(s);
+    struct held *h = s->held;
+    if (h->count == h->cap) {
+        h->cap = h->cap ? h->cap * 2 : 8;
+        h->from = realloc(h->from, h->cap * sizeof *h->from);
+        must(h->from);
+    }
+    h->from[h->count++] = from;
 }
 
 /* ---- in from the home ---- */
@@ -148,7 +144,8 @@ void c2s_held_timer(struct timer *t)
 static bool is_overflowing(const struct c2s *s)
 {
     const struct conf *conf = s->conn->edge->node->conf;
-    return s->out_count > conf->limits_unacked_max || s->out_bytes > conf->limits_unacked_bytes_max;
+    return s->outs && (s->outs->count > conf->limits_unacked_max ||
+                       s->outs->bytes > conf->limits_unacked_bytes_max);
 }
 
 /* Nothing is on the way, so the home may begin where it likes. What the client acked before the
@@ -167,7 +164,7 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
     bool again = f->seq <= s->last;
     if (again)
         metric_add(n->metrics, METRIC_duplicates_edge, 1);
-    if (!again && s->out_count == 0)
+    if (!again && !s->outs)
         begin_anywhere(s, f->seq);
     if (again || f->seq != s->last + 1) {
         channel_done(n->channels, from);
@@ -209,7 +206,10 @@ static void put_stanza(struct c2s *s, const struct out *o)
     str xml = stanza_xml(stanza);
     if (o->flags & (FRAME_TO_BARE | FRAME_TO_FULL)) {
         output_put(out, str_from(xml.p, stanza->index.splice));
-        output_put(out, o->flags & FRAME_TO_FULL ? c2s_to_full(s) : c2s_to_bare(s));
+        bool full = o->flags & FRAME_TO_FULL;
+        output_put(out, full ? c2s_to_full(s) : c2s_to_bare(s));
+        if (!full)
+            output_put(out, STR("'"));
         xml = str_skip(xml, stanza->index.splice);
     }
     output_put_stanza(out, stanza, xml);
@@ -225,7 +225,7 @@ void c2s_pump(struct c2s *s)
         struct out *o = entry(s, s->put + 1);
         put_stanza(s, o);
         s->put++;
-        s->unsent -= o->stanza->index.len;
+        s->outs->unsent -= o->stanza->index.len;
         metric_add(c->edge->node->metrics, METRIC_AT(stanzas_out, o->stanza->kind, c->listener), 1);
         c2s_put_enabled(s);
     }
@@ -266,7 +266,6 @@ void c2s_taken(struct c2s *s, uint32_t n)
     while (s->acked < s->taken && !waits_for_client(s, s->acked + 1)) {
         take(s);
     }
-    free_if_empty(s);
     relieve(s);
     if (s->cack_due)
         conn_at_turn_end(s->conn);
@@ -276,7 +275,6 @@ void c2s_out_acked(struct c2s *s, uint64_t seq)
 {
     while (s->acked < seq)
         take(s);
-    free_if_empty(s);
     relieve(s);
     conn_at_turn_end(s->conn);
 }
@@ -287,19 +285,21 @@ void c2s_tell_acked(struct c2s *s)
 {
     if (!s->cack_due)
         return;
-    uint32_t told = 0;
+    struct taken_rows *rows = s->rows;
+    uint32_t count = rows ? rows->count : 0, told = 0;
     do {
-        uint32_t n = s->row_count - told < CACK_ROWS ? s->row_count - told : CACK_ROWS;
+        uint32_t n = count - told < CACK_ROWS ? count - told : CACK_ROWS;
         struct frame f = {.kind = FRAME_CACK,
                           .seq = s->acked,
                           .bare = c2s_bare(s),
-                          .payload = n ? str_from(s->rows + told, n * sizeof *s->rows) : STR_NONE};
+                          .payload =
+                              n ? str_from(rows->row + told, n * sizeof *rows->row) : STR_NONE};
         c2s_tell(s, &f, n > 0);
         told += n;
-    } while (told < s->row_count);
+    } while (told < count);
     s->cack_due = false;
-    free(s->rows);
-    s->rows = NULL, s->row_count = s->row_cap = 0;
+    free(rows);
+    s->rows = NULL;
 }
 
 void c2s_turn_end(struct c2s *s)
@@ -313,9 +313,8 @@ void c2s_turn_end(struct c2s *s)
 
 void c2s_out_free(struct c2s *s)
 {
-    while (s->out_count)
+    while (s->outs)
         pop(s);
-    free_if_empty(s);
     release_held(s);
     free(s->rows);
 }

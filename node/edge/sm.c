@@ -3,6 +3,12 @@
  * the rest when that is. Several <r/> in one turn get one <a/>. */
 #include "node/edge/c2s.h"
 
+struct asked_ack {
+    struct timer timer; /* an <a/> is due at the latest then */
+    struct c2s *session;
+    uint64_t ord; /* … or when this is safe */
+};
+
 static str attr(struct c2s *s, str item, const char *name)
 {
     struct arena *a = s->conn->edge->node->turn;
@@ -92,6 +98,21 @@ static void ack_soon(struct c2s *s)
     conn_at_turn_end(s->conn);
 }
 
+/* Not everything is safe yet: what is, now; ord stays, for the unasked one. */
+static void on_ack_timer(struct timer *t)
+{
+    ack_soon(container_of(t, struct asked_ack, timer)->session);
+}
+
+static struct asked_ack *asked_ack_new(struct c2s *s)
+{
+    struct asked_ack *a = malloc(sizeof *a);
+    must(a);
+    a->session = s;
+    timer_init(&a->timer, on_ack_timer);
+    return a;
+}
+
 void c2s_request(struct c2s *s)
 {
     struct node *n = s->conn->edge->node;
@@ -99,22 +120,29 @@ void c2s_request(struct c2s *s)
         return unexpected(s);
     if (s->window.safe >= s->in_ord)
         return ack_soon(s);
-    s->ack_ord = s->in_ord;
-    if (!timer_is_set(&s->ack_timer))
-        loop_timer_set(n->loop, &s->ack_timer, (uint64_t)n->conf->limits_ack_delay_max);
+    if (!s->asked_ack)
+        s->asked_ack = asked_ack_new(s);
+    s->asked_ack->ord = s->in_ord;
+    if (!timer_is_set(&s->asked_ack->timer))
+        loop_timer_set(n->loop, &s->asked_ack->timer, (uint64_t)n->conf->limits_ack_delay_max);
 }
 
 void c2s_check_ack(struct c2s *s)
 {
-    if (s->ack_ord == 0 || s->window.safe < s->ack_ord)
+    if (!s->asked_ack || s->window.safe < s->asked_ack->ord)
         return;
-    s->ack_ord = 0;
-    loop_timer_stop(s->conn->edge->node->loop, &s->ack_timer);
+    c2s_ack_free(s);
     ack_soon(s);
 }
 
-/* Not everything is safe yet: what is, now; ack_ord stays, for the unasked one. */
-void c2s_ack_timer(struct timer *t) { ack_soon(container_of(t, struct c2s, ack_timer)); }
+void c2s_ack_free(struct c2s *s)
+{
+    if (!s->asked_ack)
+        return;
+    loop_timer_stop(s->conn->edge->node->loop, &s->asked_ack->timer);
+    free(s->asked_ack);
+    s->asked_ack = NULL;
+}
 
 /* ---- the client's acks ---- */
 

@@ -191,11 +191,11 @@ static void acks_free_the_queue_and_an_idle_session_holds_none(void **state)
     for (uint64_t seq = 1; seq <= 10; seq++)
         home_sends_out(seq, "<message><body>x</body></message>", FRAME_TO_FULL);
     turn();
-    assert_int_equal(w.conn->session->out_count, 10);
+    assert_int_equal(outs_count(w.conn->session->outs), 10);
     client_sends("<a " SM " h='4'/>");
-    assert_int_equal(w.conn->session->out_count, 6);
+    assert_int_equal(outs_count(w.conn->session->outs), 6);
     client_sends("<a " SM " h='3'/>"); /* late: harmless */
-    assert_int_equal(w.conn->session->out_count, 6);
+    assert_int_equal(outs_count(w.conn->session->outs), 6);
     client_sends("<a " SM " h='10'/>");
     assert_int_equal(last_frame(FRAME_CACK)->f.seq, 10);
     assert_null(w.conn->session->outs);

@@ -55,9 +55,9 @@ static void the_count_of_acks_wraps_at_32_bits(void **state)
     home_sends_out((1ull << 32) + 3, "<message/>", 0);
     turn();
     client_sends("<a " SM " h='2'/>");
-    assert_int_equal(w.conn->session->out_count, 1);
+    assert_int_equal(outs_count(w.conn->session->outs), 1);
     client_sends("<a " SM " h='3'/>");
-    assert_int_equal(w.conn->session->out_count, 0);
+    assert_int_equal(outs_count(w.conn->session->outs), 0);
     client_sends("<a " SM " h='4'/>");
     assert_true(got(received(), "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='4' "
                                 "send-count='3'/>"));

@@ -210,8 +210,8 @@ static void check(void)
         return;
     assert_true(s->window.safe <= s->in_ord);
     assert_true(s->acked <= s->last && s->put <= s->last && s->taken <= s->put);
-    assert_int_equal(s->last - s->acked, s->out_count);
-    assert_true((s->outs == NULL) == (s->out_count == 0));
+    assert_int_equal(s->last - s->acked, outs_count(s->outs));
+    assert_true((s->outs == NULL) == (outs_count(s->outs) == 0));
 }
 
 static void storm(uint64_t seed)
