@@ -1,18 +1,19 @@
-/* client: see client.h. The login is one step after the other, as on the wire: RFC 6120 4-7. */
+/* client: bytes in and out, and the life of connections; see client.h. */
 #include "bench/load/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
-
-#include "proto/base/base64.h"
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
-enum { PER_SOURCE = 4000, PAIR_SOURCES = 16, OUT_MIN = 512 };
+enum { OUT_MIN = 512 };
 
 static const struct xml_limits limits = {
     .bytes_max = 1 << 20,
@@ -24,15 +25,71 @@ static const struct xml_limits limits = {
     .whitespace_max = 1024,
 };
 
-static void fail(struct client *c, const char *why)
+/* ---- husks: a transport that its client has left, with the bytes that it may still be sending ---
+ */
+
+struct husk {
+    struct buf *flying;
+};
+
+static void on_husk_opened(struct transport *t) {}
+static void on_husk_bytes(struct transport *t, const char *p, size_t n) {}
+static void on_husk_closed(struct transport *t, err reason)
 {
-    if (c->step == CLIENT_FAILED)
+    struct husk *h = t->owner;
+    buf_unref(h->flying);
+    free(h);
+    transport_free(t);
+}
+
+static const struct transport_sink husk_sink = {on_husk_opened, on_husk_bytes, on_husk_opened,
+                                                on_husk_opened, on_husk_closed};
+
+static void leave_transport(struct client *c)
+{
+    struct husk *h = malloc(sizeof *h);
+    must(h);
+    h->flying = c->flying, c->flying = NULL;
+    if (c->rig->tickets && c->secured) {
+        struct tls_session *newest = tls_client_session(c->transport);
+        if (newest) {
+            tls_session_free(c->ticket);
+            c->ticket = newest;
+        }
+    }
+    c->transport->sink = &husk_sink, c->transport->owner = h;
+    transport_close(c->transport, false);
+    c->transport = NULL;
+}
+
+static void reset(struct client *c)
+{
+    if (c->transport)
+        leave_transport(c);
+    buf_unref(c->flying);
+    buf_unref(c->out);
+    buf_unref(c->carry);
+    c->flying = c->out = c->carry = NULL;
+    list_remove(&c->hook.link);
+    client_drop_login(c);
+    c->secured = c->authenticated = c->upgrading = c->enabled = c->asked = c->paused = false;
+}
+
+void client_fail(struct client *c, const char *why)
+{
+    if (c->step >= CLIENT_FAILED)
         return;
+    reset(c);
     c->step = CLIENT_FAILED;
     c->rig->calls->failed(c, why);
 }
 
-static void start_tls(struct client *c);
+static void become_closed(struct client *c)
+{
+    reset(c);
+    c->step = CLIENT_CLOSED;
+    c->rig->calls->closed(c);
+}
 
 /* ---- out ---- */
 
@@ -51,19 +108,21 @@ static void flush(struct client *c)
 static void on_turn_end(struct turn_hook *h)
 {
     struct client *c = container_of(h, struct client, hook);
-    if (!c->flying && c->step != CLIENT_FAILED)
+    if (c->rig->keep)
+        kept_ask(c);
+    if (!c->flying && c->step < CLIENT_FAILED)
         flush(c);
 }
 
 static void on_written(struct transport *t)
 {
     struct client *c = t->owner;
-    if (c->flying_off == c->flying->len) {
+    if (c->flying && c->flying_off == c->flying->len) {
         buf_unref(c->flying);
         c->flying = NULL;
     }
     if (c->upgrading)
-        start_tls(c);
+        client_start_tls(c);
     else if (c->flying)
         flush(c);
     else
@@ -87,159 +146,12 @@ void client_put(struct client *c, str xml)
     loop_at_turn_end(c->rig->loop, &c->hook);
 }
 
-static void put_header(struct client *c)
+void client_send(struct client *c, str stanza)
 {
-    client_put(c, arena_printf(&c->rig->turn,
-                               "<?xml version='1.0'?><stream:stream to='%s' version='1.0' "
-                               "xml:lang='en' xmlns='jabber:client' "
-                               "xmlns:stream='http://etherx.jabber.org/streams'>",
-                               c->rig->host));
-    c->step = CLIENT_FEATURES;
-}
-
-/* ---- the login ---- */
-
-str client_jid(const struct client *c, struct arena *a)
-{
-    return arena_printf(a, "%s%u@%s/r%u", c->rig->prefix, c->user, c->rig->host, c->resource);
-}
-
-static void begin_sasl(struct client *c)
-{
-    struct rig *r = c->rig;
-    struct arena *a = &c->login;
-    arena_init(a);
-    struct scram_client *s = c->scram = arena_zalloc(a, sizeof *s);
-    s->hash = SCRAM_SHA256;
-    s->user = arena_printf(a, "%s%u", r->prefix, c->user);
-    s->password = str_of(r->password);
-    s->nonce =
-        arena_printf(a, "%016llx%016llx", (unsigned long long)entropy_u64(&r->entropy.entropy),
-                     (unsigned long long)entropy_u64(&r->entropy.entropy));
-    s->salted = &r->salted;
-    str first = base64_encode_in(a, scram_client_first(s, a));
-    client_put(c, arena_printf(a,
-                               "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "
-                               "mechanism='SCRAM-SHA-256'>%.*s</auth>",
-                               STR_ARG(first)));
-    c->step = CLIENT_CHALLENGE;
-}
-
-static void on_features(struct client *c)
-{
-    if (c->rig->security == SECURITY_STARTTLS && !c->secured) {
-        client_put(c, STR("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
-        c->step = CLIENT_PROCEED;
-    } else if (!c->authenticated) {
-        begin_sasl(c);
-    } else {
-        client_put(c, arena_printf(&c->rig->turn,
-                                   "<iq type='set' id='bind'><bind "
-                                   "xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-                                   "<resource>r%u</resource></bind></iq>",
-                                   c->resource));
-        c->step = CLIENT_BIND;
-    }
-}
-
-static void on_challenge(struct client *c, str item, struct arena *turn)
-{
-    struct arena *a = &c->login;
-    struct xml_el el = xml_root(item, STR("jabber:client"), turn);
-    str challenge, answer;
-    if (base64_decode_in(a, xml_text(&el, turn), &challenge) != ERR_OK ||
-        scram_client_final(c->scram, challenge, a, &answer) != ERR_OK)
-        return fail(c, "bad SASL challenge");
-    client_put(c, arena_printf(a,
-                               "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%.*s"
-                               "</response>",
-                               STR_ARG(base64_encode_in(a, answer))));
-    c->step = CLIENT_SUCCESS;
-}
-
-static void on_success(struct client *c, str item, struct arena *turn)
-{
-    struct xml_el el = xml_root(item, STR("jabber:client"), turn);
-    str final;
-    if (base64_decode_in(&c->login, xml_text(&el, turn), &final) != ERR_OK ||
-        !scram_client_verify(c->scram, final))
-        return fail(c, "the server has not proven itself");
-    arena_close(&c->login);
-    c->scram = NULL, c->authenticated = true;
-    put_header(c);
-}
-
-static void become_ready(struct client *c)
-{
-    c->step = CLIENT_READY;
-    c->rig->calls->ready(c);
-}
-
-static void on_enabled(struct client *c)
-{
-    c->handled = 0;
-    if (!c->rig->presence)
-        return become_ready(c);
-    client_put(c, STR("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>"));
-    c->step = CLIENT_ROSTER;
-}
-
-static void on_bound(struct client *c)
-{
-    if (!c->rig->sm) {
-        on_enabled(c);
-        return;
-    }
-    client_put(c, STR("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"));
-    c->step = CLIENT_ENABLED;
-}
-
-/* Its own presence comes back to it (RFC 6121 4.2.2): then the server has done its part. */
-static void on_roster(struct client *c)
-{
-    client_put(c, STR("<presence/>"));
-    c->step = CLIENT_PRESENCE;
-}
-
-/* <starttls/> may not be known as written yet, and nothing may be in flight below TLS. */
-static void on_proceed(struct client *c)
-{
-    c->step = CLIENT_TLS;
-    c->upgrading = c->flying != NULL;
-    if (!c->upgrading)
-        start_tls(c);
-}
-
-static void on_element(struct client *c, str item, const struct xml_index *x)
-{
-    str name = str_from(item.p + x->name_off, x->name_len);
-    struct arena *a = &c->rig->turn;
-    if (x->ns == NS_SM && str_is(name, "r"))
-        return client_put(c, arena_printf(a, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", c->handled));
-    c->handled += x->ns == NS_CLIENT;
+    if (c->rig->keep)
+        kept_put(c, stanza);
     if (c->step == CLIENT_READY)
-        return c->rig->calls->stanza(c, item, x);
-    if (c->step == CLIENT_FEATURES && str_is(name, "features"))
-        return on_features(c);
-    if (c->step == CLIENT_PROCEED && str_is(name, "proceed"))
-        return on_proceed(c);
-    if (c->step == CLIENT_CHALLENGE && str_is(name, "challenge"))
-        return on_challenge(c, item, a);
-    if (c->step == CLIENT_SUCCESS && str_is(name, "success"))
-        return on_success(c, item, a);
-    if (c->step == CLIENT_ENABLED && str_is(name, "enabled"))
-        return on_enabled(c);
-    bool result = str_is(name, "iq") && x->type.off &&
-                  str_is(str_from(item.p + x->type.off, x->type.len), "result");
-    if (c->step == CLIENT_BIND && result)
-        return on_bound(c);
-    if (c->step == CLIENT_ROSTER && result)
-        return on_roster(c);
-    if (c->step == CLIENT_PRESENCE && str_is(name, "presence"))
-        return become_ready(c);
-    /* Others' presence may be quicker. */
-    if (c->step != CLIENT_ROSTER && c->step != CLIENT_PRESENCE)
-        fail(c, item.n < 512 ? arena_printf(a, "unexpected: %.*s", STR_ARG(item)).p : "unexpected");
+        client_put(c, stanza);
 }
 
 /* ---- in ---- */
@@ -258,21 +170,27 @@ static size_t feed_one(struct client *c, str in)
     if (e == ERR_PARTIAL)
         return 0;
     if (e != ERR_OK)
-        return fail(c, "bad XML from the server"), 0;
+        return client_fail(c, "bad XML from the server"), 0;
     if (what == XML_HEADER && !r->has_header)
         r->has_header = xml_header_read(r->scan, str_from(in.p, used), &r->header) == ERR_OK;
+    else if (what == XML_CLOSE && c->step == CLIENT_CLOSING)
+        return become_closed(c), 0;
     else if (what == XML_CLOSE)
-        return fail(c, "the server closed the stream"), 0;
+        return client_fail(c, "the server closed the stream"), 0;
     else if (what == XML_ELEMENT)
-        on_element(c, str_from(in.p, used), x);
+        client_element(c, str_from(in.p, used), x);
     return used;
+}
+
+static bool may_feed(const struct client *c)
+{
+    return c->transport && c->step < CLIENT_FAILED && c->step != CLIENT_TLS;
 }
 
 static size_t feed(struct client *c, str in)
 {
     size_t taken = 0, n;
-    while (taken < in.n && c->step < CLIENT_FAILED && c->step != CLIENT_TLS &&
-           (n = feed_one(c, str_skip(in, taken))))
+    while (taken < in.n && may_feed(c) && (n = feed_one(c, str_skip(in, taken))))
         taken += n;
     return taken;
 }
@@ -302,7 +220,7 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
         in = str_from(whole->data, whole->len);
     }
     size_t taken = feed(c, in);
-    if (taken < in.n && c->step < CLIENT_FAILED && c->step != CLIENT_TLS)
+    if (taken < in.n && may_feed(c))
         carry_put(c, str_skip(in, taken));
     buf_unref(whole);
 }
@@ -312,30 +230,37 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
 static void on_opened(struct transport *t)
 {
     struct client *c = t->owner;
-    c->secured = true;
-    put_header(c);
+    struct transport_info info;
+    transport_info(t, &info);
+    c->secured = true, c->tls_resumed = info.resumed;
+    client_header(c);
 }
 
 static void on_ended(struct transport *t)
 {
     struct client *c = t->owner;
-    fail(c, "the server closed the connection");
-    transport_close(t, false);
+    if (c->step == CLIENT_CLOSING)
+        become_closed(c);
+    else
+        client_fail(c, "the server closed the connection");
 }
 
 static void on_closed(struct transport *t, err reason)
 {
     struct client *c = t->owner;
     c->transport = NULL;
-    fail(c, err_row(reason)->text);
     transport_free(t);
+    if (c->step == CLIENT_CLOSING)
+        become_closed(c);
+    else
+        client_fail(c, err_row(reason)->text);
 }
 
 static const struct transport_sink sink = {on_opened, on_bytes, on_written, on_ended, on_closed};
 
-static void start_tls(struct client *c)
+void client_start_tls(struct client *c)
 {
-    struct tls_client_options o = {.sni = str_of(c->rig->host)};
+    struct tls_client_options o = {.sni = str_of(c->rig->host), .resume = c->ticket};
     if (c->rig->security == SECURITY_TLS)
         o.alpn = STR("xmpp-client");
     c->step = CLIENT_TLS, c->upgrading = false;
@@ -343,38 +268,117 @@ static void start_tls(struct client *c)
     c->transport->sink = &sink, c->transport->owner = c;
 }
 
-static int connect_from(unsigned index, const struct rig *r)
+/* ---- connecting: never blocking, or a full accept queue would stop everybody ---- */
+
+static void on_connected(struct op *op, int res)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    uint32_t address = 0x7f000002 + (index / 2 % PAIR_SOURCES << 8) + index / PER_SOURCE;
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    struct client *c = container_of(op, struct client, connecting);
+    int error = 0;
+    socklen_t n = sizeof error;
+    if (res < 0 || getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error) {
+        close(c->fd);
+        return client_fail(c, strerror(error ? error : res < 0 ? -res : errno));
+    }
+    fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) & ~O_NONBLOCK);
+    c->transport = sock_transport_open(c->rig->loop, c->fd, NULL, &sink, c);
+    if (c->rig->security == SECURITY_TLS)
+        client_start_tls(c);
+    else
+        client_header(c);
+}
+
+static int connect_from(const struct rig *r, uint32_t source)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
     if (fd < 0)
         return -1;
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0 ||
-        connect(fd, (const struct sockaddr *)&r->server, r->server_len) < 0) {
+        (connect(fd, (const struct sockaddr *)&r->server, r->server_len) < 0 &&
+         errno != EINPROGRESS)) {
+        int error = errno;
         close(fd);
+        errno = error;
         return -1;
     }
     return fd;
 }
 
-void client_open(struct client *c, struct rig *r, unsigned index, unsigned user, unsigned resource)
+void client_init(struct client *c, struct rig *r, unsigned index, unsigned unit, unsigned user,
+                 unsigned resource)
 {
     *c = (struct client){.rig = r,
                          .index = index,
+                         .unit = unit,
                          .user = user,
                          .resource = resource,
-                         .owner = c->owner,
+                         .fd = -1,
+                         .connecting = {.done = on_connected},
                          .hook = {.fn = on_turn_end}};
     list_init(&c->hook.link);
-    int fd = connect_from(index, r);
-    if (fd < 0)
-        return fail(c, strerror(errno));
-    c->transport = sock_transport_open(r->loop, fd, NULL, &sink, c);
-    if (r->security == SECURITY_TLS)
-        start_tls(c);
-    else
-        put_header(c);
+    list_init(&c->kept);
+}
+
+static uint64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+void client_open(struct client *c)
+{
+    must(c->step != CLIENT_CONNECT);
+    reset(c);
+    c->step = CLIENT_CONNECT;
+    c->resumed = c->tls_resumed = false;
+    c->began_us = monotonic_us();
+    c->fd = connect_from(c->rig, source_of(&c->rig->sources, c->index, c->unit));
+    if (c->fd < 0)
+        return client_fail(c, strerror(errno));
+    loop_poll(c->rig->loop, &c->connecting, c->fd, POLLOUT);
+}
+
+/* ---- the end of a connection ---- */
+
+/* connect(2) to nowhere is the way to send RST although the transport's close sends FIN. */
+void client_cut(struct client *c)
+{
+    static const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    must(c->step != CLIENT_CONNECT);
+    if (c->transport && connect(c->fd, &nowhere, sizeof nowhere) < 0)
+        must(errno != EBADF);
+    reset(c);
+    c->step = CLIENT_NEW;
+}
+
+void client_forget(struct client *c)
+{
+    c->sm_id[0] = 0, c->handled = 0;
+    kept_drop(c);
+}
+
+void client_close(struct client *c)
+{
+    must(c->step == CLIENT_READY);
+    if (c->paused)
+        client_resume(c);
+    if (c->enabled)
+        client_put(c, arena_printf(&c->rig->turn, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", c->handled));
+    client_put(c, STR("</stream:stream>"));
+    c->step = CLIENT_CLOSING;
+}
+
+void client_pause(struct client *c)
+{
+    c->paused = true;
+    transport_pause(c->transport);
+}
+
+void client_resume(struct client *c)
+{
+    c->paused = false;
+    transport_resume(c->transport);
 }

@@ -1,124 +1,77 @@
-/* message: see message.h. */
-#include "bench/load/message.h"
+/* message: P pairs, one direction each, a closed loop: --window messages are on their way per pair,
+ * and each that arrives makes its sender write the next. */
+#include "bench/load/pairs.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+enum { WARM_MS = 1500, DRAIN_MS = 10000, LISTEN_MS = 300 };
 
-/* <body>PPPPPPPP NNNNNNNNNNNNNNNN TTTTTTTTTTTTTTTT padding</body>, hexadecimal */
-enum { HEX = 16, HEAD = 8 + 1 + HEX + 1 + HEX + 1 };
+static void set_up(struct worker *w) { w->state = pairs_new(w, false); }
 
-static void put_hex(char *at, uint64_t v)
+static void begin_sending(struct worker *w)
 {
-    for (int i = HEX - 1; i >= 0; i--, v >>= 4)
-        at[i] = "0123456789abcdef"[v & 15];
+    struct pair *pairs = w->state;
+    w->sending = true;
+    for (unsigned i = 0; i < w->units; i++)
+        for (unsigned n = 0; n < w->plan->window; n++)
+            pair_send(w, &pairs[i], now_us());
 }
 
-static bool get_hex(const char *at, uint64_t *v)
+static void drain(struct worker *w)
 {
-    *v = 0;
-    for (int i = 0; i < HEX; i++) {
-        const char *digits = "0123456789abcdef", *d = memchr(digits, at[i], 16);
-        if (!d)
-            return false;
-        *v = *v << 4 | (uint64_t)(d - digits);
-    }
-    return true;
+    worker_rest(w);
+    if (pairs_are_whole(w, w->state))
+        worker_done(w);
 }
 
-void pair_init(struct pair *p, unsigned index, str to_jid, size_t stanza_bytes)
-{
-    static const char end[] = "</body></message>";
-    p->index = index, p->next = 1;
-    p->xml = malloc(stanza_bytes + 512 + to_jid.n);
-    must(p->xml);
-    int n = sprintf(p->xml, "<message to='%.*s' type='chat' id='load-%08x'><body>%08x ",
-                    STR_ARG(to_jid), index, index);
-    p->number_at = (size_t)n;
-    n += sprintf(p->xml + n, "%016x %016x ", 0, 0);
-    for (; (size_t)n + sizeof end - 1 < stanza_bytes; n++)
-        p->xml[n] = (char)('a' + n % 26);
-    memcpy(p->xml + n, end, sizeof end - 1);
-    p->xml_n = (size_t)n + sizeof end - 1;
-}
+static const struct step steps[] = {
+    {.name = "connecting", .begin = worker_connect_all, .waits = true},
+    {.name = "warming", .begin = begin_sending, .ms = WARM_MS},
+    {.name = "measuring", .begin = worker_measure, .seconds = true},
+    {.name = "draining", .begin = drain, .waits = true, .ms = DRAIN_MS},
+    {.name = "listening", .ms = LISTEN_MS}, /* would anything come twice? */
+};
+enum { MEASURED = 2, DRAINING = 3 };
 
-void pair_send(struct pair *p, struct tally *t, uint64_t now_us)
+static void on_stanza(struct worker *w, struct client *c, str item, const struct xml_index *x)
 {
-    put_hex(p->xml + p->number_at, ++p->sent);
-    put_hex(p->xml + p->number_at + HEX + 1, now_us);
-    client_put(&p->from, str_from(p->xml, p->xml_n));
-    t->sent++;
-}
-
-/* ---- in ---- */
-
-void tally_count(struct tally *t, uint64_t us)
-{
-    unsigned octave = 63 - (unsigned)__builtin_clzll(us | 1);
-    uint64_t step = octave < 5 ? us : us >> (octave - 5) & (LATENCY_STEPS - 1);
-    t->latency[octave < 5 ? step : (octave - 4) * LATENCY_STEPS + step]++;
-}
-
-uint64_t tally_latency_us(const struct tally *t, double share)
-{
-    uint64_t all = 0, upto = 0;
-    for (unsigned i = 0; i < LATENCY_CELLS; i++)
-        all += t->latency[i];
-    for (unsigned i = 0; i < LATENCY_CELLS; i++)
-        if ((double)(upto += t->latency[i]) >= share * (double)all && upto)
-            return i < LATENCY_STEPS
-                       ? i
-                       : (LATENCY_STEPS + i % LATENCY_STEPS) << (i / LATENCY_STEPS - 1);
-    return 0;
-}
-
-/* Numbers that were skipped may still come, within 64 of the newest. */
-static void take_number(struct pair *p, struct tally *t, uint64_t number)
-{
-    if (number >= p->next) {
-        for (; p->next <= number; p->next++) {
-            t->lost += p->missing >> 63;
-            p->missing = p->missing << 1 | (p->next < number);
-        }
+    struct pair *pairs = w->state, *p = pair_of(w, pairs, c);
+    struct mark m;
+    if (!pair_take(w, p, c, item, x, &m))
         return;
+    uint64_t now = now_us();
+    if (w->measuring) {
+        w->tally->measured++;
+        spread_count(&w->tally->latency, now - m.time_us);
     }
-    uint64_t back = p->next - 1 - number;
-    if (back < 64 && (p->missing >> back & 1)) {
-        p->missing &= ~(1ull << back);
-        t->reordered++;
-    } else {
-        t->duplicated++;
-    }
+    if (w->sending)
+        pair_send(w, p, now);
+    else if (w->step == DRAINING && w->tally->received >= w->tally->sent &&
+             pairs_are_whole(w, pairs))
+        worker_done(w);
 }
 
-static bool is_whole(const struct pair *p, str body)
+static void finish(struct worker *w) { pairs_end(w, w->state); }
+
+static void print(struct report *r, const struct outcome *o)
 {
-    size_t at = p->number_at - 9; /* where the body's text starts */
-    size_t tail = at + HEAD, n = p->xml_n - at - 17;
-    return body.n == n && memcmp(body.p, p->xml + at, 9) == 0 &&
-           memcmp(body.p + HEAD, p->xml + tail, n - HEAD) == 0;
+    double n = (double)o->tally.measured;
+    report_row(r, "window", o->plan->window, "per pair");
+    report_row(r, "messages", n, "");
+    report_row(r, "messages_per_s", n / outcome_seconds(o), "/s");
+    report_latency(r, "latency", &o->tally.latency);
+    report_cpu(r, o, n, "us each");
 }
 
-void pair_take(struct pair *p, struct tally *t, str item, const struct xml_index *x,
-               uint64_t now_us)
-{
-    uint64_t number, sent_us;
-    str body = x->nchild ? str_from(item.p + x->child[0].off, x->child[0].len) : STR_NONE;
-    if (body.n < 13 || !str_starts(body, STR("<body>"))) {
-        t->damaged++;
-        return;
-    }
-    body = str_from(body.p + 6, body.n - 13);
-    if (!is_whole(p, body) || !get_hex(body.p + 9, &number) ||
-        !get_hex(body.p + 9 + HEX + 1, &sent_us) || number == 0 || number > p->sent) {
-        t->damaged++;
-        return;
-    }
-    t->received++;
-    take_number(p, t, number);
-    tally_count(t, now_us > sent_us ? now_us - sent_us : 0);
-}
-
-void pair_end(struct pair *p, struct tally *t)
-{
-    t->lost += (unsigned)__builtin_popcountll(p->missing) + (p->sent + 1 - p->next);
-}
+const struct scenario scenario_message = {
+    .name = "message",
+    .unit = "pairs",
+    .says = "N pairs, --window messages on the way each: rate, latency, CPU per message",
+    .clients = scenario_two,
+    .steps = steps,
+    .nsteps = array_len(steps),
+    .measured = MEASURED,
+    .presence = true,
+    .set_up = set_up,
+    .stanza = on_stanza,
+    .finish = finish,
+    .print = print,
+};
