@@ -44,7 +44,8 @@ enum {
 struct worker {
     struct loop *loop;
     struct tls *tls;
-    unsigned group; /* accounts */
+    unsigned group;  /* accounts */
+    char prefix[64]; /* of all accounts' names */
     struct op control;
     int control_fd;
     struct arena turn;
@@ -134,7 +135,7 @@ enum step {
     STEP_PRESENCE,
     STEPS,
 };
-/* NULL: SASL's own answer. */
+/* NULL: SASL's own answer, and the roster. */
 static const char *const rote[STEPS] = {
     [STEP_HEADER] =
         HEADER "<stream:features><mechanisms " SASL_NS "><mechanism>SCRAM-SHA-256</mechanism>"
@@ -143,7 +144,6 @@ static const char *const rote[STEPS] = {
                           "</stream:features>",
     [STEP_BIND] = "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
                   "<jid>load@localhost/r0</jid></bind></iq>",
-    [STEP_ROSTER] = "<iq type='result' id='roster'><query xmlns='jabber:iq:roster'/></iq>",
     [STEP_PRESENCE] = "<presence from='load@localhost/r0'/>",
 };
 
@@ -166,14 +166,21 @@ static struct sasl_answer scram(struct peer *p, str flight, str bytes)
     return a.verdict == SASL_NEED_KEYS ? sasl_keys(&p->sasl, w->keys, ERR_OK, &w->turn) : a;
 }
 
-/* The digits before the '@'. */
-static unsigned number_of(str jid)
+/* What is before the digits before the '@'. */
+static str prefix_of(str jid)
 {
     const char *at = memchr(jid.p, '@', jid.n);
-    size_t n = at ? (size_t)(at - jid.p) : 0, first = n;
-    while (first > 0 && jid.p[first - 1] >= '0' && jid.p[first - 1] <= '9')
-        first--;
-    return first < n ? (unsigned)strtoul(jid.p + first, NULL, 10) : USERS_MAX;
+    size_t n = at ? (size_t)(at - jid.p) : 0;
+    while (n > 0 && jid.p[n - 1] >= '0' && jid.p[n - 1] <= '9')
+        n--;
+    return str_from(jid.p, n);
+}
+
+static unsigned number_of(str jid)
+{
+    size_t first = prefix_of(jid).n;
+    bool digit = first < jid.n && jid.p[first] >= '0' && jid.p[first] <= '9';
+    return digit ? (unsigned)strtoul(jid.p + first, NULL, 10) : USERS_MAX;
 }
 
 static bool authenticate(struct peer *p, str flight)
@@ -192,11 +199,25 @@ static bool authenticate(struct peer *p, str flight)
     if (!last)
         return true;
     p->user = number_of(p->sasl.user);
+    snprintf(w->prefix, sizeof w->prefix, "%.*s", (int)prefix_of(p->sasl.user).n, p->sasl.user.p);
     sasl_end(&p->sasl);
     if (p->user >= USERS_MAX)
         return false;
     w->users[p->user] = p;
     return true;
+}
+
+/* Everybody else of the group, as contacts; of a pair nobody. */
+static void put_roster(struct peer *p)
+{
+    struct worker *w = p->worker;
+    unsigned first = p->user - p->user % w->group;
+    put(p, STR("<iq type='result' id='roster'><query xmlns='jabber:iq:roster'>"));
+    for (unsigned user = first; user < first + w->group && w->group > 2; user++)
+        if (user != p->user)
+            put(p, arena_printf(&w->turn, "<item jid='%s%u@localhost' subscription='both'/>",
+                                w->prefix, user));
+    put(p, STR("</query></iq>"));
 }
 
 /* A flight ends with '>'; nothing else is looked at. */
@@ -210,10 +231,12 @@ static bool log_in(struct peer *p, const char *bytes, size_t n)
         return true;
     str flight = str_from(p->flight, p->flight_n);
     p->flight_n = 0;
-    if (!rote[p->step] && !authenticate(p, flight))
-        return false;
     if (rote[p->step])
         put(p, str_of(rote[p->step]));
+    else if (p->step == STEP_ROSTER)
+        put_roster(p);
+    else if (!authenticate(p, flight))
+        return false;
     p->step++;
     return true;
 }
