@@ -94,6 +94,7 @@ static void put(struct build *b, size_t at, const struct conf_row *row,
     case CONF_SIZE: PUT(b, at, uint64_t, v.count); break;
     case CONF_DURATION: PUT(b, at, int64_t, v.ms); break;
     case CONF_RATE:
+    case CONF_RATE_AUTO:
     case CONF_BYTE_RATE: PUT(b, at, struct conf_rate, v.rate); break;
     case CONF_MEMORY: PUT(b, at, struct conf_memory, v.memory); break;
     case CONF_SWITCH: PUT(b, at, bool, v.count); break;

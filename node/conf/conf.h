@@ -61,6 +61,7 @@ struct conf_net {
 #define CONF_T_SIZE uint64_t
 #define CONF_T_DURATION int64_t
 #define CONF_T_RATE struct conf_rate
+#define CONF_T_RATE_AUTO struct conf_rate /* count 0: auto */
 #define CONF_T_BYTE_RATE struct conf_rate
 #define CONF_T_MEMORY struct conf_memory
 #define CONF_T_SWITCH bool

@@ -12,6 +12,7 @@ enum conf_kind {
     CONF_SIZE,
     CONF_DURATION,
     CONF_RATE,
+    CONF_RATE_AUTO,
     CONF_BYTE_RATE,
     CONF_MEMORY,
     CONF_SWITCH,

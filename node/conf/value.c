@@ -217,6 +217,10 @@ static const char *parse_number(const struct conf_row *row, str text, union conf
         if (!with_unit(text, duration_units, &out->count))
             return "a duration needs a unit (ms, s, m, h, d)";
         return in_range(row, out->count);
+    case CONF_RATE_AUTO:
+        if (str_is(text, "auto"))
+            return out->rate = (struct conf_rate){0, 1000}, NULL;
+        /* fall through */
     case CONF_RATE:
         return rate(text, false, &out->rate) ? rate_in_range(row, out->rate)
                                              : "a rate is N/s, N/m or N/h";

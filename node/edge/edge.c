@@ -7,7 +7,6 @@
 
 #include "node/edge/left.h"
 #include "node/edge/listen.h"
-#include "node/edge/proxied.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
 /* What we take in is scanned again with what we add: from and xml:lang on a root; on an element
@@ -88,6 +87,7 @@ struct edge *edge_new(struct node *n)
     throttle_init(&e->addresses, EDGE_ADDRESSES_MAX);
     throttle_init(&e->failures, EDGE_ADDRESSES_MAX);
     throttle_init(&e->registrations, EDGE_ADDRESSES_MAX);
+    timer_init(&e->drain.timer, edge_drain_tick);
     list_init(&e->stop_hook.link);
     e->stop_hook.fn = stop_check;
     /* Numbers of a former incarnation must not be taken for ours when a late answer comes. */
@@ -185,9 +185,8 @@ void edge_peer_down(struct edge *e, unsigned shard)
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
 {
     e->stopping = true, e->stopped = done, e->stopped_ctx = ctx;
-    proxied_stop(e);
-    list_each(c, &e->conns, struct conn, link)
-        conn_end(c, ERR_STREAM_SYSTEM_SHUTDOWN);
+    edge_drain_stop(e);
+    edge_let_all_go(e);
     edge_check_stopped(e);
 }
 

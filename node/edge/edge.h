@@ -13,12 +13,14 @@
  *   c2s.c       the session's half: bind, resume, stanzas in, end
  *   sm.c        XEP-0198: h, acks, enable, the idle ping;  out.c  stanzas out, their queue
  *   left.c      that queue when its connection has gone
+ *   drain.c     letting the connections go one after the other
  *
  * A stanza's way: transport -> conn_bytes -> xml_scan -> stream_item -> c2s_stanza -> channel_send
  * (FRAME_IN) … edge_frame (FRAME_OUT) -> c2s_on_out -> c2s_pump -> transport_write. */
 #ifndef PEMBERLEY_EDGE_H
 #define PEMBERLEY_EDGE_H
 
+#include "node/conf/conf.h"
 #include "node/node.h"
 
 struct edge;
@@ -41,6 +43,12 @@ void edge_settled(struct edge *e, struct hold h, bool lost);
 void edge_peer_down(struct edge *e, unsigned shard);
 
 void edge_reload(struct edge *e); /* node->conf is the new one */
+/* Lets the connections go, the oldest first, so many in so long (count 0: as fast as the loop stays
+ * free for others), with system-shutdown, which leaves sessions resumable. Until edge_drain_stop;
+ * those that come meanwhile go too. */
+void edge_drain(struct edge *e, struct conf_rate rate);
+void edge_drain_stop(struct edge *e);
+void edge_let_all_go(struct edge *e);
 /* Ends all streams with system-shutdown; done is called when the last connection is closed. */
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx);
 void edge_free(struct edge *e); /* after done */

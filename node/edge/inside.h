@@ -45,12 +45,18 @@ struct edge {
     struct throttle failures;      /* failed logins, by address and by account */
     struct marks marks;            /* what our clients have taken lately */
     struct throttle registrations; /* new accounts, by address */
+    struct drain {
+        struct timer timer; /* set while draining */
+        struct conf_rate rate;
+        uint64_t at_ms, credit; /* connections times rate.per_ms that may go */
+    } drain;
     bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
     struct turn_hook stop_hook;
 };
 
+void edge_drain_tick(struct timer *t); /* drain.c */
 /* Something ended that edge_stop may be waiting for. */
 void edge_check_stopped(struct edge *e);
 

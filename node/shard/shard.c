@@ -376,6 +376,18 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     child_reloaded(s->child, generation);
 }
 
+static void on_drain(void *ctx, const struct child_drain *d)
+{
+    struct shard *s = ctx;
+    struct conf_rate rate = {d->count, d->per_ms};
+    if (d->now)
+        edge_let_all_go(s->edge);
+    else if (d->on)
+        edge_drain(s->edge, rate);
+    else
+        edge_drain_stop(s->edge);
+}
+
 struct command {
     struct shard *shard;
     uint64_t id;
@@ -453,6 +465,7 @@ static const struct child_calls calls = {
     .on_peer_up = on_peer_up,
     .on_peer_down = on_peer_down,
     .on_reload = on_reload,
+    .on_drain = on_drain,
     .on_command = on_command,
     .on_stop = on_stop,
     .on_lost = on_lost,

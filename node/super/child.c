@@ -205,6 +205,13 @@ static void on_peer_up(struct child *c, const Control__PeerUp *p, struct fds *f)
     c->calls->on_peer_up(c->ctx, &peer);
 }
 
+static void on_drain(struct child *c, const Control__Drain *m)
+{
+    const struct child_drain drain = {m->on, m->now, m->count, m->per_ms};
+    if (c->calls->on_drain)
+        c->calls->on_drain(c->ctx, &drain);
+}
+
 static void on_command(struct child *c, const Control__Command *m)
 {
     str argv[64];
@@ -243,6 +250,7 @@ static void dispatch(struct child *c, const Control__ToChild *m, struct fds *f)
             k->on_reload(c->ctx, m->reload->generation, conf, take(f, 1));
         }
         break;
+    case CONTROL__TO_CHILD__WHAT_DRAIN: on_drain(c, m->drain); break;
     case CONTROL__TO_CHILD__WHAT_COMMAND: on_command(c, m->command); break;
     case CONTROL__TO_CHILD__WHAT_STOP:
         if (k->on_stop)

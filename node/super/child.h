@@ -44,6 +44,12 @@ struct child_peer {
     int bell_fd; /* the peer's */
 };
 
+/* The connections go: `count` in `per_ms`; 0: as fast as may be. */
+struct child_drain {
+    bool on, now; /* on false: no further ones; now: all at once */
+    uint64_t count, per_ms;
+};
+
 /* Callbacks that a process has no use for are NULL (their descriptors are closed). */
 struct child_calls {
     void (*on_start)(void *ctx, const struct child_start *s);
@@ -54,6 +60,7 @@ struct child_calls {
     void (*on_peer_down)(void *ctx, enum child_kind kind, uint32_t index, uint64_t incarnation);
     /* The new generation; take it between two turns, then child_reloaded. certs_fd may be -1. */
     void (*on_reload)(void *ctx, uint64_t generation, int conf_fd, int certs_fd);
+    void (*on_drain)(void *ctx, const struct child_drain *d);
     /* Answer with child_reply, at once or later, exactly once per id. argv is valid until return.
      */
     void (*on_command)(void *ctx, uint64_t id, size_t argc, const str *argv);
