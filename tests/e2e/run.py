@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Runs tests/e2e/<theme>/<rfc|xep>-<section>-<what>.py: every function test_*(server) in it, one node
 per file (SETTINGS, HOST_OPTIONS, SHARDS, PLAIN, ENV in the file configure it; a function without
-parameters starts its own). A filter is a part of theme/file:test. Ends with `N passed, N failed`."""
+parameters starts its own). A filter is a part of theme/file:test. `--over epoll` starts every node
+whose test does not choose itself over that loop. Ends with `N passed, N failed`."""
 
 import importlib.util
 import inspect
+import os
 import pathlib
 import sys
 import time
@@ -12,7 +14,12 @@ import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "lib"))
+if sys.argv[1:2] == ["--over"]:
+    os.environ["PEMBERLEY_LOOP"] = sys.argv[2]
+    del sys.argv[1:3]
 import pemb  # noqa: E402
+
+NAME = "e2e" + (f"/over-{pemb.LOOP}" if pemb.LOOP else "")
 
 
 def load(path):
@@ -49,10 +56,10 @@ def run_file(path, wanted, counts):
             else:
                 function()
             counts[0] += 1
-            print(f"ok   e2e/{theme}:{name} ({time.monotonic() - started:.2f} s)", flush=True)
+            print(f"ok   {NAME}/{theme}:{name} ({time.monotonic() - started:.2f} s)", flush=True)
         except Exception:
             counts[1] += 1
-            print(f"FAIL e2e/{theme}:{name} ({time.monotonic() - started:.2f} s)")
+            print(f"FAIL {NAME}/{theme}:{name} ({time.monotonic() - started:.2f} s)")
             traceback.print_exc(limit=-4, file=sys.stdout)
             if server:
                 print("    log: " + "\n         ".join(server.log[-8:]), flush=True)
@@ -61,7 +68,7 @@ def run_file(path, wanted, counts):
             server.stop()
         except Exception as e:
             counts[1] += 1
-            print(f"FAIL e2e/{theme}: the node's end: {e}", flush=True)
+            print(f"FAIL {NAME}/{theme}: the node's end: {e}", flush=True)
 
 
 def main():
@@ -76,7 +83,7 @@ def main():
             run_file(path, wanted, counts)
         except Exception:
             counts[1] += 1
-            print(f"FAIL e2e/{path.parent.name}/{path.stem}: cannot be run")
+            print(f"FAIL {NAME}/{path.parent.name}/{path.stem}: cannot be run")
             traceback.print_exc(limit=-3, file=sys.stdout)
     print(f"{counts[0]} passed, {counts[1]} failed")
     return 1 if counts[1] or not counts[0] else 0

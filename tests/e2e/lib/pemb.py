@@ -20,12 +20,14 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("PEMBERLEY_BIN", ROOT / "build/sanitize/bin"))
 TIMEOUT = float(os.environ.get("PEMBERLEY_TIMEOUT", "10"))
+LOOP = os.environ.get("PEMBERLEY_LOOP")  # every node over this loop, if it says nothing itself
 
 NS = {
     "c": "jabber:client", "stream": "http://etherx.jabber.org/streams",
@@ -75,7 +77,8 @@ class Server:
     """A node of its own in a directory of its own, through the `pemberley` binary."""
 
     def __init__(self, settings=(), hosts=("localhost", "example.org"), host_options="", shards=2,
-                 plain=True, env=None):
+                 plain=True, env=None, wrap=()):
+        """wrap: a command that becomes the node's (with the node's as its last arguments)."""
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pemberley-e2e-"))
         atexit.register(shutil.rmtree, self.dir, True)
         self.hosts = hosts
@@ -103,6 +106,9 @@ listen {{
 """
         self.conf.write_text(text)
         self.settings = list(settings)
+        self.wrap = list(wrap)
+        if LOOP and not any(x.startswith("node.loop") for x in settings):
+            self.settings.append(f"node.loop={LOOP}")
         self.process = None
         atexit.register(self.kill) # also when it does not become ready
         self.start()
@@ -117,7 +123,7 @@ listen {{
             os.chmod(self.dir / f"{host}.key", 0o600)
 
     def start(self):
-        command = [str(BIN / "pemberley"), "--config", str(self.conf), "run"]
+        command = [*self.wrap, str(BIN / "pemberley"), "--config", str(self.conf), "run"]
         for s in self.settings:
             command += ["--set", s]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
@@ -125,6 +131,16 @@ listen {{
         self.lines = queue.Queue()
         threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
         self.wait_log("event=node_ready", timeout=60)
+        if LOOP and f"node.loop={LOOP}" in self.settings:
+            assert self.loop() == LOOP, f"the node runs over {self.loop()}, not {LOOP}"
+
+    def get(self, path):
+        """What the metrics port answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=TIMEOUT) as r:
+            return r.read().decode()
+
+    def loop(self):
+        return re.search(r'^pemberley_node_info\{.*loop="(\w*)"', self.get("/metrics"), re.M).group(1)
 
     def _read(self, process, lines):
         for line in process.stderr:
