@@ -58,6 +58,12 @@ def make_certificate():
     return certificate, key
 
 
+def accounts_named(accounts, groups):
+    """Names of the accounts load0 …, and of those in groups: (how many, of how many accounts)."""
+    return [f"{PREFIX}{i}" for i in range(accounts)] + \
+        [f"{GROUP_PREFIX}{i}" for i in range(groups[0] * groups[1])]
+
+
 def free_ports(n):
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
     ports = [s.getsockname()[1] for s in socks]
@@ -199,11 +205,12 @@ VirtualHost "localhost"
     def command(self):
         return ["prosody", "-F", "--config", self.conf]
 
-    def make_accounts(self):
-        self.tool("prosodyctl", "--config", self.conf, "register", "load0", "localhost", PASSWORD)
-        account = self.dir / "data/localhost/accounts/load0.dat"
-        for i in range(1, self.accounts):
-            copy = account.with_name(f"load{i}.dat")
+    def make_accounts(self, groups=(0, 0)):
+        first, *others = accounts_named(self.accounts, groups)
+        self.tool("prosodyctl", "--config", self.conf, "register", first, "localhost", PASSWORD)
+        account = self.dir / f"data/localhost/accounts/{first}.dat"
+        for name in others:
+            copy = account.with_name(f"{name}.dat")
             shutil.copyfile(account, copy)
             shutil.chown(copy, self.user, self.user)
 
@@ -274,15 +281,16 @@ ERLANG_NODE=pemberley-bench@localhost
                 return pid
         return self.process.pid
 
-    def make_accounts(self):
+    def make_accounts(self, groups=(0, 0)):
+        names = accounts_named(self.accounts, groups)
         self.start()
-        self.tool(*self.ctl("register", "load0", "localhost", PASSWORD))
+        self.tool(*self.ctl("register", names[0], "localhost", PASSWORD))
         dump = self.dir / "spool/accounts"
         self.tool(*self.ctl("dump_table", dump, "passwd"))
-        head, record = re.fullmatch(r"(.*?)(\{passwd,\{<<\"load0\">>.*?\}\.\s*)",
+        head, record = re.fullmatch(rf"(.*?)(\{{passwd,\{{<<\"{names[0]}\">>.*?\}}\.\s*)",
                                     dump.read_text(), re.S).groups()
-        dump.write_text(head + "".join(record.replace('<<"load0">>', f'<<"load{i}">>')
-                                       for i in range(self.accounts)))
+        dump.write_text(head + "".join(record.replace(f'<<"{names[0]}">>', f'<<"{name}">>')
+                                       for name in names))
         self.tool(*self.ctl("load", dump))
         self.stop()
 
@@ -308,6 +316,15 @@ class Limit(Child):
             self.process.kill()  # the workers follow their parent
 
 
+def contacts(groups, size):
+    """Of each group everybody to everybody else."""
+    for first in range(0, groups * size, size):
+        for i in range(first, first + size):
+            for k in range(first, first + size):
+                if i != k:
+                    yield f"{GROUP_PREFIX}{i}@localhost", f"{GROUP_PREFIX}{k}@localhost"
+
+
 class Pemberley:
     """A release node, through the end-to-end tests' Server."""
 
@@ -328,23 +345,20 @@ class Pemberley:
         self.port, self.tls_port = self.node.port, self.node.tls_port
         self.accounts = accounts
 
-    def make_accounts(self, groups=(0, 0)):
-        """groups: how many, of how many accounts, each with all others of its group as contacts."""
-        self.node.add_user(f"{PREFIX}0@localhost", PASSWORD)
-        n, size = groups
-        names = [f"{PREFIX}{i}@localhost" for i in range(1, self.accounts)]
-        names += [f"{GROUP_PREFIX}{i}@localhost" for i in range(n * size)]
+    def make_accounts(self, groups=(0, 0), rosters=False):
+        """rosters: all of a group are each other's contacts already."""
+        first, *others = (f"{name}@localhost" for name in accounts_named(self.accounts, groups))
+        self.node.add_user(first, PASSWORD)
         store = sqlite3.connect(self.node.dir / "data/store.sqlite", timeout=30)
         with store:
             store.executemany(
                 "INSERT INTO account (jid, host, keys, created_us) SELECT ?, host, keys, created_us"
-                f" FROM account WHERE jid = '{PREFIX}0@localhost'", ((name,) for name in names))
-            store.executemany(  # subscription 3: both
-                "INSERT INTO roster (account, contact, version, removed, name, subscription, ask,"
-                " approved, groups) SELECT id, ?, 1, 0, x'', 3, 0, 0, x'' FROM account WHERE jid = ?",
-                ((f"{GROUP_PREFIX}{g + i}@localhost", f"{GROUP_PREFIX}{g + k}@localhost")
-                 for g in range(0, n * size, size or 1) for i in range(size) for k in range(size)
-                 if i != k))
+                f" FROM account WHERE jid = '{first}'", ((name,) for name in others))
+            if rosters:
+                store.executemany(  # subscription 3: both
+                    "INSERT INTO roster (account, contact, version, removed, name, subscription,"
+                    " ask, approved, groups) SELECT id, ?, 1, 0, x'', 3, 0, 0, x'' FROM account"
+                    " WHERE jid = ?", contacts(*groups))
         store.close()
         self.stop()
 
