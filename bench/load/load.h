@@ -6,6 +6,7 @@
  *   worker.c     a process with a loop, which holds its share of the clients
  *   client.h     one client: client.c (bytes), negotiate.c (login), kept.c (XEP-0198)
  *   pairs.h      who writes to whom, for the scenarios of messages
+ *   reconnect.h  connections that are cut and come back
  *   check.h, spread.h, tally.h   what is counted
  *   report.c     progress line, table, JSON
  *   <name>.c     a scenario; all are rows of scenarios.def
@@ -87,9 +88,9 @@ unsigned scenario_two(const struct plan *p);
 #include "bench/load/scenarios.def"
 #undef SCENARIO
 
-/* The measured step's: seconds, and the server's CPU. */
-double outcome_seconds(const struct outcome *o);
-double outcome_cpu_us(const struct outcome *o);
+/* A step's seconds, and the server's CPU in it. */
+double outcome_seconds(const struct outcome *o, unsigned step);
+double outcome_cpu_us(const struct outcome *o, unsigned step);
 
 /* ---- workers ---- */
 
@@ -115,7 +116,8 @@ struct worker {
     int told_fd;                    /* the parent's eventfd */
     unsigned index;                 /* of the worker */
     unsigned first, units;          /* its units: [first, first + units) of the plan's count */
-    unsigned per_unit, nclients;    /* clients: units * per_unit, unit by unit */
+    unsigned per_unit, nclients;    /* clients: the first of each unit, then
+                                     * the second of each … */
     unsigned opened, ready, target; /* clients: [0, target) are to be logged in */
     unsigned at_once;               /* logins */
     struct client *clients;
@@ -143,7 +145,7 @@ static inline struct worker *worker_of(const struct client *c)
 }
 static inline struct client *worker_client(struct worker *w, unsigned unit, unsigned i)
 {
-    return &w->clients[unit * w->per_unit + i];
+    return &w->clients[i * w->units + unit];
 }
 uint64_t now_us(void); /* CLOCK_MONOTONIC, now: the loop's time is as old as its turn */
 /* For steps. */

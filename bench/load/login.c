@@ -8,8 +8,8 @@ static const struct step steps[] = {
 
 static void print(struct report *r, const struct outcome *o)
 {
-    report_row(r, "logins_per_s", o->plan->count / outcome_seconds(o), "/s");
-    report_cpu(r, o, o->plan->count, "us per login");
+    report_row(r, "logins_per_s", o->plan->count / outcome_seconds(o, 0), "/s");
+    report_cpu(r, o, 0, o->plan->count, "us per login");
     report_latency(r, "login", &o->tally.login);
     if (o->plan->rig.tickets)
         report_row(r, "tls_resumed", (double)o->tally.tls_resumed, "sessions");

@@ -22,16 +22,14 @@ static const struct scenario *const scenarios[] = {
 unsigned scenario_one(const struct plan *p) { return 1; }
 unsigned scenario_two(const struct plan *p) { return 2; }
 
-double outcome_seconds(const struct outcome *o)
+double outcome_seconds(const struct outcome *o, unsigned step)
 {
-    unsigned i = o->plan->scenario->measured;
-    return (double)(o->at[i + 1].us - o->at[i].us) / 1e6;
+    return (double)(o->at[step + 1].us - o->at[step].us) / 1e6;
 }
 
-double outcome_cpu_us(const struct outcome *o)
+double outcome_cpu_us(const struct outcome *o, unsigned step)
 {
-    unsigned i = o->plan->scenario->measured;
-    return o->at[i + 1].cpu_us - o->at[i].cpu_us;
+    return o->at[step + 1].cpu_us - o->at[step].cpu_us;
 }
 
 static int usage(void)
@@ -57,6 +55,9 @@ static int usage(void)
             "  --baseline N                                    idle: first sessions, 1000\n"
             "  --rate R                                        rate: messages/s in all, 1000\n"
             "  --roster R  --burst K  --prepare                presence: 20, 1; makes rosters\n"
+            "  --messages M                                    offline: 20, slow: 20000; per pair\n"
+            "  --jitter MS                                     resume, storm: reconnect within, 0\n"
+            "  --stalled K                                     slow: pairs that stall, a tenth\n"
             "  --loop io_uring|epoll  --json\n");
     return 2;
 }
@@ -145,6 +146,9 @@ static const struct number numbers[] = {
     {"timeout", offsetof(struct plan, timeout_s), 1, 86400},
     NUMBER(roster, 1, 10000),
     NUMBER(burst, 1, 1000),
+    NUMBER(messages, 1, 1000000),
+    NUMBER(stalled, 1, UINT32_MAX),
+    {"jitter", offsetof(struct plan, jitter_ms), 0, 3600000},
 };
 
 static bool take_number(struct plan *p, const struct number *n, const char *value)

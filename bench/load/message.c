@@ -56,9 +56,9 @@ static void print(struct report *r, const struct outcome *o)
     double n = (double)o->tally.measured;
     report_row(r, "window", o->plan->window, "per pair");
     report_row(r, "messages", n, "");
-    report_row(r, "messages_per_s", n / outcome_seconds(o), "/s");
+    report_row(r, "messages_per_s", n / outcome_seconds(o, MEASURED), "/s");
     report_latency(r, "latency", &o->tally.latency);
-    report_cpu(r, o, n, "us each");
+    report_cpu(r, o, MEASURED, n, "us each");
 }
 
 const struct scenario scenario_message = {
@@ -68,7 +68,6 @@ const struct scenario scenario_message = {
     .clients = scenario_two,
     .steps = steps,
     .nsteps = array_len(steps),
-    .measured = MEASURED,
     .presence = true,
     .set_up = set_up,
     .stanza = on_stanza,

@@ -50,6 +50,11 @@ bool pair_take(struct worker *w, struct pair *p, const struct client *c, str ite
     struct tally *t = w->tally;
     if (!str_is(str_from(item.p + x->name_off, x->name_len), "message"))
         return false;
+    if (c == p->from && x->type.off &&
+        str_is(str_from(item.p + x->type.off, x->type.len), "error")) {
+        tally_error(t, "a message came back as an error", 1);
+        return false;
+    }
     enum verdict v = form_read(&p->form, child_text(item, x, STR("body")), out);
     if (v == MARK_STALE) {
         t->faults.stale++;

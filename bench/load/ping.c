@@ -107,9 +107,9 @@ static void print(struct report *r, const struct outcome *o)
     double n = (double)o->tally.measured;
     report_row(r, "window", o->plan->window, "per session");
     report_row(r, "pings", n, "");
-    report_row(r, "pings_per_s", n / outcome_seconds(o), "/s");
+    report_row(r, "pings_per_s", n / outcome_seconds(o, MEASURED), "/s");
     report_latency(r, "latency", &o->tally.latency);
-    report_cpu(r, o, n, "us each");
+    report_cpu(r, o, MEASURED, n, "us each");
 }
 
 const struct scenario scenario_ping = {
@@ -119,7 +119,6 @@ const struct scenario scenario_ping = {
     .clients = scenario_one,
     .steps = steps,
     .nsteps = array_len(steps),
-    .measured = MEASURED,
     .presence = true,
     .set_up = set_up,
     .stanza = on_stanza,

@@ -278,10 +278,10 @@ static void print(struct report *r, const struct outcome *o)
     report_row(r, "roster", o->plan->roster, "contacts each");
     report_row(r, "burst", o->plan->burst, "presences in one write");
     report_row(r, "deliveries", n, "");
-    report_row(r, "deliveries_per_s", n / outcome_seconds(o), "/s");
+    report_row(r, "deliveries_per_s", n / outcome_seconds(o, MEASURED), "/s");
     report_row(r, "echoes", (double)o->tally.echoes, "of these, back to their sender");
     report_latency(r, "latency", &o->tally.latency);
-    report_cpu(r, o, n, "us per delivery");
+    report_cpu(r, o, MEASURED, n, "us per delivery");
 }
 
 const struct scenario scenario_presence = {
@@ -291,7 +291,6 @@ const struct scenario scenario_presence = {
     .clients = members,
     .steps = steps,
     .nsteps = array_len(steps),
-    .measured = MEASURED,
     .presence = true,
     .set_up = set_up,
     .stanza = on_stanza,

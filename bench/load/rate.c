@@ -130,10 +130,10 @@ static void print(struct report *r, const struct outcome *o)
     double n = (double)o->tally.measured;
     report_row(r, "rate", o->plan->rate, "/s asked for");
     report_row(r, "messages", n, "");
-    report_row(r, "messages_per_s", n / outcome_seconds(o), "/s");
+    report_row(r, "messages_per_s", n / outcome_seconds(o, MEASURED), "/s");
     report_row(r, "sent_late", (double)o->tally.late, "more than 1 ms after their time");
     report_latency(r, "latency", &o->tally.latency);
-    report_cpu(r, o, n, "us each");
+    report_cpu(r, o, MEASURED, n, "us each");
 }
 
 const struct scenario scenario_rate = {
@@ -144,7 +144,6 @@ const struct scenario scenario_rate = {
     .clients = scenario_two,
     .steps = steps,
     .nsteps = array_len(steps),
-    .measured = MEASURED,
     .presence = true,
     .set_up = set_up,
     .stanza = on_stanza,

@@ -24,10 +24,17 @@ void report_latency(struct report *r, const char *prefix, const struct spread *h
     }
 }
 
-void report_cpu(struct report *r, const struct outcome *o, double n, const char *unit)
+void report_cpu_as(struct report *r, const char *name, const struct outcome *o, unsigned step,
+                   double n, const char *unit)
 {
     if (o->plan->server_known)
-        report_row(r, "server_cpu_us", n > 0 ? outcome_cpu_us(o) / n : 0, unit);
+        report_row(r, name, n > 0 ? outcome_cpu_us(o, step) / n : 0, unit);
+}
+
+void report_cpu(struct report *r, const struct outcome *o, unsigned step, double n,
+                const char *unit)
+{
+    report_cpu_as(r, "server_cpu_us", o, step, n, unit);
 }
 
 static void print_faults(struct report *r, const struct faults *f)

@@ -16,7 +16,11 @@ void report_print(const struct outcome *o);
 void report_row(struct report *r, const char *name, double value, const char *unit);
 /* <prefix>_p50_us, _p99_us, _p999_us, _max_us */
 void report_latency(struct report *r, const char *prefix, const struct spread *h);
-/* server_cpu_us: CPU of the measured step per one of n; nothing if the server is not known. */
-void report_cpu(struct report *r, const struct outcome *o, double n, const char *unit);
+/* server_cpu_us (or another name): CPU of a step per one of n; nothing if the server is not known.
+ */
+void report_cpu(struct report *r, const struct outcome *o, unsigned step, double n,
+                const char *unit);
+void report_cpu_as(struct report *r, const char *name, const struct outcome *o, unsigned step,
+                   double n, const char *unit);
 
 #endif

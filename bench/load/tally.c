@@ -23,6 +23,7 @@ void tally_add(struct tally *t, const struct tally *more)
     spread_add(&t->latency, &more->latency);
     spread_add(&t->healthy, &more->healthy);
     spread_add(&t->login, &more->login);
+    spread_add(&t->back, &more->back);
     t->late += more->late;
     t->echoes += more->echoes;
     t->resumed += more->resumed;
@@ -31,7 +32,7 @@ void tally_add(struct tally *t, const struct tally *more)
     t->stalled += more->stalled;
     t->stalled_closed += more->stalled_closed;
     t->stalled_sent += more->stalled_sent;
-    t->stalled_kept += more->stalled_kept;
+    t->stalled_missing += more->stalled_missing;
     for (unsigned i = 0; i < TALLY_ERRORS; i++)
         if (more->error[i].n)
             tally_error(t, more->error[i].why, more->error[i].n);

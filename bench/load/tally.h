@@ -13,11 +13,12 @@ struct tally {
     struct faults faults;
     struct spread latency; /* of what was measured */
     struct spread healthy; /* slow: the same before anybody stalls */
+    struct spread back;    /* resume, storm: from the cut until ready */
     struct spread login;   /* from connect (or the cut) until the session is ready */
     uint64_t late;         /* rate: sent more than 1 ms after their time */
     uint64_t echoes;       /* presence: what came back to its sender */
     uint64_t resumed, tls_resumed, retries;
-    uint64_t stalled, stalled_closed, stalled_sent, stalled_kept;
+    uint64_t stalled, stalled_closed, stalled_sent, stalled_missing;
     struct {
         char why[TALLY_WHY];
         uint64_t n;

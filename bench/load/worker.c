@@ -170,11 +170,12 @@ static void make_clients(struct worker *w)
 {
     w->clients = calloc(w->nclients, sizeof *w->clients);
     must(w->clients);
-    for (unsigned i = 0; i < w->nclients; i++) {
-        unsigned index = w->first * w->per_unit + i;
-        client_init(&w->clients[i], &w->rig, index, w->first + i / w->per_unit,
-                    index % w->plan->users, index / w->plan->users);
-    }
+    for (unsigned unit = 0; unit < w->units; unit++)
+        for (unsigned i = 0; i < w->per_unit; i++) {
+            unsigned index = (w->first + unit) * w->per_unit + i;
+            client_init(worker_client(w, unit, i), &w->rig, index, w->first + unit,
+                        index % w->plan->users, index / w->plan->users);
+        }
 }
 
 static void turn(struct worker *w, uint64_t wait_ms)
