@@ -24,7 +24,10 @@ static void on_reply(struct store_port *port, unsigned peer, const char *p, size
     store__reply__free_unpacked(r, NULL);
 }
 
-static void no_log(struct log *l, enum log_event e, const struct log_field *f, size_t n) {}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
 
 static double seconds(clockid_t clock)
 {
