@@ -107,8 +107,10 @@ int loop_wake_fd(const struct loop *l); /* an eventfd: write 1 to wake this loop
 
 struct loop_stats {
     uint64_t turns, completions, busy_us, buffers_exhausted, overflows;
+    uint64_t buffers_free; /* for receiving, as the last turn found them */
 };
 const struct loop_stats *loop_stats(const struct loop *l);
+uint64_t loop_timers(const struct loop *l);  /* set now */
 const char *loop_name(const struct loop *l); /* "io_uring", "epoll", "sim" */
 
 void loop_run(struct loop *l);                        /* turns until loop_stop */

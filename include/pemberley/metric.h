@@ -30,6 +30,7 @@ enum {
 };
 enum metric_fate { FATE_BOUNCED, FATE_DROPPED };
 enum metric_hop { HOP_SAME_SHARD, HOP_SAME_NODE };
+enum { METRIC_NONZA = METRIC_SIZE_KIND }; /* behind the kinds of stanzas in COUNTED */
 enum metric_result { RESULT_OK, RESULT_REFUSED, RESULT_FAILED };
 
 enum metric {

@@ -223,8 +223,10 @@ static void wait_for_turn(struct conn *c)
     struct edge *e = c->edge;
     struct negotiation *n = c->negotiation;
     const struct conf *conf = e->node->conf;
-    if (e->logins_waiting_count >= conf->limits_logins_queue_max)
+    if (e->logins_waiting_count >= conf->limits_logins_queue_max) {
+        metric_add(e->node->metrics, METRIC_logins_deferred_full, 1);
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    }
     list_push_back(&e->logins_waiting, &n->waiting);
     e->logins_waiting_count++;
     metric_add(e->node->metrics, METRIC_logins_waiting, 1);

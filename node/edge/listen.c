@@ -31,35 +31,39 @@ struct listener {
     struct slot slots[ACCEPTS];
 };
 
-static err room(struct edge *e, const char **why)
+static const char *const refusals[] = {"stopping", "connections_max", "preauth.connections_max",
+                                       "address_connections_max", "address_connect_rate"};
+_Static_assert(array_len(refusals) == METRIC_SIZE_REFUSAL, "labels.def: REFUSAL");
+
+static err room(struct edge *e, enum listen_refusal *why)
 {
     if (e->stopping)
-        return *why = "stopping", ERR_FULL;
+        return *why = REFUSE_STOPPING, ERR_FULL;
     if (e->conn_count >= e->connections_max)
-        return *why = "connections_max", ERR_FULL;
+        return *why = REFUSE_CONNECTIONS, ERR_FULL;
     if (e->preauth_count >= e->node->conf->limits_preauth_connections_max)
-        return *why = "preauth.connections_max", ERR_FULL;
+        return *why = REFUSE_PREAUTH, ERR_FULL;
     return ERR_OK;
 }
 
 static err count_address(struct edge *e, const struct sockaddr_storage *address,
-                         struct throttle_entry **entry, const char **why)
+                         struct throttle_entry **entry, enum listen_refusal *why)
 {
     const struct conf *conf = e->node->conf;
     struct throttle_entry *t =
         throttle_get(&e->addresses, throttle_address_hash(&e->node->key, address));
     if (t->live >= conf->limits_address_connections_max)
-        return *why = "address_connections_max", ERR_FULL;
+        return *why = REFUSE_ADDRESS, ERR_FULL;
     if (!bucket_take(&t->bucket, conf->limits_address_connect_rate,
                      conf->limits_address_connect_burst, 1, loop_now_ms(e->node->loop)))
-        return *why = "address_connect_rate", ERR_FULL;
+        return *why = REFUSE_RATE, ERR_FULL;
     t->live++;
     *entry = t;
     return ERR_OK;
 }
 
 err listen_admit(struct edge *e, const struct listen_peer *peer, struct throttle_entry **entry,
-                 const char **why)
+                 enum listen_refusal *why)
 {
     *entry = NULL;
     err full = room(e, why);
@@ -75,12 +79,12 @@ bool listen_peer_is_in(struct edge *e, const struct listen_peer *peer, struct co
 }
 
 void listen_count_refused(struct edge *e, enum listener_kind kind,
-                          const struct sockaddr_storage *address, const char *why)
+                          const struct sockaddr_storage *address, enum listen_refusal why)
 {
     struct node *n = e->node;
-    metric_add(n->metrics, METRIC_AT(connections_refused, kind, 0), 1);
+    metric_add(n->metrics, METRIC_AT(connections_refused, kind, why), 1);
     LOG(n->log, conn_refused, F_STR("listener", listen_name(kind)), F_ADDR("address", address),
-        F_STR("reason", str_of(why)));
+        F_STR("reason", str_of(refusals[why])));
 }
 
 str listen_name(enum listener_kind kind)
@@ -113,7 +117,7 @@ static void welcome(struct listener *l, int fd, const struct sockaddr_storage *a
     struct edge *e = l->edge;
     struct throttle_entry *entry = NULL;
     const struct listen_peer peer = {*address, false};
-    const char *why;
+    enum listen_refusal why;
     bool proxy = is_from_proxy(l, address);
     if ((proxy ? room(e, &why) : listen_admit(e, &peer, &entry, &why)) != ERR_OK) {
         close(fd);

@@ -17,16 +17,24 @@ struct listen_peer {
 };
 /* Is it one of these networks', with what they are allowed? */
 bool listen_peer_is_in(struct edge *e, const struct listen_peer *peer, struct conf_list nets);
-/* May this connection stay? Counts it (*entry: NULL for exempt networks) if so; ERR_FULL with a
- * word for the log if not. */
+/* Why not; the names are labels of metrics too. */
+enum listen_refusal {
+    REFUSE_STOPPING,
+    REFUSE_CONNECTIONS,
+    REFUSE_PREAUTH,
+    REFUSE_ADDRESS,
+    REFUSE_RATE
+};
+/* May this connection stay? Counts it (*entry: NULL for exempt networks) if so; ERR_FULL and
+ * why if not. */
 nodiscard err listen_admit(struct edge *e, const struct listen_peer *peer,
-                           struct throttle_entry **entry, const char **why);
+                           struct throttle_entry **entry, enum listen_refusal *why);
 /* It may: t gets its TLS, where that comes first, and its conn. */
 struct conn *listen_begin(struct edge *e, enum listener_kind kind, struct transport *t,
                           const struct listen_peer *peer, struct throttle_entry *entry);
 /* It may not, said and counted. */
 void listen_count_refused(struct edge *e, enum listener_kind kind,
-                          const struct sockaddr_storage *address, const char *why);
+                          const struct sockaddr_storage *address, enum listen_refusal why);
 /* ::ffff:192.0.2.1 becomes 192.0.2.1. */
 void listen_unmap(struct sockaddr_storage *a);
 str listen_name(enum listener_kind kind); /* the section of `listen` */

@@ -94,6 +94,7 @@ static void release_held(struct c2s *s)
     struct held *h = s->held;
     if (!h)
         return;
+    metric_add(s->conn->edge->node->metrics, METRIC_output_stalled, -1);
     for (uint32_t i = 0; i < h->count; i++)
         channel_done(s->conn->edge->node->channels, h->from[i]);
     loop_timer_stop(s->conn->edge->node->loop, &h->timer);
@@ -123,6 +124,7 @@ static struct held *held_new(struct c2s *s)
     h->session = s;
     timer_init(&h->timer, on_held_timer);
     loop_timer_set(s->conn->edge->node->loop, &h->timer, HELD_MAX_MS);
+    metric_add(s->conn->edge->node->metrics, METRIC_output_stalled, 1);
     return h;
 }
 

@@ -91,7 +91,7 @@ static void go_on(struct proxied *p, struct proxy_header *h, str rest)
     struct transport *t = p->transport;
     struct throttle_entry *entry;
     struct listen_peer peer = peer_of(p, h);
-    const char *why;
+    enum listen_refusal why;
     count(e, -1); /* it is not to be in its own way */
     err full = listen_admit(e, &peer, &entry, &why);
     count(e, 1);

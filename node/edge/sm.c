@@ -30,6 +30,19 @@ static bool parse_number(str s, uint64_t max, uint64_t *out)
     return v <= max;
 }
 
+/* XEP-0198's elements among the stanzas counted. */
+static void count_in(const struct c2s *s)
+{
+    const struct conn *c = s->conn;
+    metric_add(c->edge->node->metrics, METRIC_AT(stanzas_in, METRIC_NONZA, c->listener), 1);
+}
+static void put(const struct c2s *s, str nonza)
+{
+    struct conn *c = s->conn;
+    metric_add(c->edge->node->metrics, METRIC_AT(stanzas_out, METRIC_NONZA, c->listener), 1);
+    conn_put(c, nonza);
+}
+
 static void unexpected(struct c2s *s)
 {
     conn_put_cstr(s->conn, "<failed xmlns='urn:xmpp:sm:3'><unexpected-request "
@@ -39,6 +52,7 @@ static void unexpected(struct c2s *s)
 void c2s_enable(struct c2s *s, str item)
 {
     uint64_t limit = (uint64_t)s->conn->edge->node->conf->limits_resume_timeout, max_s;
+    count_in(s);
     if (s->sm || s->enabling)
         return unexpected(s);
     str resume = attr(s, item, "resume");
@@ -70,12 +84,12 @@ void c2s_put_enabled(struct c2s *s)
     s->enabled_due = false;
     s->asked = s->out_base;
     if (s->resumable)
-        conn_put(s->conn, arena_printf(s->conn->edge->node->turn,
-                                       "<enabled xmlns='urn:xmpp:sm:3' id='%016llx-%x' "
-                                       "resume='true' max='%u'/>",
-                                       (unsigned long long)s->sid, s->gen, s->max_s));
+        put(s, arena_printf(s->conn->edge->node->turn,
+                            "<enabled xmlns='urn:xmpp:sm:3' id='%016llx-%x' "
+                            "resume='true' max='%u'/>",
+                            (unsigned long long)s->sid, s->gen, s->max_s));
     else
-        conn_put_cstr(s->conn, "<enabled xmlns='urn:xmpp:sm:3'/>");
+        put(s, STR("<enabled xmlns='urn:xmpp:sm:3'/>"));
 }
 
 /* ---- acks to the client ---- */
@@ -88,8 +102,7 @@ uint32_t c2s_h(const struct c2s *s)
 void c2s_put_ack(struct c2s *s)
 {
     s->ack_now = false;
-    conn_put(s->conn, arena_printf(s->conn->edge->node->turn, "<a xmlns='urn:xmpp:sm:3' h='%u'/>",
-                                   c2s_h(s)));
+    put(s, arena_printf(s->conn->edge->node->turn, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", c2s_h(s)));
 }
 
 static void ack_soon(struct c2s *s)
@@ -116,6 +129,7 @@ static struct asked_ack *asked_ack_new(struct c2s *s)
 void c2s_request(struct c2s *s)
 {
     struct node *n = s->conn->edge->node;
+    count_in(s);
     if (!s->sm && !s->enabling)
         return unexpected(s);
     if (s->window.safe >= s->in_ord)
@@ -149,6 +163,7 @@ void c2s_ack_free(struct c2s *s)
 void c2s_ack(struct c2s *s, str item)
 {
     uint64_t h;
+    count_in(s);
     if (!s->sm || s->enabled_due)
         return unexpected(s);
     if (!parse_number(attr(s, item, "h"), UINT32_MAX, &h))
@@ -177,7 +192,7 @@ void c2s_put_request(struct c2s *s)
         return;
     s->request_open = true;
     s->asked = s->put;
-    conn_put_cstr(s->conn, "<r xmlns='urn:xmpp:sm:3'/>");
+    put(s, STR("<r xmlns='urn:xmpp:sm:3'/>"));
 }
 
 /* Is the silent client still there? Whatever it answers is life (conn.c). */
@@ -187,7 +202,7 @@ void c2s_ping(struct c2s *s)
     str full = c2s_full(s), bare = c2s_bare(s);
     if (s->sm && !s->enabled_due) {
         s->request_open = true;
-        return conn_put_cstr(s->conn, "<r xmlns='urn:xmpp:sm:3'/>");
+        return put(s, STR("<r xmlns='urn:xmpp:sm:3'/>"));
     }
     const char *at = memchr(bare.p, '@', bare.n);
     str domain = at ? str_skip(bare, (size_t)(at + 1 - bare.p)) : bare;

@@ -53,8 +53,10 @@ static void failure_due(struct timer *t)
     bool waited = auth_stop_waiting(n);
     if (c->ending)
         return;
-    if (waited)
+    if (waited) {
+        metric_add(c->edge->node->metrics, METRIC_logins_deferred_late, 1);
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
+    }
     conn_put(c, arena_printf(c->edge->node->turn,
                              "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",
                              err_row(n->failure)->condition));
@@ -297,7 +299,7 @@ static void log_error(struct conn *c, err reason)
     LOG(n->log, stream_error, F_STR("direction", STR("out")),
         F_STR("condition", str_of(err_row(reason)->condition)), F_ADDR("address", &address),
         F_JID("jid", known_jid(c)));
-    metric_add(n->metrics, METRIC_AT(stream_errors, METRIC_ERR(STREAM, reason), 0), 1);
+    metric_add(n->metrics, METRIC_AT(stream_errors, 0, METRIC_ERR(STREAM, reason)), 1);
 }
 
 void stream_put_end(struct conn *c, err reason, str extra)
@@ -435,7 +437,11 @@ static void unsupported(struct conn *c, str item, const struct xml_index *x)
     conn_end(c, ERR_STREAM_UNSUPPORTED_STANZA_TYPE);
 }
 /* The peer ends the stream with an error of its own (RFC 6120 4.9.1.1): never answered with one. */
-static void peer_error(struct conn *c, str item, const struct xml_index *x) { conn_end(c, ERR_OK); }
+static void peer_error(struct conn *c, str item, const struct xml_index *x)
+{
+    metric_add(c->edge->node->metrics, METRIC_AT(stream_errors, 1, METRIC_SIZE_STREAM - 1), 1);
+    conn_end(c, ERR_OK);
+}
 static void tls_required(struct conn *c, str item, const struct xml_index *x)
 {
     conn_end(c, ERR_STREAM_TLS_REQUIRED);

@@ -66,6 +66,8 @@ static void fanout_flush(struct fanout *f, unsigned shard)
 {
     if (!f->shard[shard].n)
         return;
+    home_count(f->home, METRIC_fanout_recipients, (int64_t)f->shard[shard].n);
+    home_count(f->home, METRIC_fanout_frames, 1);
     struct frame frame = {.kind = FRAME_ROUTE,
                           .sid = f->uid.sid,
                           .ord = f->uid.ord,

@@ -37,6 +37,7 @@ struct home {
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
     uint32_t requests; /* store requests without an answer */
+    uint32_t handled;  /* IQ requests, for the sample of their cost */
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };
@@ -196,8 +197,9 @@ struct ticket *left_disposal(struct session *s);
 
 /* ---- iq.c ---- */
 
+/* us: when an edge read it. */
 void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct session *s,
-                 struct stanza *stanza, bool subscribed, struct ticket *t);
+                 struct stanza *stanza, bool subscribed, int64_t us, struct ticket *t);
 void iq_session_ended(struct session *s); /* kept IQs forget it */
 
 #endif

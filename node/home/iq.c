@@ -6,6 +6,8 @@
 #include "node/home/inside.h"
 #include "node/xep/xep.h"
 
+enum { HANDLER_SAMPLE = 64, MODULE_ROSTER = METRIC_SIZE_MODULE - 1 }; /* labels.def: MODULE */
+
 /* A request that outlives its turn. iq is first: handlers hold &kept->iq. */
 struct kept {
     struct iq iq;
@@ -32,6 +34,8 @@ static void end(struct iq *q)
 
 static void answer(struct iq *q, struct stanza *s)
 {
+    int64_t us = home_wall_us(q->home) - q->us;
+    metric_observe(q->node->metrics, HISTOGRAM_iq, us > 0 ? (uint64_t)us : 0);
     if (!s)
         return;
     if (q->entity == IQ_OTHER_ACCOUNT)
@@ -133,14 +137,27 @@ void iq_store_error(struct iq *kept, err e)
 
 /* ---- dispatch ---- */
 
+/* Its cost is taken from some, times their number. The handler may free q. */
+static void run(struct iq *q, iq_handler_f *handler, unsigned module)
+{
+    struct home *h = q->home;
+    home_count(h, METRIC_AT(module_requests, module, 0), 1);
+    if (++h->handled % HANDLER_SAMPLE) {
+        handler(q);
+        return;
+    }
+    int64_t began_us = home_wall_us(h);
+    handler(q);
+    int64_t us = home_wall_us(h) - began_us;
+    home_count(h, METRIC_AT(module_cpu_us, module, 0), us > 0 ? us * HANDLER_SAMPLE : 0);
+}
+
 static void dispatch_roster(struct iq *q)
 {
     if (q->entity != IQ_OWN_ACCOUNT || !xml_is(&q->payload, "", "query"))
         iq_error(q, ERR_STANZA_SERVICE_UNAVAILABLE);
-    else if (q->set)
-        roster_iq_set(q);
     else
-        roster_iq_get(q);
+        run(q, q->set ? roster_iq_set : roster_iq_get, MODULE_ROSTER);
 }
 
 static void dispatch_xep(struct iq *q)
@@ -154,7 +171,7 @@ static void dispatch_xep(struct iq *q)
     }
     iq_handler_f *handler = q->set ? row->set : row->get;
     if (handler)
-        handler(q);
+        run(q, handler, xep_index(x));
     else if (q->entity == IQ_OTHER_ACCOUNT) /* as if nobody were there (xmpp.md 3) */
         iq_error(q, ERR_STANZA_SERVICE_UNAVAILABLE);
     else
@@ -162,7 +179,7 @@ static void dispatch_xep(struct iq *q)
 }
 
 void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct session *s,
-                 struct stanza *stanza, bool subscribed, struct ticket *t)
+                 struct stanza *stanza, bool subscribed, int64_t us, struct ticket *t)
 {
     struct arena *a = home_arena(h);
     struct iq q = {.home = h,
@@ -175,7 +192,8 @@ void iq_dispatch(struct home *h, enum iq_entity entity, struct user *u, struct s
                    .stanza = stanza,
                    .set = stanza->type == TYPE_SET,
                    .ticket = t,
-                   .arena = a};
+                   .arena = a,
+                   .us = us};
     q.asked = stanza_to(stanza).n ? stanza_to(stanza) : q.asker.bare;
     q.host = conf_host_find(h->node->conf, jid_parse_prepared(q.asked).domain);
     struct xml_el root = stanza_root(stanza, a);

@@ -37,6 +37,7 @@ struct iq {
     struct xml_el payload; /* the only child; in the turn's arena: NOT valid in a kept iq */
     struct ticket *ticket;
     struct arena *arena; /* the turn's: replies and scratch */
+    int64_t us;          /* wall time at which an edge read it */
 };
 
 typedef void iq_handler_f(struct iq *q);

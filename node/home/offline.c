@@ -90,8 +90,10 @@ static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
     if (e == ERR_OK) {
         u->offline_count++;
         home_count(h, METRIC_offline_stored, 1);
+        home_count(h, METRIC_offline_in, 1);
         offline_give(u); /* somebody may have come while it was written */
     } else if (e == ERR_NOT_FOUND || (e == ERR_FULL && reply)) {
+        home_count(h, METRIC_offline_full, e == ERR_FULL);
         route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
     } else {
         route_error(r, e == ERR_DISK_FULL ? ERR_STANZA_DISK_FULL : ERR_STANZA_RESOURCE_CONSTRAINT);

@@ -400,6 +400,7 @@ static void push_to(struct session *s, struct stanza *push, uint64_t version, st
     struct uid uid = home_cause(t);
     uid.lane = home_lane(user_bare(s->user), purpose);
     session_send(s, push, uid, FRAME_TO_FULL, home_wall_us(s->user->home), t);
+    home_count(s->user->home, METRIC_roster_pushes, 1);
 }
 
 void roster_push(struct user *u, const struct item *i, struct ticket *t)

@@ -268,7 +268,7 @@ static void route_iq(struct user *u, struct route *r)
         str asker = jid_parse_prepared(stanza_from(r->stanza)).bare;
         if (request)
             iq_dispatch(r->home, IQ_OTHER_ACCOUNT, u->exists ? u : NULL, NULL, r->stanza,
-                        u->exists && roster_sees_us(u, asker), r->ticket);
+                        u->exists && roster_sees_us(u, asker), r->us, r->ticket);
         return;
     }
     struct session *s = session_named(u, r->to.resource);

@@ -20,6 +20,13 @@ struct user *user_find(struct home *h, str bare)
     return NULL;
 }
 
+/* Everybody is born LOADING. */
+static void set_state(struct user *u, enum user_state state)
+{
+    home_count(u->home, METRIC_parked_users, (state == USER_LOADING) - (u->state == USER_LOADING));
+    u->state = state;
+}
+
 static struct user *user_new(struct home *h, str bare)
 {
     must(bare.n && bare.n <= JID_MAX);
@@ -34,13 +41,14 @@ static struct user *user_new(struct home *h, str bare)
     memcpy(u->bare, bare.p, bare.n);
     htable_insert(&h->users, &u->node, hash_str(&h->node->key, bare));
     home_count(h, METRIC_users_loaded, 1);
+    home_count(h, METRIC_parked_users, 1);
     return u;
 }
 
 struct user *user_anonymous(struct home *h, str bare)
 {
     struct user *u = user_new(h, bare);
-    u->state = USER_READY;
+    set_state(u, USER_READY);
     u->exists = u->anonymous = true;
     return u;
 }
@@ -78,6 +86,7 @@ void user_free(struct user *u)
     forget(u);
     htable_remove(&h->users, &u->node);
     home_count(h, METRIC_users_loaded, -1);
+    home_count(h, METRIC_parked_users, -(u->state == USER_LOADING));
     free(u);
 }
 
@@ -159,12 +168,12 @@ static void on_loaded(struct home *h, void *ctx, err e, const Store__Reply *repl
     u->pins--;
     if (e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_USER) {
         take(u, reply->user);
-        u->state = USER_READY;
+        set_state(u, USER_READY);
         wake(u);
     } else if (e == ERR_NOT_FOUND) {
         forget(u);
         u->exists = false;
-        u->state = USER_READY;
+        set_state(u, USER_READY);
         wake(u);
     } else {
         list_push_back(&h->again, &u->rest); /* the sweep asks again, or gives up */
@@ -186,7 +195,7 @@ void user_reload(struct user *u)
     if (u->pins || !list_empty(&u->changes) || u->giving)
         return; /* somebody is at work with what we know */
     unrest(u);
-    u->state = USER_LOADING;
+    set_state(u, USER_LOADING);
     u->since_ms = loop_now_ms(u->home->node->loop);
     load(u);
 }

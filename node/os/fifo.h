@@ -86,5 +86,7 @@ struct fifo_stats {
     uint64_t frames_in, frames_out, dropped, wakeups, full;
 };
 const struct fifo_stats *fifo_hub_stats(const struct fifo_hub *h);
+/* Bytes sent that the peers have not taken: in the fifos and waiting for room in them. */
+uint64_t fifo_hub_queued(const struct fifo_hub *h);
 
 #endif

@@ -262,3 +262,19 @@ void fifo_hub_close(struct fifo_hub *h)
 }
 
 const struct fifo_stats *fifo_hub_stats(const struct fifo_hub *h) { return &h->stats; }
+
+uint64_t fifo_hub_queued(const struct fifo_hub *h)
+{
+    uint64_t sum = 0;
+    for (unsigned id = 0; id < FIFO_PEERS; id++) {
+        const struct peer *p = h->peers[id];
+        if (!p)
+            continue;
+        const struct fifo_out *o = &p->link.out;
+        uint64_t head = atomic_load_explicit(&o->lane->head, memory_order_relaxed);
+        if (head <= o->tail && o->tail - head <= o->size) /* else the peer lies */
+            sum += o->tail - head;
+        sum += p->link.outbox_n;
+    }
+    return sum;
+}

@@ -30,7 +30,8 @@ void loop_init(struct loop *l, const struct loop_impl *impl, int wake_fd)
     list_init(&l->starved);
     list_init(&l->hooks);
     list_init(&l->sources);
-    l->turn = 1; /* an op's 0 is no turn */
+    l->turn = 1;               /* an op's 0 is no turn */
+    l->stats.buffers_free = 1; /* epoll's scratch buffer; io_uring counts */
     l->now_us = impl->now_us(l);
     wheel_init(&l->wheel, l->now_us / 1000);
 }
@@ -148,7 +149,7 @@ void loop_timer_set(struct loop *l, struct timer *t, uint64_t in_ms)
     wheel_set(&l->wheel, t, loop_now_ms(l), in_ms);
 }
 
-void loop_timer_stop(struct loop *l, struct timer *t) { list_remove(&t->link); }
+void loop_timer_stop(struct loop *l, struct timer *t) { wheel_stop(&l->wheel, t); }
 uint64_t loop_now_ms(const struct loop *l) { return l->now_us / 1000; }
 uint64_t loop_now_us(const struct loop *l) { return l->now_us; }
 
@@ -214,6 +215,7 @@ void loop_start(struct loop *l)
 }
 
 const struct loop_stats *loop_stats(const struct loop *l) { return &l->stats; }
+uint64_t loop_timers(const struct loop *l) { return l->wheel.count; }
 const char *loop_name(const struct loop *l) { return l->impl->name; }
 
 /* ---- the turn -------------------------------------------------------------------------------- */

@@ -21,11 +21,13 @@ enum {
 enum { FINE_MS = 10, FINE_SLOTS = 128, COARSE_MS = 1000, COARSE_SLOTS = 512 };
 struct wheel {
     uint64_t fine_tick, coarse_tick; /* the last ones that were run */
+    uint64_t count;                  /* timers set */
     struct list fine[FINE_SLOTS], coarse[COARSE_SLOTS];
     uint64_t fine_bits[FINE_SLOTS / 64], coarse_bits[COARSE_SLOTS / 64];
 };
 void wheel_init(struct wheel *w, uint64_t now_ms);
 void wheel_set(struct wheel *w, struct timer *t, uint64_t now_ms, uint64_t in_ms);
+void wheel_stop(struct wheel *w, struct timer *t);
 void wheel_run(struct wheel *w, uint64_t now_ms); /* calls what is due */
 /* Milliseconds until the next slot that may hold something; UINT64_MAX: none. */
 uint64_t wheel_next_ms(struct wheel *w, uint64_t now_ms);

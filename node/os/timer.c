@@ -19,6 +19,7 @@ void wheel_init(struct wheel *w, uint64_t now_ms)
         list_init(&w->fine[i]);
     for (unsigned i = 0; i < COARSE_SLOTS; i++)
         list_init(&w->coarse[i]);
+    w->count = 0;
     w->fine_tick = now_ms / FINE_MS;
     w->coarse_tick = now_ms / COARSE_MS;
 }
@@ -41,6 +42,7 @@ static uint64_t tick_of(uint64_t due_ms, unsigned slot_ms, uint64_t done_tick)
 void wheel_set(struct wheel *w, struct timer *t, uint64_t now_ms, uint64_t in_ms)
 {
     must(t->fn);
+    w->count += list_empty(&t->link);
     list_remove(&t->link);
     if (in_ms > UINT64_MAX / 4)
         in_ms = UINT64_MAX / 4;
@@ -53,9 +55,16 @@ void wheel_set(struct wheel *w, struct timer *t, uint64_t now_ms, uint64_t in_ms
             t);
 }
 
+void wheel_stop(struct wheel *w, struct timer *t)
+{
+    w->count -= !list_empty(&t->link);
+    list_remove(&t->link);
+}
+
 /* Fires what is due in one slot; the rest (another round of the wheel) goes back. The list is moved
  * aside first: a callback may set, stop and free timers, of this list too. */
-static void run_slot(struct list *slots, uint64_t *bits, unsigned i, uint64_t now_ms)
+static void run_slot(struct list *slots, uint64_t *bits, unsigned i, uint64_t now_ms,
+                     uint64_t *count)
 {
     if (!(bits[i / 64] & (UINT64_C(1) << (i % 64))))
         return;
@@ -70,6 +79,7 @@ static void run_slot(struct list *slots, uint64_t *bits, unsigned i, uint64_t no
             list_push_back(&slots[i], &t->link);
             bits[i / 64] |= UINT64_C(1) << (i % 64);
         } else {
+            --*count;
             t->fn(t);
         }
     }
@@ -78,7 +88,7 @@ static void run_slot(struct list *slots, uint64_t *bits, unsigned i, uint64_t no
 /* Runs the slots from *done to tick, each once at most. *done moves first: what a callback sets
  * lands behind the slots being run. */
 static void run_slots(struct list *slots, uint64_t *bits, unsigned n, uint64_t *done, uint64_t tick,
-                      uint64_t now_ms)
+                      uint64_t now_ms, uint64_t *count)
 {
     uint64_t first = *done + 1;
     if (tick < first)
@@ -87,13 +97,15 @@ static void run_slots(struct list *slots, uint64_t *bits, unsigned n, uint64_t *
         first = tick - n + 1;
     *done = tick;
     for (uint64_t k = first; k <= tick; k++)
-        run_slot(slots, bits, (unsigned)(k % n), now_ms);
+        run_slot(slots, bits, (unsigned)(k % n), now_ms, count);
 }
 
 void wheel_run(struct wheel *w, uint64_t now_ms)
 {
-    run_slots(w->fine, w->fine_bits, FINE_SLOTS, &w->fine_tick, now_ms / FINE_MS, now_ms);
-    run_slots(w->coarse, w->coarse_bits, COARSE_SLOTS, &w->coarse_tick, now_ms / COARSE_MS, now_ms);
+    run_slots(w->fine, w->fine_bits, FINE_SLOTS, &w->fine_tick, now_ms / FINE_MS, now_ms,
+              &w->count);
+    run_slots(w->coarse, w->coarse_bits, COARSE_SLOTS, &w->coarse_tick, now_ms / COARSE_MS, now_ms,
+              &w->count);
 }
 
 /* The first tick after `done` whose slot is not empty; UINT64_MAX: none. Clears stale bits. */

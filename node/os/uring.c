@@ -94,6 +94,7 @@ static unsigned collect(struct uring *u)
         n++;
     }
     io_uring_cq_advance(&u->ring, seen);
+    u->loop.stats.buffers_free = u->collected.n < BUFFERS ? BUFFERS - u->collected.n : 0;
     return n;
 }
 

@@ -269,6 +269,23 @@ static void count_fifos(struct shard *s)
     metric_add(m, METRIC_fifo_full, (int64_t)(now->full - was->full));
     metric_add(m, METRIC_fifo_wakeups, (int64_t)(now->wakeups - was->wakeups));
     s->fifos_counted = *now;
+    metric_set(m, METRIC_fifo_queue_bytes, fifo_hub_queued(s->hub));
+}
+
+/* What is not read is looked at once a second. */
+static void count_pauses(struct metric_page *m)
+{
+    for (unsigned i = 0; i < METRIC_SIZE_PAUSE; i++) {
+        uint64_t paused = metric_get(m, METRIC_AT(reads_paused, i, 0));
+        metric_add(m, METRIC_AT(paused_ms, i, 0), (int64_t)paused * SAMPLE_MS);
+    }
+}
+
+static void count_loop(struct shard *s)
+{
+    struct metric_page *m = s->node.metrics;
+    metric_set(m, METRIC_buffers_free, loop_stats(s->node.loop)->buffers_free);
+    metric_set(m, METRIC_timers, loop_timers(s->node.loop));
 }
 
 static void sample(struct timer *t)
@@ -276,6 +293,8 @@ static void sample(struct timer *t)
     struct shard *s = container_of(t, struct shard, sample);
     metric_sample_process(s->node.metrics, &s->cpu_counted_us);
     count_fifos(s);
+    count_pauses(s->node.metrics);
+    count_loop(s);
     store_client_sample(s->store);
     log_flush(s->node.log);
     loop_timer_set(s->node.loop, t, SAMPLE_MS);

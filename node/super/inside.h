@@ -187,6 +187,9 @@ nodiscard err certificates_build(struct super *s, const struct conf *c, int *fd)
 uint64_t certificates_look(const struct super *s, struct arena *a);
 
 /* status.c */
+/* The last of the stanzas among what is counted with them. */
+#define STANZAS_IN_LAST ((enum metric)(METRIC_AT(stanzas_in, METRIC_NONZA, 0) - 1))
+#define STANZAS_OUT_LAST ((enum metric)(METRIC_AT(stanzas_out, METRIC_NONZA, 0) - 1))
 void status_tick(struct super *s);   /* once a second */
 void status_rotate(struct super *s); /* every ten seconds: the window of the percentiles */
 str status_json(struct super *s, struct arena *a);

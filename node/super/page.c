@@ -145,8 +145,8 @@ static void put_shard(FILE *f, const struct process *p)
     put_count(f, (double)(metric_get(p->page, METRIC_sessions_connected) +
                           metric_get(p->page, METRIC_sessions_detached)));
     fprintf(f, "</td><td data-name=\"in\">%llu /s</td><td data-name=\"out\">%llu /s</td>",
-            (unsigned long long)status_rate(p, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
-            (unsigned long long)status_rate(p, METRIC_stanzas_out, METRIC_stanzas_out_LAST));
+            (unsigned long long)status_rate(p, METRIC_stanzas_in, STANZAS_IN_LAST),
+            (unsigned long long)status_rate(p, METRIC_stanzas_out, STANZAS_OUT_LAST));
     fprintf(f,
             "<td data-name=\"busy\"><meter max=\"100\" high=\"85\" value=\"%.0f\"></meter> %.0f %%"
             "</td><td data-name=\"p99\">%.1f ms</td><td data-name=\"memory\">",

@@ -78,7 +78,7 @@ struct history status_now(const struct super *s)
     return (struct history){
         .sessions = sum_of(s, METRIC_sessions_connected, METRIC_sessions_connected),
         .detached = sum_of(s, METRIC_sessions_detached, METRIC_sessions_detached),
-        .in_rate = node_rate(s, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
+        .in_rate = node_rate(s, METRIC_stanzas_in, STANZAS_IN_LAST),
         .p99_ms = node_p99_s(s) * 1e3,
         .login_rate = node_rate(s, METRIC_logins, METRIC_logins_LAST),
         .dropped = lost(s),
@@ -144,8 +144,8 @@ static void put_process(const struct process *p, FILE *out)
     fprintf(out,
             "\"stanzas_in_rate\":%llu,\"stanzas_out_rate\":%llu,\"busy\":%.3f,"
             "\"p99_seconds\":%.6f,\"memory_bytes\":%llu,\"store_queue\":%llu,\"restarts\":%u}",
-            (unsigned long long)status_rate(p, METRIC_stanzas_in, METRIC_stanzas_in_LAST),
-            (unsigned long long)status_rate(p, METRIC_stanzas_out, METRIC_stanzas_out_LAST),
+            (unsigned long long)status_rate(p, METRIC_stanzas_in, STANZAS_IN_LAST),
+            (unsigned long long)status_rate(p, METRIC_stanzas_out, STANZAS_OUT_LAST),
             (double)p->rate[METRIC_loop_busy_us] / 1e6, status_p99_s(p),
             (unsigned long long)metric_get(p->page, METRIC_process_memory_bytes),
             (unsigned long long)metric_get(p->page, METRIC_store_queue), p->restarts);

@@ -2,6 +2,7 @@
 #include "node/xep/xep.h"
 
 #include "node/conf/conf.h"
+#include "pemberley/metric.h"
 
 const struct xep *const xeps[] = {
 #define XEP(name) &xep_##name,
@@ -9,6 +10,16 @@ const struct xep *const xeps[] = {
 #undef XEP
     NULL,
 };
+
+_Static_assert(array_len(xeps) == METRIC_SIZE_MODULE, "labels.def: MODULE, roster for NULL");
+
+unsigned xep_index(const struct xep *x)
+{
+    unsigned i = 0;
+    while (xeps[i] != x)
+        i++;
+    return i;
+}
 
 bool xep_active(const struct xep *x, const struct conf *conf, const struct conf_host *host)
 {

@@ -25,6 +25,8 @@ struct xep {
 /* All of xep.def, NULL at the end. */
 extern const struct xep *const xeps[];
 bool xep_active(const struct xep *x, const struct conf *conf, const struct conf_host *host);
+/* Its place in xep.def, which is that among the labels of metrics. */
+unsigned xep_index(const struct xep *x);
 /* The row that serves this namespace; NULL: none. */
 const struct xep_iq *xep_iq_find(str ns, const struct xep **x);
 

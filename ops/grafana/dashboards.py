@@ -33,7 +33,7 @@ SERVICE = dict(
             ("Undelivered by fate", [("{{fate}} {{reason}}", "sum by (fate, reason) (r(stanzas_undelivered_total)) > 0")], "ops", "StanzasDropped"),
             ("Not safe, not acknowledged", [("unsafe", "sum(stanzas_unsafe)"), ("unacknowledged", "sum(unacked_stanzas)")], "short", "SafeSlow"),
             ("Limits hit", [("{{limit}}", "sum by (limit) (r(limits_hit_total)) > 0")], "ops", ""),
-            ("Stream errors", [("{{condition}}", "sum by (condition) (r(stream_errors_total)) > 0")], "ops", ""),
+            ("Stream errors", [("{{direction}} {{condition}}", "sum by (direction, condition) (r(stream_errors_total)) > 0")], "ops", ""),
             ("Certificates", [("{{host}}", "(min by (host) (tls_certificate_not_after_timestamp_seconds) - time()) / 86400")], "d", "CertificateEnds")])
 NODE = dict(
     tiles=[("CPU, cores", "sum(r(process_cpu_seconds_total))", "short", None, None, "ShardSaturated"),
@@ -90,7 +90,7 @@ STORE = dict(
             ("Requests per transaction", [("{{instance}}", "sum by (instance) (r(store_batch_requests_sum)) / clamp_min(sum by (instance) (r(store_batch_requests_count)), 1e-9)")], "short", ""),
             ("Transaction", [("p50", "q(.5, store_commit_seconds)"), ("p99", "q(.99, store_commit_seconds)")], "s", ""),
             ("Sent again, rolled back", [("retries", "sum(r(store_retries_total))"), ("rolled back", "sum(r(store_batch_failures_total))")], "ops", "StoreFailing"),
-            ("Offline messages", [("stored", 'sum(r(stanzas_undelivered_total{fate="offline"}))'), ("delivered", "sum(r(offline_messages_delivered_total))")], "ops", ""),
+            ("Offline messages", [("{{fate}}", "sum by (fate) (r(offline_messages_total))")], "ops", ""),
             ("Database", [("{{instance}}", "store_database_bytes")], "bytes", ""),
             ("Disk: days left", [("{{instance}}", "store_disk_free_bytes / clamp_min(-deriv(store_disk_free_bytes[6h]), 1) / 86400")], "d", "DiskFull")])
 DASHBOARDS = {"service": SERVICE, "node": NODE, "shard": SHARD, "store": STORE}

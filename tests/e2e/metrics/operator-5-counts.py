@@ -6,12 +6,13 @@ import re
 import socket
 import time
 
-from pemb import Client, barrier, q, resume
+from pemb import Client, barrier, befriend, q, resume
 
 USERS = tuple(f"u{i}@localhost" for i in range(12))
 HOST_OPTIONS = "registration = open"
 GAUGES = ("connections", "connections_preauth", "sessions", "users_online", "stanzas_unsafe",
-          "unacked_stanzas", "unacked_bytes", "output_queue_bytes", "reads_paused",
+          "unacked_stanzas", "unacked_bytes", "output_queue_bytes", "reads_paused", "parked_users",
+          "output_stalled_connections",
           "logins_waiting", "store_queue_requests", "store_queue_bytes")
 
 
@@ -111,12 +112,13 @@ def test_offline_bounced_and_errors(server):
     w.expect(1, "stanzas_undelivered_total", fate="offline", reason="stored")
     w.expect(1, "stanzas_undelivered_total", fate="bounced", reason="service_unavailable")
     w.expect(1, "stanza_errors_sent_total", condition="service_unavailable")
+    w.expect(1, "offline_messages_total", fate="stored")
     w.expect(1, "store_requests_total", op="offline_put", result="ok")
     w.expect(1, "store_request_seconds_count", op="offline_put")
     assert w.grew("store_commit_seconds_count") >= 1
     b = Client(server, "u5@localhost/r").login(presence=True)
     b.expect_body("later")
-    w.expect(1, "offline_messages_delivered_total")
+    w.expect(1, "offline_messages_total", fate="delivered")
     a.close(), b.close()
 
 
@@ -151,11 +153,93 @@ def test_stream_errors_and_limits(server):
     d = Client(server, "u7@localhost/r").login()
     d.send("<message><body>" + "x" * 300000 + "</body></message>")
     d.stream_error("policy-violation")
-    w.expect(1, "stream_errors_total", condition="not_well_formed")
-    w.expect(1, "stream_errors_total", condition="stanza_too_big")
+    e = Client(server, "u7@localhost/r").login()
+    e.send("<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+           "</stream:error>")
+    e.closed()
+    w.expect(1, "stream_errors_total", direction="out", condition="not_well_formed")
+    w.expect(1, "stream_errors_total", direction="out", condition="stanza_too_big")
     w.expect(1, "limits_hit_total", limit="stanza_too_big")
-    w.expect(2, "stream_errors_total")
-    c.sock.close(), d.sock.close()
+    w.expect(2, "stream_errors_total", direction="out")
+    w.expect(1, "stream_errors_total", direction="in")
+    c.sock.close(), d.sock.close(), e.sock.close()
+
+
+MODULES = {"disco": "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+           "ping": "<ping xmlns='urn:xmpp:ping'/>", "version": "<query xmlns='jabber:iq:version'/>",
+           "last": "<query xmlns='jabber:iq:last'/>", "time": "<time xmlns='urn:xmpp:time'/>",
+           "vcard": "<vCard xmlns='vcard-temp'/>", "register": "<query xmlns='jabber:iq:register'/>",
+           "private": "<query xmlns='jabber:iq:private'><x xmlns='y'/></query>",
+           "roster": "<query xmlns='jabber:iq:roster'/>"}
+
+
+def test_requests_by_the_feature_that_answers(server):
+    c = Client(server, "u0@localhost/r").login()
+    for module, payload in MODULES.items():
+        w = Watch(server)
+        domain = module in ("disco", "version", "time", "last")
+        c.iq("get", payload, to="localhost" if domain else None, check=False)
+        w.expect(1, "module_requests_total", module=module)
+        w.expect(1, "module_requests_total")
+        w.expect(1, "iq_seconds_count")
+    w = Watch(server)
+    for _ in range(200):
+        c.ping()
+    w.expect(200, "module_requests_total", module="ping")
+    assert 0 <= w.grew("module_cpu_seconds_total") < 1
+    assert 0 < w.grew("iq_seconds_sum") < 20
+    c.close()
+
+
+def test_pushes_fan_out_and_what_is_no_stanza(server):
+    c = Client(server, "u1@localhost/r").login(presence=True)
+    w = Watch(server)
+    c.iq("set", "<query xmlns='jabber:iq:roster'><item jid='u2@localhost'/></query>")
+    w.expect(1, "roster_pushes_total")
+    d = Client(server, "u2@localhost/r").login(presence=True)
+    befriend(c, d)
+    w = Watch(server)
+    c.send("<presence><show>away</show></presence>")
+    d.expect_presence(c.jid)
+    w.expect(1, "fanout_recipients_total", source="presence")
+    w.expect(1, "fanout_frames_total", source="presence")
+    e = Client(server, "u3@localhost/r").login()
+    w = Watch(server)
+    e.enable()
+    e.acked()
+    w.expect(2, "stanzas_received_total", kind="nonza", listener="c2s")
+    w.expect(2, "stanzas_sent_total", kind="nonza", listener="c2s")
+    c.close(), d.close(), e.close()
+
+
+def test_the_ground_that_a_node_stands_on(server):
+    c = Client(server, "u4@localhost/r").login()
+    n = numbers(server)
+    assert total(n, "timers", shard="0") > 0 and total(n, "shared_memory_bytes") > 1 << 20
+    assert total(n, "parked_users") == 0 and total(n, "buffers_free", shard="1") > 0
+    assert 0 <= total(n, "tls_ticket_key_age_seconds") < 12 * 3600
+    assert [k for k in n if re.fullmatch(r'pemberley_build_info\{version="[^"]+",commit="[0-9a-z]+"\}', k)]
+    deadline = time.monotonic() + 20
+    while total(n, "process_open_fds", process="shard") == 0:
+        assert time.monotonic() < deadline, "descriptors are not counted"
+        time.sleep(0.2)
+        n = numbers(server)
+    assert total(n, "process_open_fds", process="supervisor") > 10
+    c.close()
+
+
+def test_who_is_refused_is_counted_by_the_bound():
+    import pemb
+    server = pemb.Server(shards=1, settings=("limits.connections_max=1",))
+    server.add_user("u0@localhost")
+    c = Client(server, "u0@localhost/r").login()
+    with socket.create_connection(("127.0.0.1", server.port)) as s:
+        assert s.recv(100) == b""
+    n = numbers(server)
+    assert total(n, "connections_refused_total", listener="c2s", reason="connections_max") == 1
+    assert total(n, "connections_refused_total") == 1
+    c.close()
+    server.stop()
 
 
 def test_gauges_come_back_to_zero(server):

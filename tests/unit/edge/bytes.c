@@ -270,7 +270,7 @@ static struct listen_peer peer_of(const char *text)
 static void an_address_has_its_share_of_connections(void **state)
 {
     struct throttle_entry *entry;
-    const char *why;
+    enum listen_refusal why;
     struct listen_peer a = peer_of("192.0.2.7"), other = peer_of("192.0.2.8"),
                        local = peer_of("127.0.0.1");
     world_open((const char *const[]){"limits.address_connections_max=3",
@@ -279,11 +279,11 @@ static void an_address_has_its_share_of_connections(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_OK);
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_FULL);
-    assert_string_equal(why, "address_connections_max");
+    assert_int_equal(why, REFUSE_ADDRESS);
     throttle_get(&w.edge->addresses, throttle_address_hash(&w.node.key, &a.address))->live = 0;
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_OK);
     assert_int_equal(listen_admit(w.edge, &a, &entry, &why), ERR_FULL);
-    assert_string_equal(why, "address_connect_rate");
+    assert_int_equal(why, REFUSE_RATE);
     assert_int_equal(listen_admit(w.edge, &other, &entry, &why), ERR_OK);
     for (int i = 0; i < 10; i++)
         assert_int_equal(listen_admit(w.edge, &local, &entry, &why), ERR_OK);
