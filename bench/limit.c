@@ -11,7 +11,7 @@
  * that the third byte of the client's address (127.0.GROUP.x) says.
  *
  *     bench_limit --port N --tls-port N --certificate FILE --key FILE [--workers N] [--loop epoll]
- *                 [--group ACCOUNTS]
+ *                 [--group ACCOUNTS] [--pin]
  *
  * prints "ready PID PID …" (the workers) and runs until it is ended. A bench's own client is its
  * only peer: what is not as expected closes the connection. */
@@ -19,6 +19,7 @@
 #include <getopt.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -351,8 +352,24 @@ static void on_control(struct op *op, int res)
 struct options {
     unsigned port, tls_port, workers, group;
     enum loop_choice loop;
+    bool pin;
     const char *certificate, *key, *password;
 };
+
+/* As node.pin does it: the nth worker on the nth CPU that we may use. */
+static void pin(unsigned nth)
+{
+    cpu_set_t mine, one;
+    must(sched_getaffinity(0, sizeof mine, &mine) == 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &mine) || nth-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        must(sched_setaffinity(0, sizeof one, &one) == 0);
+        return;
+    }
+}
 
 static _Noreturn void work(const struct options *o, int control_fd, int certs,
                            const struct scram_keys *keys)
@@ -430,9 +447,11 @@ static _Noreturn void distribute(const int listeners[2], const int *controls, un
 static bool parse(struct options *o, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"port", 1, 0, 'p'},     {"tls-port", 1, 0, 't'}, {"certificate", 1, 0, 'c'},
-        {"key", 1, 0, 'k'},      {"workers", 1, 0, 'w'},  {"loop", 1, 0, 'l'},
-        {"password", 1, 0, 'W'}, {"group", 1, 0, 'g'},    {0},
+        {"port", 1, 0, 'p'},        {"tls-port", 1, 0, 't'},
+        {"certificate", 1, 0, 'c'}, {"key", 1, 0, 'k'},
+        {"workers", 1, 0, 'w'},     {"loop", 1, 0, 'l'},
+        {"password", 1, 0, 'W'},    {"group", 1, 0, 'g'},
+        {"pin", 0, 0, 'P'},         {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -443,6 +462,7 @@ static bool parse(struct options *o, int argc, char **argv)
         case 'w': o->workers = (unsigned)atoi(optarg); break;
         case 'l': o->loop = strcmp(optarg, "epoll") ? LOOP_URING : LOOP_EPOLL; break;
         case 'W': o->password = optarg; break;
+        case 'P': o->pin = true; break;
         case 'g': o->group = (unsigned)atoi(optarg); break;
         default: return false;
         }
@@ -457,7 +477,8 @@ int main(int argc, char **argv)
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: %s --port N --tls-port N --certificate FILE --key FILE "
-                "[--workers N] [--loop io_uring|epoll] [--group ACCOUNTS] [--password WORD]\n",
+                "[--workers N] [--loop io_uring|epoll] [--group ACCOUNTS] [--pin] "
+                "[--password WORD]\n",
                 argv[0]);
         return 2;
     }
@@ -483,8 +504,11 @@ int main(int argc, char **argv)
         must(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
         pid_t pid = fork();
         must(pid >= 0);
-        if (!pid)
+        if (!pid) {
+            if (o.pin)
+                pin(i);
             work(&o, ends[1], certs, &keys);
+        }
         close(ends[1]);
         controls[i] = ends[0];
         printf(" %d", pid);

@@ -298,8 +298,9 @@ ERLANG_NODE=pemberley-bench@localhost
 class Limit(Child):
     """bench/limit.c."""
 
-    def __init__(self, certificate, key, bin_dir, loop, workers, group=2):
-        self.bin_dir, self.loop, self.workers, self.group = bin_dir, loop, workers, group
+    def __init__(self, certificate, key, bin_dir, loop, workers, group=2, pin=False):
+        self.bin_dir, self.loop, self.workers = bin_dir, loop, workers
+        self.group, self.pin = group, pin
         self.name = f"limit-{loop}"
         super().__init__(certificate, key, 0)
 
@@ -309,7 +310,8 @@ class Limit(Child):
     def command(self):
         return [self.bin_dir / "bench_limit", "--port", self.port, "--tls-port", self.tls_port,
                 "--certificate", self.certificate, "--key", self.key, "--workers", self.workers,
-                "--loop", self.loop, "--password", PASSWORD, "--group", self.group]
+                "--loop", self.loop, "--password", PASSWORD, "--group", self.group,
+                *(["--pin"] if self.pin else [])]
 
     def kill(self):
         if self.process and self.process.poll() is None:
