@@ -42,6 +42,23 @@ static inline void list_append(struct list *to, struct list *from)
     list_init(from);
 }
 
+/* A ring is a list without a head, for what is nearly always empty: a pointer to its first link,
+ * NULL when it has none. */
+static inline void ring_push_back(struct list **ring, struct list *l)
+{
+    if (*ring)
+        list_insert_between(l, (*ring)->prev, *ring);
+    else
+        list_init(*ring = l);
+}
+/* l is in this ring. */
+static inline void ring_remove(struct list **ring, struct list *l)
+{
+    if (*ring == l)
+        *ring = l->next == l ? NULL : l->next;
+    list_remove(l);
+}
+
 #define list_entry(link, type, member) container_of(link, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
 /* The loop's body may remove `it` (and only `it`). */

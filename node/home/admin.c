@@ -288,11 +288,12 @@ static json_t *session_json(struct home *h, struct session *s)
     struct node *n = h->node;
     str full = session_full(s, home_arena(h));
     str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), s->edge);
+    str address = session_address(s, home_arena(h));
     str home_at = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), n->shard);
     int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
     return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p,
                      full.n, "state", s->detached ? "detached" : "connected", "edge", edge.p,
-                     "home", home_at.p, "address", s->address, "tls", tls_name(s->tls), "since",
+                     "home", home_at.p, "address", address.p, "tls", tls_name(s->tls), "since",
                      stamp(h, since), "priority", (int)s->priority, "resumable", s->resumable,
                      "unacked", (int)s->queued, "queue_bytes", (int)s->queued_bytes);
 }

@@ -26,7 +26,7 @@ void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *
 static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct home *h = s->user->home;
-    home_send(h, stanza, STR_NONE, ticket_uid(t), 0, s->in_us, t);
+    home_send(h, stanza, STR_NONE, ticket_uid(t), 0, h->in_us, t);
 }
 
 /* RFC 6121 8.5.1 for domains: the server itself takes no messages. */

@@ -372,10 +372,13 @@ void home_frame(struct home *h, struct origin from, const struct frame *f)
 static void on_reap(struct turn_hook *hook)
 {
     struct home *h = container_of(hook, struct home, reap);
-    while (!list_empty(&h->doomed)) {
-        struct session *s = list_first(&h->doomed, struct session, doomed);
-        session_end(s, s->doom, true);
+    for (size_t i = 0; i < h->doomed.n; i++) { /* it may grow meanwhile */
+        struct session *s = session_find(h, h->doomed.sids[i]);
+        if (s)
+            session_end(s, s->doom, true);
     }
+    free(h->doomed.sids);
+    h->doomed = (struct doomed){0};
 }
 
 static void on_sweep(struct timer *timer)
@@ -393,7 +396,6 @@ struct home *home_new(struct node *n)
     htable_init(&h->users);
     htable_init(&h->sessions);
     list_init(&h->resting);
-    list_init(&h->doomed);
     list_init(&h->again);
     list_init(&h->givings);
     list_init(&h->reap.link);
@@ -445,6 +447,7 @@ void home_free(struct home *h)
         user_free(container_of(it, struct user, node));
     loop_timer_stop(h->node->loop, &h->sweep);
     list_remove(&h->reap.link);
+    free(h->doomed.sids);
     htable_close(&h->users);
     htable_close(&h->sessions);
     free(h);

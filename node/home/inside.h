@@ -25,10 +25,14 @@ enum {
 struct home {
     struct node *node;
     struct htable users, sessions;
-    struct list resting;        /* struct user.rest, longest first */
-    struct list again;          /* struct user.rest: loads that failed, to be tried again */
-    struct list givings;        /* struct giving.link */
-    struct list doomed;         /* struct session.doomed */
+    struct list resting; /* struct user.rest, longest first */
+    struct list again;   /* struct user.rest: loads that failed, to be tried again */
+    struct list givings; /* struct giving.link */
+    struct doomed {
+        uint64_t *sids; /* of sessions that end with this turn */
+        size_t n, cap;
+    } doomed;
+    int64_t in_us;              /* wall time at which its edge read the stanza that is being run */
     struct timer sweep;         /* every second */
     struct list routes, logins; /* struct work.link: behind the barrier, routes go first */
     uint64_t awaited;           /* a bit per shard that has not said what it holds of ours */

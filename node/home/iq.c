@@ -23,7 +23,8 @@ static void end(struct iq *q)
     if (!is_kept(q))
         return;
     struct kept *k = container_of(q, struct kept, iq);
-    list_remove(&k->link);
+    if (q->session)
+        ring_remove(&q->session->kept, &k->link);
     stanza_unref(q->stanza);
     if (q->ticket)
         ticket_close(q->ticket);
@@ -87,15 +88,16 @@ struct iq *iq_keep(struct iq *q)
         user_pin(q->user);
     list_init(&k->link);
     if (q->session)
-        list_push_back(&q->session->kept, &k->link);
+        ring_push_back(&q->session->kept, &k->link);
     return &k->iq;
 }
 
 void iq_session_ended(struct session *s)
 {
-    list_each(k, &s->kept, struct kept, link) {
+    while (s->kept) {
+        struct kept *k = list_entry(s->kept, struct kept, link);
         k->iq.session = NULL;
-        list_remove(&k->link);
+        ring_remove(&s->kept, &k->link);
     }
 }
 

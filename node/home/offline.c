@@ -72,7 +72,7 @@ static void submit(struct route *r);
 void offline_give(struct user *u)
 {
     user_each_session(s, u)
-        if (session_eligible(s) && !s->detached && list_empty(&s->doomed)) {
+        if (session_eligible(s) && !s->detached && !s->doomed) {
             offline_start(s);
             return;
         }
@@ -242,7 +242,7 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
         return;
     }
     struct session *s = session_find(h, g->sid);
-    bool there = s && session_eligible(s) && !s->detached && list_empty(&s->doomed);
+    bool there = s && session_eligible(s) && !s->detached && !s->doomed;
     if (e != ERR_OK || !reply || reply->body_case != STORE__REPLY__BODY_OFFLINE || !there) {
         finish(g); /* what is in the store stays there for the next one who comes */
         return;

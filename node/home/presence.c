@@ -45,10 +45,31 @@ static int8_t priority_of(const struct stanza *s, struct arena *a)
     return x < -128 || x > 127 ? 0 : (int8_t)x;
 }
 
-static struct stanza *with_delay(struct home *h, struct session *s)
+/* What s shows, as a stanza of its own. */
+static struct stanza *shown_stanza(struct home *h, const struct session *s)
+{
+    return stanza_make(h->node->scan, str_from(s->shown->xml, s->shown->n), home_arena(h));
+}
+
+static struct stanza *with_delay(struct home *h, const struct session *s)
 {
     str domain = jid_parse_prepared(user_bare(s->user)).domain;
-    return stanza_with_delay(h->node->scan, s->presence, domain, s->presence_us, home_arena(h));
+    struct stanza *shown = shown_stanza(h, s);
+    struct stanza *delayed =
+        stanza_with_delay(h->node->scan, shown, domain, s->shown->us, home_arena(h));
+    stanza_unref(shown);
+    return delayed;
+}
+
+static void show(struct session *s, const struct stanza *stanza)
+{
+    str xml = stanza_xml(stanza);
+    free(s->shown);
+    s->shown = malloc(sizeof *s->shown + xml.n);
+    must(s->shown);
+    s->shown->us = home_wall_us(s->user->home);
+    s->shown->n = (uint32_t)xml.n;
+    memcpy(s->shown->xml, xml.p, xml.n);
 }
 
 /* ---- directed presence (RFC 6121 4.6) ---- */
@@ -115,14 +136,15 @@ static bool directed_full(const struct session *s)
 
 static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)
 {
-    home_send(s->user->home, stanza, STR_NONE, ticket_uid(t), 0, s->in_us, t);
+    struct home *h = s->user->home;
+    home_send(h, stanza, STR_NONE, ticket_uid(t), 0, h->in_us, t);
 }
 
 /* 4.6.3: who has our presence by broadcast hears of our end by broadcast; before the initial
  * presence there is none. */
 static bool is_told_anyway(const struct session *s, str bare)
 {
-    return s->presence && roster_sees_us(s->user, bare);
+    return s->shown && roster_sees_us(s->user, bare);
 }
 
 static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
@@ -278,7 +300,7 @@ static void show_others_to(struct session *s, struct ticket *t)
             continue;
         struct stanza *p = with_delay(h, o);
         uid.lane = home_lane(session_full(o, home_arena(h)), "probed");
-        session_send(s, p, uid, FRAME_TO_FULL, o->presence_us, t);
+        session_send(s, p, uid, FRAME_TO_FULL, o->shown->us, t);
         stanza_unref(p);
     }
 }
@@ -300,12 +322,9 @@ static void show_pending(struct session *s, struct ticket *t)
 static void available(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct home *h = s->user->home;
-    bool initial = !s->presence;
+    bool initial = !s->shown;
     struct uid uid = ticket_uid(t);
-    stanza_ref(stanza);
-    stanza_unref(s->presence);
-    s->presence = stanza;
-    s->presence_us = home_wall_us(h);
+    show(s, stanza);
     s->priority = priority_of(stanza, home_arena(h));
     to_own(s, stanza, uid, true, t);
     to_contacts(s->user, stanza, uid, t);
@@ -349,12 +368,12 @@ static str status_of(const struct stanza *s, struct arena *a)
 static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
                  struct ticket *t)
 {
-    bool broadcast = s->presence != NULL;
+    bool broadcast = s->shown != NULL;
     if (broadcast) {
         to_contacts(s->user, stanza, uid, t);
         to_own(s, stanza, uid, itself, t);
-        stanza_unref(s->presence);
-        s->presence = NULL;
+        free(s->shown);
+        s->shown = NULL;
         probes_free(s);
         if (!s->ended) /* else behind its queue */
             offline_left(s->user, s);
@@ -366,7 +385,7 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
 void presence_ended(struct session *s)
 {
     struct home *h = s->user->home;
-    if (!s->presence && !s->directed)
+    if (!s->shown && !s->directed)
         return;
     str full = session_full(s, home_arena(h));
     struct stanza *stanza = presence_make(h, full, STR_NONE, "unavailable");
@@ -470,7 +489,7 @@ void presence_probed(struct user *u, struct route *r)
         struct stanza *p = with_delay(h, s);
         struct uid uid = {r->uid.sid, r->uid.ord,
                           home_lane(session_full(s, home_arena(h)), "probed")};
-        home_send(h, p, prober, uid, 0, s->presence_us, r->ticket);
+        home_send(h, p, prober, uid, 0, s->shown->us, r->ticket);
         stanza_unref(p);
         any = true;
     }
@@ -490,7 +509,9 @@ void presence_show(struct user *u, str to, struct ticket *t)
         if (!session_available(s) || !home_serves(h, jid_parse_prepared(to).domain))
             continue;
         uid.lane = home_lane(session_full(s, home_arena(h)), "show");
-        home_send(h, s->presence, to, uid, 0, s->presence_us, t);
+        struct stanza *p = shown_stanza(h, s);
+        home_send(h, p, to, uid, 0, s->shown->us, t);
+        stanza_unref(p);
     }
 }
 

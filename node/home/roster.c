@@ -228,8 +228,8 @@ static void pump(struct user *u)
         return;
     u->pumping = true;
     user_pin(u);
-    while (!u->changing && !list_empty(&u->changes)) {
-        struct work *w = list_first(&u->changes, struct work, link);
+    while (!u->changing && u->changes) {
+        struct work *w = list_entry(u->changes, struct work, link);
         u->changing = true;
         w->run(w, u);
     }
@@ -250,8 +250,7 @@ void change_start(struct user *u, struct change *c)
         session_hold(s);
     else
         c->sid = 0;
-    list_init(&c->work.link);
-    list_push_back(&u->changes, &c->work.link);
+    ring_push_back(&u->changes, &c->work.link);
     pump(u);
 }
 
@@ -261,7 +260,7 @@ void change_end(struct change *c)
     struct user *u = c->user;
     struct home *h = u->home;
     uint64_t sid = c->sid;
-    list_remove(&c->work.link);
+    ring_remove(&u->changes, &c->work.link);
     u->changing = false;
     stanza_unref(c->stanza);
     if (c->ticket)

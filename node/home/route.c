@@ -191,7 +191,7 @@ static void route_message(struct user *u, struct route *r)
 static void run_behind_change(struct work *w, struct user *u)
 {
     struct route *r = container_of(w, struct route, work);
-    list_remove(&w->link);
+    ring_remove(&u->changes, &w->link);
     u->changing = false;
     route_stanza(u, r);
     route_done(r);
@@ -226,10 +226,10 @@ static void route_presence(struct user *u, struct route *r)
 {
     /* Presence keeps its order with the changes of the roster that were under way before it; what
      * becomes a change itself stands in line at once. */
-    if (!list_empty(&u->changes) && !u->pumping && !is_change(r)) {
+    if (u->changes && !u->pumping && !is_change(r)) {
         struct route *k = route_keep(r);
         k->work.run = run_behind_change;
-        list_push_back(&u->changes, &k->work.link);
+        ring_push_back(&u->changes, &k->work.link);
         return;
     }
     if (is_change(r)) {

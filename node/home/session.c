@@ -19,11 +19,17 @@ struct held_in {
     int64_t us;
     err reason;
 };
-/* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
-struct resume {
-    struct ticket *ticket; /* not safe before its answer: it goes to a new home then */
-    uint64_t conn;
-    uint32_t h, edge;
+/* Of a detached session. */
+struct absence {
+    struct timer timer; /* max_ms */
+    struct session *session;
+    uint64_t since_ms;
+    /* A RESUME that waits until all that the home received is safe (delivery.md 5.2, order 4). */
+    struct resume {
+        struct ticket *ticket; /* not safe before its answer: it goes to a new home then */
+        uint64_t conn;
+        uint32_t h, edge;
+    } resume; /* ticket NULL: none */
 };
 
 static struct home *home_of(const struct session *s) { return s->user->home; }
@@ -105,7 +111,7 @@ static void count_queued(struct session *s, int stanzas, int64_t bytes)
 static void check_bounds(struct session *s)
 {
     const struct conf *c = home_of(s)->node->conf;
-    if (s->ended || !list_empty(&s->doomed) ||
+    if (s->ended || s->doomed ||
         (s->queued <= c->limits_unacked_max && s->queued_bytes <= c->limits_unacked_bytes_max))
         return;
     home_count(home_of(s), METRIC_queue_overflows, 1);
@@ -300,7 +306,21 @@ static bool too_many(const struct user *u)
     return n >= u->home->node->conf->limits_sessions_per_user_max;
 }
 
-static void on_timer(struct timer *t);
+static struct session **end_of(struct user *u)
+{
+    struct session **at = &u->sessions;
+    while (*at)
+        at = &(*at)->next;
+    return at;
+}
+
+static void unlink_session(struct session *s)
+{
+    struct session **at = &s->user->sessions;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+}
 
 static struct session *session_new(struct user *u, str resource)
 {
@@ -314,46 +334,63 @@ static struct session *session_new(struct user *u, str resource)
     while (!s->sid || session_find(h, s->sid));
     s->gen = 1;
     s->since_ms = loop_now_ms(h->node->loop);
-    list_init(&s->held);
-    list_init(&s->kept);
-    list_init(&s->doomed);
-    timer_init(&s->timer, on_timer);
     s->resource_len = (uint16_t)resource.n;
     memcpy(s->resource, resource.p, resource.n);
-    home_count(h, METRIC_users_online, list_empty(&u->sessions));
-    list_push_back(&u->sessions, &s->link);
+    home_count(h, METRIC_users_online, !u->sessions);
+    *end_of(u) = s;
     htable_insert(&h->sessions, &s->node, hash_u64(s->sid));
     user_touch(u);
     return s;
 }
 
-/* Where its client is, as the edge says. */
-static void note_peer(struct session *s, const struct frame *f)
+/* What the edge wrote as 192.0.2.1:5 or [2001:db8::1]:5; anything else is of no family. */
+static struct peer parse_peer(str text)
 {
-    free(s->address);
-    s->address = strndup(f->text.p ? f->text.p : "", f->text.n);
-    must(s->address);
-    s->tls = (uint16_t)f->lane;
-}
-
-/* What the edge wrote as 192.0.2.1:5 or [2001:db8::1]:5, as an address again: log.addresses says
- * how much of one may be written. Anything else is of no family. */
-static struct sockaddr_storage peer_address(str text)
-{
-    struct sockaddr_storage out = {0};
-    struct sockaddr_in v4 = {.sin_family = AF_INET};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    struct peer p = {0};
     char host[INET6_ADDRSTRLEN] = "";
     const char *colon = text.n ? memrchr(text.p, ':', text.n) : NULL;
     size_t n = colon ? (size_t)(colon - text.p) : 0;
     bool bracketed = n > 2 && text.p[0] == '[';
     n -= bracketed ? 2 : 0;
     if (n == 0 || n >= sizeof host)
-        return out;
+        return p;
     memcpy(host, text.p + bracketed, n);
-    if (!bracketed && inet_pton(AF_INET, host, &v4.sin_addr) == 1)
+    if (inet_pton(bracketed ? AF_INET6 : AF_INET, host, p.ip) != 1)
+        return p;
+    for (const char *d = colon + 1; d < text.p + text.n && *d >= '0' && *d <= '9'; d++)
+        p.port = (uint16_t)(p.port * 10 + (*d - '0'));
+    p.family = bracketed ? 6 : 4;
+    return p;
+}
+
+/* Where its client is, as the edge says. */
+static void note_peer(struct session *s, const struct frame *f)
+{
+    s->peer = parse_peer(f->text);
+    s->tls = (uint16_t)f->lane;
+}
+
+str session_address(const struct session *s, struct arena *a)
+{
+    const struct peer *p = &s->peer;
+    char text[INET6_ADDRSTRLEN] = "";
+    if (!p->family)
+        return STR("local");
+    inet_ntop(p->family == 6 ? AF_INET6 : AF_INET, p->ip, text, sizeof text);
+    return arena_printf(a, p->family == 6 ? "[%s]:%u" : "%s:%u", text, p->port);
+}
+
+/* As an address again: log.addresses says how much of one may be written. */
+static struct sockaddr_storage peer_address(const struct peer *p)
+{
+    struct sockaddr_storage out = {0};
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    memcpy(&v4.sin_addr, p->ip, sizeof v4.sin_addr);
+    memcpy(&v6.sin6_addr, p->ip, sizeof v6.sin6_addr);
+    if (p->family == 4)
         memcpy(&out, &v4, sizeof v4);
-    else if (bracketed && inet_pton(AF_INET6, host, &v6.sin6_addr) == 1)
+    else if (p->family == 6)
         memcpy(&out, &v6, sizeof v6);
     return out;
 }
@@ -378,7 +415,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     note_peer(s, f);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_started, 1);
-    struct sockaddr_storage from = peer_address(f->text);
+    struct sockaddr_storage from = peer_address(&s->peer);
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("home", h->node->shard), F_ADDR("address", &from));
     answer_bound(h, edge, f, s, ERR_OK);
@@ -392,7 +429,7 @@ static void on_in_safe(void *ctx, struct ticket *t);
 static void run_in(struct session *s, struct stanza *stanza, int64_t us, err reason,
                    struct ticket *t)
 {
-    s->in_us = us;
+    home_of(s)->in_us = us;
     from_stanza(s, stanza, reason, t);
     ticket_close(t);
 }
@@ -403,12 +440,17 @@ static void hold_in(struct session *s, struct stanza *stanza, int64_t us, err re
     struct held_in *w = malloc(sizeof *w);
     must(w);
     *w = (struct held_in){.stanza = stanza_ref(stanza), .ticket = t, .us = us, .reason = reason};
-    list_push_back(&s->held, &w->link);
+    ring_push_back(&s->held, &w->link);
 }
 
 /* It ends with this turn: what comes now is not run any more (nor counted, see put_ended), so that
  * a client which asks for more than its queue may hold gets it but once. */
-static bool is_doomed(const struct session *s) { return !list_empty(&s->doomed); }
+static struct held_in *next_held(struct session *s)
+{
+    struct held_in *w = list_entry(s->held, struct held_in, link);
+    ring_remove(&s->held, &w->link);
+    return w;
+}
 
 /* How many may wait is the edge's window (unsafe_max): none of them is safe. */
 static void on_in(struct session *s, struct origin from, const struct frame *f)
@@ -421,7 +463,7 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
     s->in_ord++, s->open_in++;
     struct ticket *t =
         ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0}, on_in_safe, h);
-    if (s->holds || !list_empty(&s->held) || is_doomed(s))
+    if (s->holds || s->held || s->doomed)
         hold_in(s, f->stanza, (int64_t)f->us, f->reason, t);
     else
         run_in(s, f->stanza, (int64_t)f->us, f->reason, t);
@@ -434,9 +476,8 @@ static void drain(struct session *s)
     if (s->draining)
         return;
     s->draining = true;
-    while (!s->holds && !list_empty(&s->held) && !is_doomed(s)) {
-        struct held_in *w = list_first(&s->held, struct held_in, link);
-        list_remove(&w->link);
+    while (!s->holds && s->held && !s->doomed) {
+        struct held_in *w = next_held(s);
         run_in(s, w->stanza, w->us, w->reason, w->ticket);
         stanza_unref(w->stanza);
         free(w);
@@ -458,13 +499,34 @@ void session_release(struct home *h, uint64_t sid)
 
 /* ---- detach and resume ---- */
 
+static void on_absence_timer(struct timer *t);
+
+static struct absence *absence_new(struct session *s)
+{
+    struct absence *a = calloc(1, sizeof *a);
+    must(a);
+    timer_init(&a->timer, on_absence_timer);
+    a->session = s;
+    a->since_ms = loop_now_ms(home_of(s)->node->loop);
+    return a;
+}
+
+static void absence_free(struct session *s)
+{
+    if (!s->absence)
+        return;
+    loop_timer_stop(home_of(s)->node->loop, &s->absence->timer);
+    free(s->absence);
+    s->absence = NULL;
+}
+
 static void detach(struct session *s, err reason)
 {
     struct home *h = home_of(s);
     s->detached = true;
     left_detached(s);
-    s->detached_ms = loop_now_ms(h->node->loop);
-    loop_timer_set(h->node->loop, &s->timer, s->max_ms);
+    s->absence = absence_new(s);
+    loop_timer_set(h->node->loop, &s->absence->timer, s->max_ms);
     home_count(h, METRIC_sessions_connected, -1);
     home_count(h, METRIC_sessions_detached, 1);
     LOG(h->node->log, session_detached, F_JID("jid", session_full(s, home_arena(h))),
@@ -494,36 +556,38 @@ static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const ui
     to_edge(h, edge, &f);
 }
 
-static void resume_free(struct session *s)
+static bool is_resuming(const struct session *s) { return s->absence && s->absence->resume.ticket; }
+
+static void resume_end(struct session *s)
 {
-    ticket_close(s->resume->ticket);
-    free(s->resume);
-    s->resume = NULL;
+    struct ticket *t = s->absence->resume.ticket;
+    s->absence->resume = (struct resume){0};
+    ticket_close(t);
 }
 
 static void give_up_resume(struct session *s)
 {
-    if (!s->resume)
+    if (!is_resuming(s))
         return;
-    answer_failed(home_of(s), s->resume->edge, s->resume->conn, NULL);
-    resume_free(s);
+    answer_failed(home_of(s), s->absence->resume.edge, s->absence->resume.conn, NULL);
+    resume_end(s);
 }
 
 void session_edge_died(struct session *s, unsigned shard)
 {
-    if (s->resume && s->resume->edge == shard) {
-        resume_free(s);
-        loop_timer_set(home_of(s)->node->loop, &s->timer, s->max_ms);
+    if (is_resuming(s) && s->absence->resume.edge == shard) {
+        resume_end(s);
+        loop_timer_set(home_of(s)->node->loop, &s->absence->timer, s->max_ms);
     }
     left_edge_died(s, shard);
     if (s->edge == shard)
         lost(s, ERR_CLOSED);
 }
 
-static void on_timer(struct timer *timer)
+static void on_absence_timer(struct timer *timer)
 {
-    struct session *s = container_of(timer, struct session, timer);
-    if (s->resume) {
+    struct session *s = container_of(timer, struct absence, timer)->session;
+    if (is_resuming(s)) {
         give_up_resume(s);
         loop_timer_set(home_of(s)->node->loop, timer, s->max_ms);
         return;
@@ -572,12 +636,13 @@ static void answer_resumed(struct session *s)
 static void resume_go(struct session *s)
 {
     struct home *h = home_of(s);
-    uint64_t seq, from = s->edge;
-    bool good = seq_of_h(s, s->resume->h, &seq);
-    s->edge = s->resume->edge, s->conn = s->resume->conn;
-    resume_free(s);
+    struct absence *a = s->absence;
+    uint64_t seq, from = s->edge, gap_ms = loop_now_ms(h->node->loop) - a->since_ms;
+    bool good = seq_of_h(s, a->resume.h, &seq);
+    s->edge = a->resume.edge, s->conn = a->resume.conn;
+    resume_end(s);
     s->detached = false;
-    loop_timer_stop(h->node->loop, &s->timer);
+    absence_free(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_detached, -1);
     if (good)
@@ -590,11 +655,9 @@ static void resume_go(struct session *s)
     }
     home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node,
                1);
-    metric_observe(h->node->metrics, HISTOGRAM_resumption_gap,
-                   (loop_now_ms(h->node->loop) - s->detached_ms) * 1000);
+    metric_observe(h->node->metrics, HISTOGRAM_resumption_gap, gap_ms * 1000);
     LOG(h->node->log, session_resumed, F_JID("jid", session_full(s, home_arena(h))),
-        F_INT("from", from), F_INT("gap_ms", loop_now_ms(h->node->loop) - s->detached_ms),
-        F_INT("replayed", s->queued));
+        F_INT("from", from), F_INT("gap_ms", gap_ms), F_INT("replayed", s->queued));
     if (session_eligible(s))
         offline_start(s);
 }
@@ -605,7 +668,7 @@ static void on_in_safe(void *ctx, struct ticket *t)
     if (!s)
         return;
     must(s->open_in);
-    if (--s->open_in == 0 && s->resume)
+    if (--s->open_in == 0 && is_resuming(s))
         resume_go(s);
 }
 
@@ -661,7 +724,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
 {
     struct home *h = u->home;
     struct session *s = session_find(h, f->sid);
-    if (!s || s->user != u || !s->resumable || s->closing || !list_empty(&s->doomed)) {
+    if (!s || s->user != u || !s->resumable || s->closing || s->doomed) {
         resume_unknown(u, edge, f, t);
         return;
     }
@@ -671,12 +734,10 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
         detach(s, ERR_STREAM_RESUMED_ELSEWHERE);
     }
     s->gen++; /* from now on nothing of the old attachment is obeyed */
-    s->resume = malloc(sizeof *s->resume);
-    must(s->resume);
-    *s->resume = (struct resume){.ticket = t, .conn = f->conn, .h = (uint32_t)f->h, .edge = edge};
+    s->absence->resume = (struct resume){t, f->conn, (uint32_t)f->h, edge};
     ticket_open(t);
     note_peer(s, f);
-    loop_timer_set(h->node->loop, &s->timer, RESUME_WAIT_MS);
+    loop_timer_set(h->node->loop, &s->absence->timer, RESUME_WAIT_MS);
     if (!s->open_in)
         resume_go(s);
 }
@@ -700,10 +761,16 @@ static void enable(struct session *s, const struct frame *f)
 
 void session_doom(struct session *s, err reason)
 {
-    if (s->ended || !list_empty(&s->doomed))
+    struct doomed *d = &home_of(s)->doomed;
+    if (s->ended || s->doomed)
         return;
-    s->doom = reason;
-    list_push_back(&home_of(s)->doomed, &s->doomed);
+    if (d->n == d->cap) {
+        d->cap = d->cap ? 2 * d->cap : 16;
+        d->sids = realloc(d->sids, d->cap * sizeof *d->sids);
+        must(d->sids);
+    }
+    d->sids[d->n++] = s->sid;
+    s->doom = reason, s->doomed = true;
     loop_at_turn_end(home_of(s)->node->loop, &home_of(s)->reap);
 }
 
@@ -753,9 +820,8 @@ static void dispose(struct session *s)
 static uint64_t drop_held(struct session *s)
 {
     uint64_t n = 0;
-    for (; !list_empty(&s->held); n++) {
-        struct held_in *w = list_first(&s->held, struct held_in, link);
-        list_remove(&w->link);
+    for (; s->held; n++) {
+        struct held_in *w = next_held(s);
         ticket_close(w->ticket);
         stanza_unref(w->stanza);
         free(w);
@@ -785,11 +851,10 @@ void session_end(struct session *s, err reason, bool tell)
     give_up_resume(s);
     count_ended(s, reason);
     presence_ended(s);
-    list_remove(&s->link);
-    home_count(u->home, METRIC_users_online, -(int64_t)list_empty(&u->sessions));
-    list_remove(&s->doomed);
+    unlink_session(s);
+    home_count(u->home, METRIC_users_online, -(int64_t)!u->sessions);
     htable_remove(&u->home->sessions, &s->node);
-    loop_timer_stop(u->home->node->loop, &s->timer);
+    absence_free(s);
     iq_session_ended(s);
     uint64_t dropped = drop_held(s);
     if (s->resumable && u->exists && !u->anonymous)
@@ -799,10 +864,9 @@ void session_end(struct session *s, err reason, bool tell)
     offline_give(u);
     directed_free(s);
     probes_free(s);
-    free(s->address);
-    stanza_unref(s->presence);
+    free(s->shown);
     free(s);
-    if (u->anonymous && list_empty(&u->sessions))
+    if (u->anonymous && !u->sessions)
         u->exists = false;
     user_unpin(u);
 }
@@ -820,7 +884,7 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
     case FRAME_ENABLE: enable(s, f); break;
     case FRAME_DETACH: lost(s, f->reason); break;
     case FRAME_END:
-        if (s->holds || !list_empty(&s->held))
+        if (s->holds || s->held)
             s->closing = true, s->doom = f->reason;
         else
             session_end(s, f->reason, false);

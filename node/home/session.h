@@ -32,26 +32,35 @@ struct copy {
     uint32_t edge, gen;
 };
 
+/* The last broadcast available presence. */
+struct shown {
+    int64_t us;
+    uint32_t n;
+    char xml[]; /* as the edge had made it: a third of what a stanza with its index takes */
+};
+
+/* Where the client of the last connection is, for people. family 0: nowhere on the net. */
+struct peer {
+    unsigned char ip[16]; /* IPv4: the first four */
+    uint16_t port;        /* of the host's byte order */
+    uint8_t family;       /* 4, 6 */
+};
+
 struct session {
-    struct hnode node; /* home's sessions, by sid */
-    struct list link;  /* of user->sessions */
+    struct hnode node;    /* home's sessions, by sid */
+    struct session *next; /* of user->sessions */
     struct user *user;
     uint64_t sid, conn;
-    char *address; /* of the last connection's peer, for people */
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
     struct outbound *first, *last;
     uint32_t queued, queued_bytes;
-    struct list held;        /* struct held_in.link: stanzas of the client behind one that waits */
-    struct list kept;        /* kept IQs that name this session */
-    struct resume *resume;   /* a RESUME that waits for open tickets, or NULL */
+    struct list *held;       /* ring of struct held_in.link: behind a stanza that waits */
+    struct list *kept;       /* ring of kept IQs that name this session */
+    struct absence *absence; /* detached: until when, and a RESUME; NULL: attached */
     struct htable *directed; /* JIDs that got directed presence; NULL: none */
     struct probes *probes;   /* contacts that are still to be probed; NULL: none */
-    struct stanza *presence; /* last broadcast available presence; NULL: not available */
-    int64_t presence_us;
-    int64_t in_us; /* wall time at which its edge read the stanza that is being run */
-    uint64_t since_ms, detached_ms;
-    struct timer timer;         /* detached: max_ms */
-    struct list doomed;         /* of home->doomed: ends at the end of this turn */
+    struct shown *shown;     /* NULL: not available */
+    uint64_t since_ms;
     uint32_t gen, max_ms, edge; /* edge: shard */
     struct copy left; /* the other holder of a detached one, until a new one holds it all */
     uint64_t gate;    /* while gates: nothing beyond this seq is sent */
@@ -60,8 +69,10 @@ struct session {
     uint16_t gates;   /* pages of offline messages that the store is noting as given */
     uint16_t resource_len;
     uint16_t tls; /* version of the last connection's, 0: none */
+    struct peer peer;
     int8_t priority;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
+    bool doomed : 1;       /* ends at the end of this turn, as `doom` says */
     bool closing : 1;      /* its client has ended it; stanzas before that wait */
     bool draining : 1;     /* held stanzas are being run */
     bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
@@ -76,14 +87,19 @@ static inline str session_resource(const struct session *s)
     return (str){s->resource, s->resource_len};
 }
 str session_full(const struct session *s, struct arena *a);
-static inline bool session_available(const struct session *s) { return s->presence != NULL; }
+static inline bool session_available(const struct session *s) { return s->shown != NULL; }
 static inline bool session_eligible(const struct session *s) /* xmpp.md 3 */
 {
-    return s->presence && s->priority >= 0;
+    return s->shown && s->priority >= 0;
 }
 struct session *session_find(struct home *h, uint64_t sid);
 struct session *session_named(struct user *u, str resource);
-#define user_each_session(it, user) list_each(it, &(user)->sessions, struct session, link)
+/* The body may end `it` (and only `it`). */
+#define user_each_session(it, user) \
+    for (struct session *it = (user)->sessions, *it##_next = it ? it->next : NULL; it; \
+         it = it##_next, it##_next = it ? it->next : NULL)
+/* "192.0.2.1:5222" */
+str session_address(const struct session *s, struct arena *a);
 
 /* Gives s a stanza: numbers, queues and sends it. ticket (may be NULL) gets an effect that ends
  * when primary and secondary hold it. flags: FRAME_TO_*; FRAME_AGAIN: may be in its queue already.

@@ -33,9 +33,6 @@ static struct user *user_new(struct home *h, str bare)
     struct user *u = calloc(1, sizeof *u + bare.n);
     must(u);
     u->home = h;
-    list_init(&u->sessions);
-    list_init(&u->parked);
-    list_init(&u->changes);
     list_init(&u->rest);
     u->bare_len = (uint16_t)bare.n;
     memcpy(u->bare, bare.p, bare.n);
@@ -70,6 +67,13 @@ static void unrest(struct user *u)
         u->home->resting_count--;
 }
 
+static struct work *next_parked(struct user *u)
+{
+    struct work *w = list_entry(u->parked, struct work, link);
+    ring_remove(&u->parked, &w->link);
+    return w;
+}
+
 /* Everything must have left it; at the home's own end what waits is given up. */
 void user_free(struct user *u)
 {
@@ -77,9 +81,8 @@ void user_free(struct user *u)
     user_each_session(s, u)
         session_end(s, ERR_STREAM_SYSTEM_SHUTDOWN, false);
     offline_free(u);
-    while (!list_empty(&u->parked)) {
-        struct work *w = list_first(&u->parked, struct work, link);
-        list_remove(&w->link);
+    while (u->parked) {
+        struct work *w = next_parked(u);
         w->run(w, NULL);
     }
     unrest(u);
@@ -92,8 +95,8 @@ void user_free(struct user *u)
 
 static bool needed(const struct user *u)
 {
-    return u->state == USER_LOADING || u->pins || !list_empty(&u->sessions) ||
-           !list_empty(&u->parked) || !list_empty(&u->changes) || u->giving;
+    return u->state == USER_LOADING || u->pins || u->sessions || u->parked || u->changes ||
+           u->giving;
 }
 
 void user_touch(struct user *u)
@@ -142,9 +145,8 @@ static void take(struct user *u, const Store__User *from)
 static void wake(struct user *u)
 {
     user_pin(u);
-    while (u->state == USER_READY && !list_empty(&u->parked)) {
-        struct work *w = list_first(&u->parked, struct work, link);
-        list_remove(&w->link);
+    while (u->state == USER_READY && u->parked) {
+        struct work *w = next_parked(u);
         u->home->parked_bytes -= w->bytes;
         w->run(w, u);
     }
@@ -153,9 +155,8 @@ static void wake(struct user *u)
 
 static void give_up(struct user *u)
 {
-    while (!list_empty(&u->parked)) {
-        struct work *w = list_first(&u->parked, struct work, link);
-        list_remove(&w->link);
+    while (u->parked) {
+        struct work *w = next_parked(u);
         u->home->parked_bytes -= w->bytes;
         w->run(w, NULL);
     }
@@ -191,8 +192,8 @@ static void load(struct user *u)
 
 void user_reload(struct user *u)
 {
-    must(u->state == USER_READY && list_empty(&u->sessions));
-    if (u->pins || !list_empty(&u->changes) || u->giving)
+    must(u->state == USER_READY && !u->sessions);
+    if (u->pins || u->changes || u->giving)
         return; /* somebody is at work with what we know */
     unrest(u);
     set_state(u, USER_LOADING);
@@ -218,11 +219,11 @@ void user_with(struct home *h, str bare, struct work *w)
     if (!u) {
         u = user_new(h, bare);
         u->since_ms = loop_now_ms(h->node->loop);
-        list_push_back(&u->parked, &w->link);
+        ring_push_back(&u->parked, &w->link);
         load(u);
         return;
     }
-    list_push_back(&u->parked, &w->link);
+    ring_push_back(&u->parked, &w->link);
 }
 
 /* Once a second: users that nobody needed for a while go; loads that failed are tried again; what
@@ -287,7 +288,7 @@ void user_account_changed(struct user *u, bool exists, bool disabled)
         user_end_sessions(u, ERR_STREAM_ACCOUNT_GONE, NULL);
     if (!exists || made)
         forget(u);
-    if (made && list_empty(&u->sessions))
+    if (made && !u->sessions)
         user_reload(u);
     user_touch(u);
 }

@@ -31,9 +31,9 @@ enum user_state { USER_LOADING, USER_READY };
 struct user {
     struct hnode node;
     struct home *home;
-    struct list sessions;  /* struct session.link */
-    struct list parked;    /* struct work.link */
-    struct list changes;   /* struct work.link: changes of the roster, one at a time (roster.h) */
+    struct session *sessions; /* by struct session.next, the oldest first */
+    struct list *parked;      /* ring of struct work.link */
+    struct list *changes;     /* the same: of the roster, one at a time (roster.h) */
     struct list rest;      /* home's list of users that nobody needs now, or of loads that failed */
     struct roster *roster; /* NULL: empty */
     struct giving *giving; /* offline messages on their way; NULL: none */
