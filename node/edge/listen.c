@@ -188,7 +188,8 @@ static void accepted(struct op *op, int res)
         return drop_if_idle(l);
     if (res == -ECANCELED || l->edge->stopping)
         return;
-    if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM) {
+    /* EINVAL: the node has stopped listening, and we are about to hear of it. */
+    if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM || res == -EINVAL) {
         s->waiting = true;
         return loop_timer_set(l->edge->node->loop, &l->retry, ACCEPT_RETRY_MS);
     }

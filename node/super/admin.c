@@ -117,6 +117,12 @@ void admin_reply(struct super *s, struct client *c, unsigned exit, str text)
     finish(s, c, exit);
 }
 
+void admin_progress(struct client *c, str text)
+{
+    if (list_empty(&c->waiting))
+        send_chunk(c, 0, text, true);
+}
+
 void admin_forward(struct super *s, const Control__Reply *r)
 {
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {

@@ -16,12 +16,16 @@ struct cli {
     struct arena arena; /* lives as long as the command */
     const char *config_file;
     bool json, yes, quiet;
-    bool now, watch, print, from_stdin, generate; /* --now … of their commands */
+    bool now, watch, print, from_stdin, generate, cancel; /* --now … of their commands */
+    const char *rate, *timeout;                           /* as written; NULL: not given */
     const char *like, *after, *limit;
     const char *sets[CLI_SETS_MAX];
     size_t set_count;
     int64_t timeout_ms;
-    size_t argc; /* what is left behind the command's words */
+    /* What comes before the answer, if somebody wants it: one JSON object each. */
+    void (*on_progress)(struct cli *c, str text);
+    int shown_tenths; /* cli_drain's, of the progress shown last */
+    size_t argc;      /* what is left behind the command's words */
     char **argv;
 };
 
@@ -40,6 +44,7 @@ int cli_ask_shown(struct cli *c, size_t argc, const str *argv, str *text, bool *
 
 int cli_status(struct cli *c);
 int cli_reload(struct cli *c);
+int cli_drain(struct cli *c);
 int cli_stop(struct cli *c);
 int cli_user_add(struct cli *c);
 int cli_user_passwd(struct cli *c);

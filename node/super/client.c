@@ -75,13 +75,13 @@ static bool send_command(int fd, size_t argc, const str *argv)
 }
 
 /* Collects the chunks; the exit code, or -1 when none came in time. */
-static int receive(int fd, int64_t timeout_ms, FILE *out)
+static int receive(struct cli *c, int fd, FILE *out)
 {
     static char buffer[CONTROL_MESSAGE_MAX];
     int fds[CONTROL_FDS_MAX];
     size_t n, n_fds, total = 0;
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    while (poll(&p, 1, (int)timeout_ms) > 0) {
+    while (poll(&p, 1, (int)c->timeout_ms) > 0) {
         err e = control_read(fd, buffer, &n, fds, &n_fds);
         if (e == ERR_PARTIAL)
             continue;
@@ -91,7 +91,10 @@ static int receive(int fd, int64_t timeout_ms, FILE *out)
             control__reply__free_unpacked(r, NULL);
             return -1;
         }
-        fwrite(r->text.data, 1, r->text.len, out);
+        if (r->more && c->on_progress)
+            c->on_progress(c, str_from(r->text.data, r->text.len));
+        else
+            fwrite(r->text.data, 1, r->text.len, out);
         int exit = r->more ? -1 : (int)r->exit;
         control__reply__free_unpacked(r, NULL);
         if (exit >= 0)
@@ -106,7 +109,7 @@ static int ask_on(struct cli *c, int fd, size_t argc, const str *argv, str *text
     size_t n = 0;
     FILE *out = open_memstream(&answer, &n);
     must(out);
-    int exit = send_command(fd, argc, argv) ? receive(fd, c->timeout_ms, out) : -1;
+    int exit = send_command(fd, argc, argv) ? receive(c, fd, out) : -1;
     must(fclose(out) == 0);
     *text = arena_dup(&c->arena, str_from(answer, n));
     free(answer);

@@ -161,6 +161,11 @@ static void run_stop(struct super *s, struct client *c, size_t argc, const str *
     super_stop(s, now ? 0 : s->conf->node_stop_timeout, "socket");
 }
 
+static void run_drain(struct super *s, struct client *c, size_t argc, const str *argv)
+{
+    drain_command(s, c, argc, argv);
+}
+
 static void forward(struct super *s, struct client *c, struct process *to, size_t argc,
                     const str *argv)
 {
@@ -213,7 +218,7 @@ static const struct command {
     {"status", run_status},      {"reload", run_reload},         {"stop", run_stop},
     {"user-add", run_at_home},   {"user-passwd", run_at_home},   {"user-remove", run_at_home},
     {"user-show", run_at_home},  {"user-sessions", run_at_home}, {"user-kick", run_at_home},
-    {"user-list", run_anywhere},
+    {"user-list", run_anywhere}, {"drain", run_drain},
 };
 
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv)

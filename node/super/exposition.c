@@ -237,8 +237,8 @@ static void put_node(struct out *o)
     put_gauge(o, "start_time_seconds", "start, Unix time", "",
               (double)(clock_wall_us((struct clock *)&s->clock) / 1000 - up_ms) / 1e3);
     put_gauge(o, "node_ready", "1 when /readyz says so", "", health_is_ready(s));
-    put_gauge(o, "node_draining", "1 while the node stops and lets its sessions go", "",
-              s->stopping);
+    put_gauge(o, "node_draining", "1 while the node lets its sessions go", "",
+              s->stopping || drain_is_on(s));
     put_gauge(o, "node_degraded", "1 while this part is away", "{what=\"store\"}",
               s->ready && s->process[s->shards].state != PROCESS_UP);
 }

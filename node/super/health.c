@@ -43,6 +43,8 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
                                             : '-',
                             "shards", arena_printf(a, "%u/%u", up, s->shards)};
     c[n++] = (struct check){store_answers(s) ? '+' : '-', "store", STR("")};
+    if (drain_is_on(s))
+        c[n++] = (struct check){'-', "draining", arena_printf(a, "%.0f%%", drain_share(s) * 100)};
     if (s->stopping)
         c[n++] = (struct check){'-', "stopping", STR("")};
     must(n <= CHECKS_MAX);
@@ -51,7 +53,7 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
 
 bool health_is_ready(const struct super *s)
 {
-    return s->ready && shards_up(s) && store_answers(s) && !s->stopping;
+    return s->ready && shards_up(s) && store_answers(s) && !s->stopping && !drain_is_on(s);
 }
 
 static struct http_answer answer(bool good, const char *word, const struct check *c, size_t n,

@@ -16,6 +16,7 @@
 #include "node/os/os.h"
 #include "node/super/backoff.h"
 #include "node/super/child.h"
+#include "node/super/drain.h"
 #include "node/super/http.h"
 #include "node/super/listen.h"
 #include "pemberley/list.h"
@@ -90,7 +91,7 @@ struct client {
     uint64_t id;        /* of its command in progress; 0: none */
     uint64_t forwarded; /* the id under which a child has it; 0: none */
     struct process *to;
-    bool waits_for_stop;
+    bool waits_for_stop, waits_for_drain;
     char command[64]; /* for the log */
     struct list waiting;
 };
@@ -100,6 +101,8 @@ void admin_turn(struct client *c, struct super *s, short events);
 void admin_close(struct client *c);
 /* Answers the command in progress. */
 void admin_reply(struct super *s, struct client *c, unsigned exit, str text);
+/* Something before that, unless the client has not taken the last. */
+void admin_progress(struct client *c, str text);
 /* A chunk from a child. */
 void admin_forward(struct super *s, const Control__Reply *r);
 void admin_lost(struct super *s, const struct process *p); /* its answers will not come */
@@ -145,6 +148,7 @@ struct super {
     int64_t tick_at_ms, certificates_at_ms, rotate_at_ms;
     int64_t ready_ms; /* from the start */
     bool ready;
+    struct drain drain;
     bool stopping;
     int64_t stop_started_ms, stop_deadline_ms;
     bool store_told;
@@ -170,6 +174,9 @@ struct super {
 static inline struct process *super_store(struct super *s) { return &s->process[s->shards]; }
 void super_ready(struct super *s, struct process *p); /* p said Ready */
 void super_stop(struct super *s, int64_t within_ms, const char *reason);
+/* The shards that accept for this one are to stop that; and all are to begin again. */
+void super_unlisten(struct super *s, const struct process *owner);
+void super_listen_again(struct super *s);
 void super_log_again(struct super *s); /* as the config says now */
 int64_t super_clock_ms(void);
 int64_t super_clock_us(void);

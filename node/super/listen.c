@@ -114,6 +114,13 @@ err listener_start(const struct listener *l, unsigned shards)
     return ERR_OK;
 }
 
+/* Linux takes a listening socket that is shut down back to the state before listen(2). */
+void listener_pause(const struct listener *l, unsigned shards)
+{
+    for (unsigned i = 0; i < shards; i++)
+        (void)shutdown(l->fd[i], SHUT_RD);
+}
+
 void listener_close(struct listener *l, unsigned shards)
 {
     for (unsigned i = 0; i < shards; i++)

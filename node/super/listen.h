@@ -17,6 +17,8 @@ struct listener {
 /* Binds, does not listen yet. shards sockets; on failure none, and *problem is the sentence. */
 nodiscard err listener_open(struct listener *l, unsigned shards, struct arena *a, str *problem);
 nodiscard err listener_start(const struct listener *l, unsigned shards); /* errno */
+/* Nobody gets in, the addresses stay bound; until listener_start. */
+void listener_pause(const struct listener *l, unsigned shards);
 void listener_close(struct listener *l, unsigned shards);
 /* "cannot listen on :5222: …". holder may be empty. */
 str listener_complaint(str address, int problem, str holder, struct arena *a);

@@ -31,9 +31,14 @@ static bool timeout_of(const char *text, int64_t *ms)
 {
     char *unit;
     unsigned long n = strtoul(text, &unit, 10);
-    *ms = (int64_t)n * (strcmp(unit, "ms") == 0 ? 1 : strcmp(unit, "m") == 0 ? 60000 : 1000);
-    return unit != text && n < 100000 &&
-           (strcmp(unit, "ms") == 0 || strcmp(unit, "s") == 0 || strcmp(unit, "m") == 0);
+    const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    for (size_t i = 0; i < array_len(units); i++)
+        if (unit != text && n < 100000 && strcmp(unit, units[i].unit) == 0)
+            return *ms = (int64_t)n * units[i].ms, true;
+    return false;
 }
 
 /* Switches stand anywhere; what they are is the same for all commands. */
@@ -42,9 +47,10 @@ static bool flag(struct cli *c, const char *word)
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"--json", &c->json},        {"--yes", &c->yes},          {"--quiet", &c->quiet},
-                 {"--now", &c->now},          {"--watch", &c->watch},      {"--print", &c->print},
-                 {"--stdin", &c->from_stdin}, {"--generate", &c->generate}};
+    } flags[] = {
+        {"--json", &c->json},        {"--yes", &c->yes},           {"--quiet", &c->quiet},
+        {"--now", &c->now},          {"--watch", &c->watch},       {"--print", &c->print},
+        {"--stdin", &c->from_stdin}, {"--generate", &c->generate}, {"--cancel", &c->cancel}};
     for (size_t i = 0; i < array_len(flags); i++)
         if (strcmp(word, flags[i].name) == 0)
             return *flags[i].value = true;
@@ -60,14 +66,15 @@ static bool option(struct cli *c, const char *word, const char *value)
     } texts[] = {{"--config", &c->config_file},
                  {"--like", &c->like},
                  {"--after", &c->after},
-                 {"--limit", &c->limit}};
+                 {"--limit", &c->limit},
+                 {"--rate", &c->rate}};
     if (!value)
         return false;
     for (size_t i = 0; i < array_len(texts); i++)
         if (strcmp(word, texts[i].name) == 0)
             return *texts[i].value = value, true;
     if (strcmp(word, "--timeout") == 0)
-        return timeout_of(value, &c->timeout_ms);
+        return timeout_of(c->timeout = value, &c->timeout_ms);
     if (strcmp(word, "--set") != 0 || c->set_count == CLI_SETS_MAX)
         return false;
     c->sets[c->set_count++] = value;

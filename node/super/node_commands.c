@@ -1,4 +1,4 @@
-/* Commands about the node: status, reload, stop. */
+/* Commands about the node: status, reload, drain, stop. */
 #include <unistd.h>
 
 #include "node/super/cli.h"
@@ -52,10 +52,13 @@ static void print_status(const struct json *root, struct arena *a, FILE *out)
     struct table t;
     double queue = 0;
     table_init(&t, a, heads, array_len(heads));
+    str state = upper(a, json_text(root, "state"));
+    if (str_is(state, "DRAINING"))
+        state = arena_printf(a, "DRAINING %.0f %%", json_number(root, "drain_share") * 100);
     fprintf(out, "node %.*s   %.*s   up %.*s   %.*s   config %.*s   cluster: none (single node)\n",
             STR_ARG(json_text(root, "node")), STR_ARG(json_text(root, "version")),
             STR_ARG(format_duration(a, (int64_t)json_number(root, "uptime_seconds"))),
-            STR_ARG(upper(a, json_text(root, "state"))), STR_ARG(json_text(root, "config")));
+            STR_ARG(state), STR_ARG(json_text(root, "config")));
     for (const struct json *j = items ? items->first : NULL; j; j = j->next) {
         queue += json_number(j, "store_queue");
         if (str_is(json_text(j, "process"), "store"))
@@ -122,6 +125,59 @@ int cli_reload(struct cli *c)
     print_changes(c, root, "new", "new connections", " · ");
     print_changes(c, root, "restart", "restart needed", " · ");
     cli_say(c, "\n");
+    return exit;
+}
+
+/* On a terminal one line that changes; elsewhere a line per phase and tenth. */
+static void show_drain(struct cli *c, str text)
+{
+    const struct json *root = json_parse(text, &c->arena);
+    bool grace = str_is(json_text(root, "phase"), "grace"), tty = isatty(STDOUT_FILENO);
+    int tenths = grace ? -1 : (int)(json_number(root, "share") * 10);
+    if (c->json || (!tty && tenths == c->shown_tenths))
+        return;
+    c->shown_tenths = tenths;
+    cli_say(c, "%sdraining: %.0f of %.0f sessions left, %.0f %%, ", tty ? "\r\033[K" : "",
+            json_number(root, "left"), json_number(root, "sessions"),
+            json_number(root, "share") * 100);
+    if (grace)
+        cli_say(c, "accepting for %.0f s more", json_number(root, "grace_seconds"));
+    else
+        cli_say(c, "about %.0f s left", json_number(root, "eta_seconds"));
+    cli_say(c, tty ? "" : "\n");
+    fflush(stdout);
+}
+
+static int cancel_drain(struct cli *c)
+{
+    const str argv[] = {STR("drain"), STR("cancel")};
+    str text;
+    bool shown;
+    int exit = cli_ask_shown(c, 2, argv, &text, &shown);
+    if (!shown)
+        cli_say(c, "the node serves again\n");
+    return exit;
+}
+
+int cli_drain(struct cli *c)
+{
+    str argv[5] = {STR("drain")}, text;
+    size_t n = 1;
+    bool shown;
+    if (c->cancel)
+        return cancel_drain(c);
+    if (c->rate)
+        argv[n++] = STR("rate"), argv[n++] = str_of(c->rate);
+    if (c->timeout) /* that of the drain; progress comes twice a second */
+        argv[n++] = STR("timeout"), argv[n++] = str_of(c->timeout), c->timeout_ms = 10000;
+    c->shown_tenths = -2;
+    c->on_progress = show_drain;
+    int exit = cli_ask_shown(c, n, argv, &text, &shown);
+    if (shown)
+        return exit;
+    const struct json *root = json_parse(text, &c->arena);
+    cli_say(c, "%sdrained: %.0f sessions in %.1f s\n", isatty(STDOUT_FILENO) ? "\r\033[K" : "",
+            json_number(root, "sessions"), json_number(root, "seconds"));
     return exit;
 }
 

@@ -125,12 +125,15 @@ static const char *state_of(const struct process *p)
 static void put_head(FILE *f, const struct super *s)
 {
     const char *state = status_state(s);
+    char share[16] = "";
+    if (drain_is_on(s))
+        snprintf(share, sizeof share, " %.0f %%", drain_share(s) * 100);
     fputs("<header><h1>Pemberley</h1><span>node ", f);
     put_text(f, s->node);
     fprintf(f,
-            "</span><span class=\"state %s\">%s</span><span class=\"soft\">" PEMBERLEY_VERSION
+            "</span><span class=\"state %s\">%s%s</span><span class=\"soft\">" PEMBERLEY_VERSION
             " &middot; up ",
-            state, state);
+            state, state, share);
     put_duration(f, (s->now_ms - s->started_ms) / 1000);
     fprintf(f, " &middot; config %08llx</span></header>\n",
             (unsigned long long)s->conf->hash >> 32);

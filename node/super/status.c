@@ -157,6 +157,8 @@ const char *status_state(const struct super *s)
         return "stopping";
     if (!s->ready)
         return "starting";
+    if (drain_is_on(s))
+        return "draining";
     for (unsigned i = 0; i < s->process_count; i++)
         if (s->process[i].state != PROCESS_UP)
             return "degraded";
@@ -177,6 +179,7 @@ static void put_node(struct super *s, FILE *out)
             "{\"v\":1,\"node\":\"%s\",\"version\":\"" PEMBERLEY_VERSION
             "\",\"supervisor_pid\":%d,\"state\":\"%s\",",
             s->node, (int)getpid(), status_state(s));
+    fprintf(out, "\"drain_share\":%.3f,", drain_is_on(s) ? drain_share(s) : 0);
     fprintf(out, "\"uptime_seconds\":%lld,\"config\":\"%08llx\",\"restart_pending\":%u,",
             (long long)(s->now_ms - s->started_ms) / 1000, (unsigned long long)s->conf->hash >> 32,
             s->restart_pending);

@@ -215,13 +215,25 @@ static void notify(const char *state)
     close(fd);
 }
 
-static void begin(struct super *s)
+static void begin_listening(struct super *s)
 {
     for (unsigned i = 0; i < s->listener_count; i++)
         if (listener_start(&s->listener[i], s->shards) != ERR_OK)
             LOG(s->log, node_degraded, F_STR("what", s->listener[i].address));
     for (unsigned i = 0; i < s->shards; i++)
         process_listeners(&s->process[i], i);
+}
+
+void super_listen_again(struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        s->process[i].lent = false; /* nobody accepts for it; lend_listeners sees to that */
+    begin_listening(s);
+}
+
+static void begin(struct super *s)
+{
+    begin_listening(s);
     s->ready = true;
     s->ready_ms = super_clock_ms() - s->started_ms;
     LOG(s->log, node_ready, F_INT("shards", s->shards), F_INT("hosts", s->conf->host_count),
@@ -229,15 +241,21 @@ static void begin(struct super *s)
     notify("READY=1");
 }
 
-static void take_back(struct super *s, struct process *owner)
+void super_unlisten(struct super *s, const struct process *owner)
 {
     Control__ListenerGone gone = CONTROL__LISTENER_GONE__INIT;
     Control__ToChild m = CONTROL__TO_CHILD__INIT;
     gone.owner = owner->index;
     m.what_case = CONTROL__TO_CHILD__WHAT_LISTENER_GONE, m.listener_gone = &gone;
     for (unsigned i = 0; i < s->shards; i++)
-        if (i != owner->index && s->process[i].state == PROCESS_UP)
+        if (s->process[i].state == PROCESS_UP)
             process_send(&s->process[i], &m, NULL, 0);
+}
+
+/* From a neighbour: its owner is not sent its own listeners yet. */
+static void take_back(struct super *s, struct process *owner)
+{
+    super_unlisten(s, owner);
     owner->lent = false;
 }
 
@@ -246,7 +264,7 @@ void super_ready(struct super *s, struct process *p)
     if (s->ready) {
         if (p->lent)
             take_back(s, p);
-        if (p->kind == CHILD_SHARD)
+        if (p->kind == CHILD_SHARD && !drain_is_closed(s))
             process_listeners(p, p->index);
         return;
     }
@@ -319,7 +337,7 @@ static void watch_hearts(struct super *s, bool we_were_late)
 /* The queue of a shard that stays down is served by the next one that is up. */
 static void lend_listeners(struct super *s)
 {
-    for (unsigned i = 0; s->ready && i < s->shards; i++) {
+    for (unsigned i = 0; s->ready && !drain_is_closed(s) && i < s->shards; i++) {
         struct process *p = &s->process[i];
         if (p->state == PROCESS_UP || p->lent || s->now_ms - p->down_since_ms < HANDOVER_MS)
             continue;
@@ -373,6 +391,8 @@ static int wait_ms(const struct super *s)
             next = s->process[i].restart_at_ms;
     if (s->stopping && s->stop_deadline_ms < next)
         next = s->stop_deadline_ms;
+    if (drain_next_ms(s) < next)
+        next = drain_next_ms(s);
     return next > s->now_ms ? (int)(next - s->now_ms) : 0;
 }
 
@@ -408,6 +428,7 @@ static void turn(struct super *s)
         on_signals(s);
     if (s->now_ms >= s->tick_at_ms)
         tick(s);
+    drain_turn(s);
     if (!s->stopping)
         start_due(s);
 }
@@ -431,6 +452,7 @@ void super_stop(struct super *s, int64_t within_ms, const char *reason)
         s->stop_deadline_ms = s->now_ms;
         return;
     }
+    drain_stopped(s);
     s->stopping = true;
     s->stop_reason = reason;
     s->stop_started_ms = s->now_ms;
