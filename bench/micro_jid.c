@@ -1,39 +1,41 @@
-/* What an address costs to prepare: the ordinary ones, and the worst that a peer can send. */
-#include "proto/xmpp/jid.h"
+/* micro_jid: what an address costs to prepare: the ordinary ones, and the worst that a peer can
+ * send, with their length and whether they are refused. */
+#include "bench/micro.h"
 
 #include <stdio.h>
-#include <time.h>
 
-static double now_ns(void)
+#include "pemberley/must.h"
+#include "proto/xmpp/jid.h"
+
+static struct bench {
+    size_t n;
+    struct arena raw, turn; /* raw: the addresses and the cases' names */
+    str addresses[MICRO_CASES_MAX];
+    struct micro_case cases[MICRO_CASES_MAX];
+} bench;
+
+static double prepared(void *ctx, size_t times)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+    str raw = *(const str *)ctx;
+    double from = micro_ns();
+    for (size_t i = 0; i < times; i++) {
+        struct jid j;
+        __asm__ volatile("" : "+g"(raw.p) : : "memory");
+        micro_use(jid_prepare(raw, &bench.turn, &j));
+        arena_reset(&bench.turn);
+    }
+    return micro_ns() - from;
 }
 
-/* Five rounds of about 40 ms; the best one, which the neighbours disturbed least. */
 static void measure(const char *what, str raw)
 {
-    struct arena a;
-    arena_init(&a);
-    double best = 1e18;
-    size_t refused = 0, rounds = 1000;
-    for (int i = 0; i < 6; i++) {
-        double start = now_ns();
-        for (size_t k = 0; k < rounds; k++) {
-            struct jid j;
-            __asm__ volatile("" : "+g"(raw.p) : : "memory");
-            refused += jid_prepare(raw, &a, &j) != ERR_OK;
-            arena_reset(&a);
-        }
-        double each = (now_ns() - start) / (double)rounds;
-        if (i == 0)
-            rounds = (size_t)(4e7 / each) + 1; /* the first round only finds out how many */
-        else if (each < best)
-            best = each;
-    }
-    printf("%-34s %4zu bytes %10.1f ns%s\n", what, raw.n, best, refused ? "  refused" : "");
-    arena_close(&a);
+    struct jid j;
+    must(bench.n < MICRO_CASES_MAX);
+    const char *fate = jid_prepare(raw, &bench.turn, &j) == ERR_OK ? "" : ", refused";
+    str name = arena_printf(&bench.raw, "%s (%zu%s)", what, raw.n, fate);
+    bench.addresses[bench.n] = arena_dup(&bench.raw, raw);
+    bench.cases[bench.n] = (struct micro_case){name.p, prepared, &bench.addresses[bench.n], 0};
+    bench.n++;
 }
 
 /* unit repeated up to max bytes, behind what is there. */
@@ -59,8 +61,10 @@ static void hostile(const char *what, const char *unit, const char *domain)
     measure(what, (str){raw, n});
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    arena_init(&bench.raw);
+    arena_init(&bench.turn);
     measure("full JID", STR("alice@example.com/laptop.8f3c"));
     measure("bare JID", STR("alice@example.com"));
     measure("long full JID", STR("alexandra.longname@chat.example.com/gajim.3f2504e04f8911d39a0c"));
@@ -99,5 +103,8 @@ int main(void)
     measure("worst: one label of joiners", (str){part, n});
     measure("worst: 31 U-labels", str_of(idn));
     measure("worst: 31 A-labels", str_of(ace));
+    micro_run(bench.cases, bench.n, argc, argv);
+    arena_close(&bench.raw);
+    arena_close(&bench.turn);
     return 0;
 }
