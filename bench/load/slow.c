@@ -165,7 +165,10 @@ static bool on_failed(struct worker *w, struct client *c, const char *why)
     struct state *s = w->state;
     if (w->step == UINT32_MAX || w->step < STALLING || w->step > RECOVERING || !is_stalled(w, c))
         return false;
-    w->tally->stalled_closed++;
+    if (c == pair_of(w, s->pairs, c)->to)
+        w->tally->stalled_closed++;
+    else
+        w->tally->senders_closed++;
     w->ready--;
     reconnect_failed(w, s->reconnect, c);
     return true;
@@ -191,7 +194,8 @@ static void print(struct report *r, const struct outcome *o)
     report_latency(r, "latency", &t->latency);
     report_row(r, "messages_per_s", (double)t->measured / outcome_seconds(o, STALLING), "/s");
     report_row(r, "stalled", (double)t->stalled, "pairs");
-    report_row(r, "stalled_closed", (double)t->stalled_closed, "connections, by the server");
+    report_row(r, "stalled_closed", (double)t->stalled_closed, "readers, by the server");
+    report_row(r, "senders_closed", (double)t->senders_closed, "who wrote to them");
     report_row(r, "stalled_resumed", (double)t->resumed, "sessions");
     report_row(r, "stalled_sent", (double)t->stalled_sent, "messages");
     report_row(r, "stalled_missing", (double)t->stalled_missing, "of these");

@@ -31,6 +31,7 @@ void tally_add(struct tally *t, const struct tally *more)
     t->retries += more->retries;
     t->stalled += more->stalled;
     t->stalled_closed += more->stalled_closed;
+    t->senders_closed += more->senders_closed;
     t->stalled_sent += more->stalled_sent;
     t->stalled_missing += more->stalled_missing;
     for (unsigned i = 0; i < TALLY_ERRORS; i++)

@@ -18,7 +18,7 @@ struct tally {
     uint64_t late;         /* rate: sent more than 1 ms after their time */
     uint64_t echoes;       /* presence: what came back to its sender */
     uint64_t resumed, tls_resumed, retries;
-    uint64_t stalled, stalled_closed, stalled_sent, stalled_missing;
+    uint64_t stalled, stalled_closed, senders_closed, stalled_sent, stalled_missing;
     struct {
         char why[TALLY_WHY];
         uint64_t n;
