@@ -61,11 +61,11 @@ static void from_request(struct session *s, struct stanza *stanza, const struct 
 {
     struct home *h = s->user->home;
     if (str_eq(to->full, user_bare(s->user)))
-        iq_dispatch(h, IQ_OWN_ACCOUNT, s->user, s, stanza, true, s->in_us, t);
+        iq_dispatch(h, IQ_OWN_ACCOUNT, s->user, s, stanza, true, h->in_us, t);
     else if (!home_serves(h, to->domain))
         from_error(s, stanza, ERR_STANZA_REMOTE_SERVER_NOT_FOUND, t);
     else if (jid_is_domain(to))
-        iq_dispatch(h, IQ_SERVER, NULL, s, stanza, false, s->in_us, t);
+        iq_dispatch(h, IQ_SERVER, NULL, s, stanza, false, h->in_us, t);
     else if (!to->local.n)
         from_error(s, stanza, ERR_STANZA_SERVICE_UNAVAILABLE, t);
     else if (jid_is_bare(to) && is_private(stanza))
