@@ -172,7 +172,9 @@ static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
 
 static void put_bytes(struct channels *c, unsigned peer, const struct frame *f, uint64_t number)
 {
-    c->sinks.send(c->sinks.ctx, peer, frame_encode(f, number, &c->out));
+    struct iovec v[FRAME_PARTS];
+    size_t n = frame_encode(f, number, &c->out, v);
+    c->sinks.send(c->sinks.ctx, peer, v, n);
     arena_reset(&c->out);
 }
 

@@ -33,8 +33,9 @@ struct channel_sinks {
     /* A frame has come. Views in it are valid until this returns; its stanza is borrowed. */
     void (*frame)(void *ctx, struct origin from, const struct frame *f);
     void (*settled)(void *ctx, struct hold h, bool lost);
-    /* Bytes for a peer that is up; gone when it returns. Calls nothing of the channels. */
-    void (*send)(void *ctx, unsigned peer, str bytes);
+    /* Bytes for a peer that is up, in n <= FRAME_PARTS pieces; gone when it returns. Calls nothing
+     * of the channels. */
+    void (*send)(void *ctx, unsigned peer, const struct iovec *v, size_t n);
     /* Something was queued for the own shard or is to be flushed: run and flush before sleeping. */
     void (*wake)(void *ctx);
 };

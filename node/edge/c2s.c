@@ -331,7 +331,7 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
         .ord = s->in_ord,
         .stanza = stanza,
         .fp = stanza_fp(stanza),
-        .us = (uint64_t)clock_wall_us(n->clock),
+        .us = (uint64_t)edge_wall_us(s->conn->edge),
         .reason = reason,
     };
     struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};

@@ -50,6 +50,8 @@ struct edge {
         struct conf_rate rate;
         uint64_t at_ms, credit; /* connections times rate.per_ms that may go */
     } drain;
+    uint64_t wall_read_us; /* loop time at which wall_us was read */
+    int64_t wall_us;
     bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
@@ -57,6 +59,16 @@ struct edge {
 };
 
 void edge_drain_tick(struct timer *t); /* drain.c */
+
+/* Wall time, read once per turn: a stanza's clock starts when its bytes were there. */
+static inline int64_t edge_wall_us(struct edge *e)
+{
+    uint64_t now = loop_now_us(e->node->loop);
+    if (e->wall_read_us != now)
+        e->wall_read_us = now, e->wall_us = clock_wall_us(e->node->clock);
+    return e->wall_us;
+}
+
 /* Something ended that edge_stop may be waiting for. */
 void edge_check_stopped(struct edge *e);
 

@@ -192,8 +192,8 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
 static struct stanza *delayed(struct c2s *s, const struct out *o)
 {
     struct node *n = s->conn->edge->node;
-    int64_t age = clock_wall_us(n->clock) - (int64_t)o->us;
-    if (!(o->flags & FRAME_REPLAY) || o->stanza->kind == STANZA_IQ || age < DELAY_AFTER_US)
+    if (!(o->flags & FRAME_REPLAY) || o->stanza->kind == STANZA_IQ ||
+        edge_wall_us(s->conn->edge) - (int64_t)o->us < DELAY_AFTER_US)
         return stanza_ref(o->stanza);
     str bare = c2s_bare(s);
     const char *at = memchr(bare.p, '@', bare.n);
@@ -255,7 +255,7 @@ static bool waits_for_client(const struct c2s *s, uint64_t seq)
 void c2s_taken(struct c2s *s, uint32_t n)
 {
     struct node *node = s->conn->edge->node;
-    int64_t now = clock_wall_us(node->clock);
+    int64_t now = edge_wall_us(s->conn->edge);
     for (; n > 0; n--) {
         s->taken++;
         if (s->taken <= s->acked)
@@ -269,8 +269,7 @@ void c2s_taken(struct c2s *s, uint32_t n)
         take(s);
     }
     relieve(s);
-    if (s->cack_due)
-        conn_at_turn_end(s->conn);
+    c2s_tell_acked(s); /* at most one write ends per turn, so nothing could be put together */
 }
 
 void c2s_out_acked(struct c2s *s, uint64_t seq)
@@ -291,11 +290,9 @@ void c2s_tell_acked(struct c2s *s)
     uint32_t count = rows ? rows->count : 0, told = 0;
     do {
         uint32_t n = count - told < CACK_ROWS ? count - told : CACK_ROWS;
-        struct frame f = {.kind = FRAME_CACK,
-                          .seq = s->acked,
-                          .bare = c2s_bare(s),
-                          .payload =
-                              n ? str_from(rows->row + told, n * sizeof *rows->row) : STR_NONE};
+        struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
+        if (n)
+            f.bare = c2s_bare(s), f.payload = str_from(rows->row + told, n * sizeof *rows->row);
         c2s_tell(s, &f, n > 0);
         told += n;
     } while (told < count);

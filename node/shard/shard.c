@@ -74,11 +74,10 @@ static void on_settled(void *ctx, struct hold h, bool lost)
         ticket_settled(h);
 }
 
-static void send_to_shard(void *ctx, unsigned peer, str bytes)
+static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
 {
     struct shard *s = ctx;
-    struct iovec iov = {(void *)bytes.p, bytes.n};
-    fifo_hub_send(s->hub, fifo_shard(peer), &iov, 1);
+    fifo_hub_send(s->hub, fifo_shard(peer), v, n);
 }
 
 static void send_to_store(void *ctx, const char *p, size_t n)

@@ -99,18 +99,30 @@ static char *put_header(char *p, const struct frame *f, uint64_t number)
     return put_ranges(p, f);
 }
 
-str frame_encode(const struct frame *f, uint64_t number, struct arena *a)
+size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
+                    struct iovec out[FRAME_PARTS])
 {
-    size_t block = 0;
-    const void *stanza = f->stanza ? stanza_block(f->stanza, &block) : NULL;
-    char *p = arena_alloc(a, PREFIX + size_max(f) + block);
+    char *p = arena_alloc(a, PREFIX + size_max(f));
     char *end = put_header(p + PREFIX, f, number);
-    size_t header = (size_t)(end - p) - PREFIX;
+    size_t header = (size_t)(end - p) - PREFIX, block;
     must(header <= HEADER_MAX); /* senders keep FRAME_RECIPIENTS_BYTES and _ACK_RANGES */
     p[0] = (char)(header & 0xff), p[1] = (char)(header >> 8);
-    if (stanza)
-        memcpy(end, stanza, block);
-    return (str){p, PREFIX + header + block};
+    out[0] = (struct iovec){p, PREFIX + header};
+    if (!f->stanza)
+        return 1;
+    const void *stanza = stanza_block(f->stanza, &block);
+    out[1] = (struct iovec){(void *)stanza, block};
+    return 2;
+}
+
+str frame_bytes(const struct frame *f, uint64_t number, struct arena *a)
+{
+    struct iovec v[FRAME_PARTS];
+    str parts[FRAME_PARTS];
+    size_t n = frame_encode(f, number, a, v);
+    for (size_t i = 0; i < n; i++)
+        parts[i] = str_from(v[i].iov_base, v[i].iov_len);
+    return arena_concat(a, parts, n);
 }
 
 /* ---- decode ---- */

@@ -4,6 +4,8 @@
 #ifndef PEMBERLEY_FRAME_H
 #define PEMBERLEY_FRAME_H
 
+#include <sys/uio.h>
+
 #include "pemberley/arena.h"
 #include "pemberley/err.h"
 #include "proto/xmpp/stanza.h"
@@ -88,8 +90,13 @@ static inline struct uid frame_uid(const struct frame *f)
 /* Recipients of one ROUTE: who has more sends several. Keeps the header below 64 KiB. */
 enum { FRAME_RECIPIENTS_BYTES = 48 * 1024, FRAME_ACK_RANGES = 2048 };
 
-/* number: the channel's, 0 for ACK. Appends to an arena block; *out is valid until its reset. */
-str frame_encode(const struct frame *f, uint64_t number, struct arena *a);
+/* number: the channel's, 0 for ACK. Fills out with the header, which lies in the arena, and the
+ * stanza's block where it is; returns how many. */
+enum { FRAME_PARTS = 2 };
+size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
+                    struct iovec out[FRAME_PARTS]);
+/* The same in one piece, in the arena. */
+str frame_bytes(const struct frame *f, uint64_t number, struct arena *a);
 /* The stanza of a decoded frame has one reference, owned by the caller. ERR_BAD: not a frame. */
 nodiscard err frame_decode(const char *p, size_t n, struct arena *a, struct frame *out,
                            uint64_t *number);

@@ -111,8 +111,42 @@ static void move_children(const struct edits *es, struct xml_index *x)
     x->nchild = (uint16_t)kept;
 }
 
+static void shift(struct xml_span *s, uint32_t at, uint32_t n)
+{
+    if (s->off == 0)
+        return;
+    if (s->off >= at)
+        s->off += n;
+    else if (s->off + s->len > at)
+        s->len += n;
+}
+
+/* The same for n bytes put in at one place, which is what nearly every stanza gets. */
+static void insert(struct xml_index *x, uint32_t at, uint32_t n)
+{
+    struct xml_span *const spans[] = {&x->to,   &x->from,    &x->id,        &x->type,
+                                      &x->lang, &x->to_attr, &x->from_attr, &x->ns_uri};
+    for (size_t i = 0; i < array_len(spans); i++)
+        shift(spans[i], at, n);
+    for (unsigned i = 0; i < x->nchild; i++) {
+        struct xml_child *c = &x->child[i];
+        if (c->off >= at)
+            c->off += n;
+        else if (c->off + c->len > at)
+            c->len += n;
+        c->name_off += c->name_off >= at ? n : 0;
+        shift(&c->ns_uri, at, n);
+    }
+    x->name_off += x->name_off >= at ? n : 0;
+    x->splice += x->splice > at ? n : 0;
+    x->open_len += x->open_len > at ? n : 0;
+    x->len += n;
+}
+
 void xml_index_splice(struct xml_index *x, const struct xml_edit *e, size_t n)
 {
+    if (n == 1 && e->del == 0)
+        return insert(x, e->off, (uint32_t)e->ins.n);
     const struct edits es = {e, n};
     move_children(&es, x);
     struct xml_span *const spans[] = {&x->to,   &x->from,    &x->id,        &x->type,

@@ -25,7 +25,7 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
         sum += (unsigned char)stanza_to(f->stanza).p[i];
 }
 static void on_settled(void *ctx, struct hold h, bool lost) {}
-static void on_send(void *ctx, unsigned peer, str bytes) {}
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n) {}
 static void on_wake(void *ctx) {}
 
 static void same_again(const char *p, size_t n, struct arena *a)
@@ -34,7 +34,7 @@ static void same_again(const char *p, size_t n, struct arena *a)
     uint64_t number, again;
     if (frame_decode(p, n, a, &f, &number))
         return;
-    str bytes = frame_encode(&f, number, a);
+    str bytes = frame_bytes(&f, number, a);
     err e = frame_decode(bytes.p, bytes.n, a, &g, &again);
     must(!e && again == number && g.kind == f.kind && g.sid == f.sid && g.seq == f.seq);
     must(str_eq(f.bare, g.bare) && f.recipient_count == g.recipient_count);

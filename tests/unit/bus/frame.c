@@ -113,7 +113,7 @@ static void the_header_has_the_bytes_of_protobuf_c(void **state)
     for (int i = 0; i < ROUNDS; i++, arena_reset(&arena)) {
         struct frame f = any_frame();
         uint64_t n = number();
-        str ours = str_skip(frame_encode(&f, n, &arena), 2), theirs = packed_by_protobuf_c(&f, n);
+        str ours = str_skip(frame_bytes(&f, n, &arena), 2), theirs = packed_by_protobuf_c(&f, n);
         assert_int_equal(ours.n, theirs.n);
         assert_memory_equal(ours.p, theirs.p, ours.n);
     }
@@ -124,7 +124,7 @@ static void a_frame_comes_back_as_it_was(void **state)
     for (int i = 0; i < ROUNDS; i++, arena_reset(&arena)) {
         struct frame f = any_frame(), g;
         uint64_t n = number(), again;
-        str b = frame_encode(&f, n, &arena);
+        str b = frame_bytes(&f, n, &arena);
         assert_int_equal(frame_decode(b.p, b.n, &arena, &g, &again), ERR_OK);
         assert_true(again == n);
         assert_same(&f, &g);
@@ -186,7 +186,7 @@ static void a_header_cut_anywhere_is_read_no_further(void **state)
 {
     for (int i = 0; i < 200; i++, arena_reset(&arena)) {
         struct frame f = any_frame(), g;
-        str whole = str_skip(frame_encode(&f, 1, &arena), 2);
+        str whole = str_skip(frame_bytes(&f, 1, &arena), 2);
         for (size_t n = 0; n < whole.n; n++)
             if (decode(str_from(whole.p, n), &g) == ERR_OK)
                 assert_int_equal(g.kind, f.kind);

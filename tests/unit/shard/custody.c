@@ -160,9 +160,14 @@ static void on_settled(void *ctx, struct hold h, bool lost)
         ticket_settled(h);
 }
 
-static void to_shard(void *ctx, unsigned peer, str bytes)
+static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
 {
-    put_on_wire(((struct shard *)ctx)->index, peer, bytes.p, bytes.n);
+    struct shard *s = ctx;
+    str parts[FRAME_PARTS];
+    for (size_t i = 0; i < n; i++)
+        parts[i] = str_from(v[i].iov_base, v[i].iov_len);
+    str whole = arena_concat(&s->turn, parts, n);
+    put_on_wire(s->index, peer, whole.p, whole.n);
 }
 static void to_store(void *ctx, const char *p, size_t n)
 {

@@ -180,13 +180,17 @@ static void on_settled(void *ctx, struct hold h, bool lost)
             s->rig->clients[i]->safe = h.b;
 }
 
-static void on_send(void *ctx, unsigned peer, str data)
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
 {
     struct side *s = ctx;
-    struct bytes *b = malloc(sizeof *b + data.n);
+    size_t all = 0;
+    for (size_t i = 0; i < n; i++)
+        all += v[i].iov_len;
+    struct bytes *b = malloc(sizeof *b + all);
     must(b);
-    b->from = s->shard, b->to = peer, b->n = data.n;
-    memcpy(b->data, data.p, data.n);
+    b->from = s->shard, b->to = peer, b->n = 0;
+    for (size_t i = 0; i < n; b->n += v[i++].iov_len)
+        memcpy(b->data + b->n, v[i].iov_base, v[i].iov_len);
     list_push_back(&s->rig->wire, &b->link);
 }
 static void on_wake(void *ctx) {}

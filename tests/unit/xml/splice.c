@@ -145,6 +145,21 @@ static void an_attribute_text_is_escaped(void **state)
     check_str(xml_attr_text("to", STR("a'b&c"), &arena), " to='a&apos;b&amp;c'");
 }
 
+/* The short way for one insertion against the long one, which a second edit of nothing brings. */
+static void one_insertion_moves_an_index_as_several_edits_do(void **state)
+{
+    str xml = STR("<message to='a@b' xml:lang='en' from='' id='1'><body>x</body>"
+                  "<x xmlns='jabber:x:data'/></message>");
+    struct xml_index before = scan(xml, NULL);
+    for (uint32_t off = 0; off < xml.n; off++) {
+        struct xml_edit e[] = {{off, 0, STR(" from='c@d'")}, {(uint32_t)xml.n, 0, STR_NONE}};
+        struct xml_index one = before, two = before;
+        xml_index_splice(&one, e, 1);
+        xml_index_splice(&two, e, 2);
+        assert_memory_equal(&one, &two, xml_index_size(&two));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +170,7 @@ int main(void)
         cmocka_unit_test(the_header_s_prefixes_are_declared_where_they_are_used),
         cmocka_unit_test(a_default_namespace_is_put_on_unless_there_is_one),
         cmocka_unit_test(an_attribute_text_is_escaped),
+        cmocka_unit_test(one_insertion_moves_an_index_as_several_edits_do),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
