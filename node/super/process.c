@@ -187,6 +187,12 @@ static void pin(const struct process *p)
     }
 }
 
+/* glibc keeps the last 7 freed blocks of a size at hand; the stanzas of a busy turn are some
+ * hundred, and go the long way through the heap both times: 15 % of a message's instructions. At
+ * most 17 MB lie so if every size up to 1 KiB once was in use. Only the environment can say so; the
+ * operator's own wish holds. */
+static void tune_malloc(void) { setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=512", 0); }
+
 static _Noreturn void become(const struct process *p, int fd, pid_t parent)
 {
     char path[sizeof p->super->directory + 32];
@@ -202,6 +208,7 @@ static _Noreturn void become(const struct process *p, int fd, pid_t parent)
         fcntl(fd, F_SETFD, 0);
     else
         dup2(fd, CHILD_FD);
+    tune_malloc();
     snprintf(path, sizeof path, "%s/pemberley-%s", p->super->directory, process_name(p));
     execl(path, process_name(p), (char *)NULL);
     dprintf(2, "pemberley: cannot start %s: %s\n", path, strerror(errno));
