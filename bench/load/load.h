@@ -71,6 +71,7 @@ struct scenario {
     const struct step *steps;
     unsigned nsteps, measured;        /* measured: the step whose time and CPU are the figures */
     bool presence;                    /* clients ask for the roster and send presence */
+    bool reconnects;                  /* a client may have two sockets for a moment */
     bool sm;                          /* XEP-0198 whatever the command line says */
     void (*set_up)(struct worker *w); /* before the first step; makes w->state */
     void (*ready)(struct worker *w, struct client *c);

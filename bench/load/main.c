@@ -240,9 +240,9 @@ static bool complete(struct plan *p)
     setrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur <= SPARE_FILES)
         return fprintf(stderr, "pemberley-load: RLIMIT_NOFILE is too low\n"), false;
-    uint64_t clients = (uint64_t)p->count * p->scenario->clients(p);
+    uint64_t sockets = (uint64_t)p->count * p->scenario->clients(p) * (1 + p->scenario->reconnects);
     uint64_t each = files.rlim_cur - SPARE_FILES;
-    uint64_t least = (clients + each - 1) / each;
+    uint64_t least = (sockets + each - 1) / each;
     if (p->processes < least)
         p->processes = (unsigned)least;
     if (p->processes > PROCESSES_MAX)

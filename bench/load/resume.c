@@ -108,6 +108,7 @@ const struct scenario scenario_resume = {
     .steps = steps,
     .nsteps = array_len(steps),
     .presence = true,
+    .reconnects = true,
     .sm = true,
     .set_up = set_up,
     .ready = on_ready,

@@ -48,6 +48,7 @@ const struct scenario scenario_storm = {
     .steps = steps,
     .nsteps = array_len(steps),
     .presence = true,
+    .reconnects = true,
     .set_up = set_up,
     .ready = on_ready,
     .failed = on_failed,
