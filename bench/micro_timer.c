@@ -87,6 +87,7 @@ int main(int argc, char **argv)
         {"set and fired, 20,000 within 200 ms", fires, b, FIRING},
     };
     micro_run(cases, array_len(cases), argc, argv);
+    loop_close(b->loop);
     free(b);
     return 0;
 }

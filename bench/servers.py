@@ -313,6 +313,11 @@ class Limit(Child):
                 "--loop", self.loop, "--password", PASSWORD, "--group", self.group,
                 *(["--pin"] if self.pin else [])]
 
+    def start(self):
+        super().start()
+        log = self.dir / "output.log"  # it listens before it has workers
+        wait_for(lambda: log.read_text().endswith("\n"), self.name, self.process)
+
     def kill(self):
         if self.process and self.process.poll() is None:
             self.process.kill()  # the workers follow their parent
