@@ -314,8 +314,9 @@ class Limit(Child):
                 *(["--pin"] if self.pin else [])]
 
     def start(self):
-        super().start()
-        log = self.dir / "output.log"  # it listens before it has workers
+        log = self.dir / "output.log"
+        log.unlink(missing_ok=True)
+        super().start()  # it listens before it has workers
         wait_for(lambda: log.read_text().endswith("\n"), self.name, self.process)
 
     def kill(self):
