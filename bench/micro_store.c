@@ -86,7 +86,7 @@ int main(int argc, char **argv)
         return 2;
     }
     struct bench b = {.port.reply = on_reply, .log = {.write = no_log}};
-    struct store_worker_options o = {argv[1], true, 1024};
+    struct store_worker_options o = {.path = argv[1], .sync_full = true, .batch_max = 1024};
     struct store_worker *w;
     char why[512];
     if (store_worker_open(&o, &b.port, &b.log, why, sizeof why, &w) != ERR_OK) {

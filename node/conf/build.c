@@ -161,9 +161,18 @@ static void check_together(struct conf_draft *d)
                            "no host section: nobody could log in. Add host \"example.com\" {}");
 }
 
+static void check_store(struct conf_draft *d)
+{
+    const struct conf_setting *kind = conf_draft_get(d, NULL, CONF_ROW_store_kind);
+    const struct conf_setting *hosts = conf_draft_get(d, NULL, CONF_ROW_store_postgres_hosts);
+    if (str_eq(kind->values[0], STR("postgres")) && hosts->count == 0)
+        conf_draft_problem(d, kind->from, "store.kind = postgres: store.postgres.hosts is empty");
+}
+
 struct conf *conf_draft_build(struct conf_draft *d)
 {
     check_together(d);
+    check_store(d);
     if (d->problem_count)
         return NULL;
     struct build b = {.draft = d};

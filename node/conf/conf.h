@@ -26,7 +26,13 @@ enum conf_strangers { CONF_STRANGERS_DELIVER, CONF_STRANGERS_REFUSE };
 enum conf_conflict { CONF_CONFLICT_REPLACE, CONF_CONFLICT_REFUSE, CONF_CONFLICT_RENAME };
 enum conf_tls { CONF_TLS_REQUIRED, CONF_TLS_OPTIONAL };
 enum conf_version { CONF_VERSION_1_2, CONF_VERSION_1_3 };
-enum conf_store { CONF_STORE_SQLITE };
+enum conf_store { CONF_STORE_SQLITE, CONF_STORE_POSTGRES };
+enum conf_store_tls {
+    CONF_STORE_TLS_VERIFY_FULL,
+    CONF_STORE_TLS_VERIFY_CA,
+    CONF_STORE_TLS_REQUIRE,
+    CONF_STORE_TLS_OFF
+};
 enum conf_sync { CONF_SYNC_FULL, CONF_SYNC_NORMAL };
 enum conf_level { CONF_LEVEL_DEBUG, CONF_LEVEL_INFO, CONF_LEVEL_WARN, CONF_LEVEL_ERROR };
 enum conf_format { CONF_FORMAT_LOGFMT, CONF_FORMAT_JSON };
@@ -79,6 +85,7 @@ struct conf_net {
 #define CONF_T_WORD_TLS enum conf_tls
 #define CONF_T_WORD_VERSION enum conf_version
 #define CONF_T_WORD_STORE enum conf_store
+#define CONF_T_WORD_STORE_TLS enum conf_store_tls
 #define CONF_T_WORD_SYNC enum conf_sync
 #define CONF_T_WORD_LEVEL enum conf_level
 #define CONF_T_WORD_FORMAT enum conf_format

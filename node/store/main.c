@@ -1,7 +1,8 @@
-/* pemberley-store: started by the supervisor only. One thread, no loop of the shards' kind: SQL
+/* pemberley-store: started by the supervisor only. One thread, no loop of the shards' kind: SQLite
  * blocks anyway, so a turn is
  *
- *   frames of all shards -> a batch -> commit -> replies -> (nothing there? wait on the eventfd)
+ *   frames of all shards -> a batch -> commit -> replies -> (nothing there? wait on the eventfd,
+ *                                                            and on PostgreSQL's sockets)
  *
  * While a batch commits, the next requests gather in the fifos. It ends by itself when the
  * supervisor says so or is gone: what waits is executed and answered first. */
@@ -23,6 +24,7 @@ enum {
     HEARTBEAT_MS = 1000,
     SAMPLE_MS = 1000,     /* memory, CPU and sizes into the metrics page */
     LAST_TURNS_MS = 1000, /* what a lost supervisor's worker may still take */
+    FINISH_WAIT_MS = 20,
 };
 
 struct server {
@@ -37,6 +39,7 @@ struct server {
     struct fifo_hub *hub;
     struct store_port port;
     struct store_worker *worker;
+    struct arena names; /* of the config it was started with */
     int wake_fd;
     uint64_t cpu_counted_us, sampled_ms;
     uint64_t peer_incarnation[FIFO_PEERS];
@@ -105,17 +108,45 @@ static void start_log(struct server *s, const struct child_start *start)
     s->log = log_open(&c);
 }
 
+/* Views of the config that the worker was started with: all of these need a restart to change. */
+static void postgres_of(struct server *s, struct store_postgres *p)
+{
+    static const enum store_tls tls[] = {STORE_TLS_VERIFY_FULL, STORE_TLS_VERIFY_CA,
+                                         STORE_TLS_REQUIRE, STORE_TLS_OFF};
+    const struct conf *c = s->conf;
+    struct conf_list hosts = c->store_postgres_hosts;
+    const char **names = arena_alloc(&s->names, (hosts.count + 1) * sizeof *names);
+    for (uint32_t i = 0; i < hosts.count; i++)
+        names[i] = arena_dup(&s->names, conf_list_at(c, hosts, i)).p;
+    *p = (struct store_postgres){
+        .open = store_postgres_open,
+        .hosts = names,
+        .hosts_n = hosts.count,
+        .database = arena_dup(&s->names, conf_text(c, c->store_postgres_database)).p,
+        .user = arena_dup(&s->names, conf_text(c, c->store_postgres_user)).p,
+        .password_file = conf_path(c, c->store_postgres_password_file, &s->names).p,
+        .tls = tls[c->store_postgres_tls],
+        .ca_file = conf_path(c, c->store_postgres_ca_file, &s->names).p,
+        .connections = (unsigned)c->store_postgres_connections,
+        .node = s->node,
+        .timeout_ms = c->store_timeout,
+    };
+}
+
 /* Without its database the process is of no use; the supervisor tries again with a back-off. */
 static void open_worker(struct server *s)
 {
-    struct arena arena;
-    arena_init(&arena);
     char why[1024];
+    struct store_postgres postgres;
+    bool remote = s->conf->store_kind == CONF_STORE_POSTGRES;
     struct store_worker_options o = {
-        .path = conf_path(s->conf, s->conf->store_path, &arena).p,
+        .path = conf_path(s->conf, s->conf->store_path, &s->names).p,
         .sync_full = s->conf->store_sync == CONF_SYNC_FULL,
         .batch_max = (unsigned)s->conf->store_batch_max,
+        .postgres = remote ? &postgres : NULL,
     };
+    if (remote)
+        postgres_of(s, &postgres);
     s->port.reply = on_reply;
     err e = store_worker_open(&o, &s->port, s->log, why, sizeof why, &s->worker);
     if (e != ERR_OK) {
@@ -123,7 +154,6 @@ static void open_worker(struct server *s)
         exit(1);
     }
     store_worker_set_metrics(s->worker, s->metrics);
-    arena_close(&arena);
 }
 
 static void on_start(void *ctx, const struct child_start *start)
@@ -146,7 +176,7 @@ static void on_start(void *ctx, const struct child_start *start)
         .ctx = s,
     };
     must(fifo_hub_open(&c, &s->hub) == ERR_OK);
-    child_ready(s->child, "sqlite");
+    child_ready(s->child, store_worker_backend(s->worker));
 }
 
 /* ---- what the supervisor says later ---------------------------------------------------------- */
@@ -180,6 +210,7 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     struct log_config log = log_config_of(s);
     log_reconfigure(s->log, &log);
     store_worker_set_batch_max(s->worker, (unsigned)s->conf->store_batch_max);
+    store_worker_set_timeout(s->worker, s->conf->store_timeout);
     conf_unmap(old);
     child_reloaded(s->child, generation);
 }
@@ -193,12 +224,22 @@ static uint64_t now_ms(void)
 
 static bool turn(struct server *s);
 
+/* SQLite has no sockets, and has executed a batch in each turn. */
+static void wait_for_database(struct server *s, int ms)
+{
+    struct pollfd fds[STORE_FDS_MAX];
+    size_t n = store_worker_fds(s->worker, fds, STORE_FDS_MAX);
+    if (n > 0)
+        poll(fds, n, store_worker_wait_ms(s->worker, ms));
+}
+
 /* The shards have flushed before us; what they sent is executed. */
 static void finish(struct server *s, uint64_t deadline_ms)
 {
     uint64_t until = now_ms() + deadline_ms;
-    while (s->hub && turn(s) && now_ms() < until)
-        ;
+    while (s->hub && (turn(s) || store_worker_queued(s->worker) > 0) && now_ms() < until)
+        if (store_worker_queued(s->worker) > 0)
+            wait_for_database(s, FINISH_WAIT_MS);
     s->ended = true;
 }
 
@@ -237,16 +278,21 @@ static bool turn(struct server *s)
 /* Until somebody rings or the supervisor speaks; before the start there is only the supervisor. */
 static void wait(struct server *s)
 {
-    struct pollfd fds[2] = {{child_fd(s->child), child_events(s->child), 0}, {-1, POLLIN, 0}};
+    struct pollfd fds[2 + STORE_FDS_MAX] = {{child_fd(s->child), child_events(s->child), 0},
+                                            {-1, POLLIN, 0}};
+    size_t n = 2;
+    int ms = HEARTBEAT_MS;
     if (s->hub) {
         fds[1].fd = s->wake_fd;
+        n += store_worker_fds(s->worker, fds + 2, STORE_FDS_MAX);
+        ms = store_worker_wait_ms(s->worker, ms);
         fifo_hub_sleep(s->hub, true);
         if (fifo_hub_poll(s->hub)) {
             fifo_hub_sleep(s->hub, false);
             return;
         }
     }
-    poll(fds, 2, HEARTBEAT_MS);
+    poll(fds, n, ms);
     if (!s->hub)
         return;
     uint64_t rings;
@@ -258,7 +304,8 @@ static void wait(struct server *s)
 static void close_all(struct server *s)
 {
     fifo_hub_close(s->hub);
-    store_worker_close(s->worker); /* writes the WAL back */
+    store_worker_close(s->worker); /* SQLite: writes the WAL back */
+    arena_close(&s->names);
     log_close(s->log);
     metric_page_unmap(s->metrics);
     conf_unmap(s->conf);
@@ -272,6 +319,7 @@ int main(void)
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
+    setenv("RES_OPTIONS", "timeout:1 attempts:2", 0); /* libpq looks names up in our only thread */
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is a full disk, not our end */
     signal(SIGINT, SIG_IGN);  /* a terminal's Ctrl-C goes to all: the supervisor tells us */
     signal(SIGTERM, SIG_IGN); /* the supervisor's death: its socket ends, and we finish first */
@@ -284,6 +332,7 @@ int main(void)
         .on_lost = on_lost,
     };
     struct server s = {.wake_fd = -1};
+    arena_init(&s.names);
     s.child = child_open(CHILD_FD, &calls, &s);
     while (!s.ended) {
         if (!s.hub || !turn(&s))

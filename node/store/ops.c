@@ -13,35 +13,50 @@ const struct op_row *ops_row(const Store__Request *q)
     return i < array_len(rows) && rows[i].run ? &rows[i] : NULL;
 }
 
-static err find_account(struct ops *x)
+bool ops_on_found(struct ops *x, const struct sql_row *row)
 {
-    sqlite3_stmt *st = db_start(x->db, account_find, A_TEXT(x->owner));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    x->account = db_int(st, 0);
-    db_stop(st);
-    return ERR_OK;
+    x->found = true;
+    return false;
 }
 
-err ops_run(struct ops *x, const struct op_row *row, const Store__Request *q, Store__Reply *r)
+bool ops_on_stored(struct ops *x, const struct sql_row *row)
 {
-    x->owner = ops_str(q->owner);
-    x->account = 0;
-    if (row->needs != OPS_NO_OWNER && !ops_key_ok(x->owner, OWNER_MAX))
+    x->stored = true;
+    return false;
+}
+
+err ops_begin(struct ops *x)
+{
+    x->owner = ops_str(x->q->owner);
+    store__reply__init(&x->r);
+    if (x->row->needs != OPS_NO_OWNER && !ops_key_ok(x->owner, OWNER_MAX))
         return ERR_BAD;
-    if (row->needs == OPS_ACCOUNT) {
-        err e = find_account(x);
-        if (e != ERR_OK)
-            return e;
-    }
-    return row->run(x, q, r);
+    if (x->row->needs == OPS_ACCOUNT)
+        ops_sql(x, account_find, ops_on_found, A_TEXT(x->owner));
+    return x->row->run(x);
+}
+
+err ops_end(struct ops *x)
+{
+    if (x->e != ERR_OK)
+        return x->e;
+    if (x->row->needs == OPS_ACCOUNT && !x->found)
+        return ERR_NOT_FOUND;
+    return x->done ? x->done(x) : ERR_OK;
 }
 
 ProtobufCBinaryData ops_keep(struct ops *x, str s)
 {
     str copy = arena_dup(x->arena, s);
     return (ProtobufCBinaryData){copy.n, (uint8_t *)copy.p};
+}
+
+bool ops_ids_ok(const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] > INT64_MAX)
+            return false;
+    return true;
 }
 
 void *ops_grow(struct ops *x, void *array, size_t n, size_t size)
@@ -54,20 +69,20 @@ void *ops_grow(struct ops *x, void *array, size_t n, size_t size)
     return bigger;
 }
 
-err op_ping(struct ops *x, const Store__Request *q, Store__Reply *r)
+static bool on_database_bytes(struct ops *x, const struct sql_row *row)
 {
-    Store__Health *health = arena_alloc(x->arena, sizeof *health);
-    store__health__init(health);
-    sqlite3_stmt *st = x->db->statements[SQL_database_bytes];
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e == ERR_NOT_FOUND ? ERR_IO : e;
-    health->database_bytes = (uint64_t)db_int(st, 0);
-    db_stop(st);
-    health->schema_version = (uint32_t)schema_version;
-    health->disk_free_bytes = db_disk_free(x->db);
-    health->queue = (uint32_t)x->queue;
-    r->body_case = STORE__REPLY__BODY_HEALTH;
-    r->health = health;
+    x->r.health->database_bytes = (uint64_t)row->c[0].i;
+    return false;
+}
+
+err op_ping(struct ops *x)
+{
+    x->r.body_case = STORE__REPLY__BODY_HEALTH;
+    x->r.health = arena_alloc(x->arena, sizeof *x->r.health);
+    store__health__init(x->r.health);
+    x->r.health->schema_version = (uint32_t)x->sql->schema_version;
+    x->r.health->disk_free_bytes = x->sql->disk_free ? x->sql->disk_free(x->sql) : 0;
+    x->r.health->queue = (uint32_t)x->queue;
+    ops_sql(x, database_bytes, on_database_bytes);
     return ERR_OK;
 }

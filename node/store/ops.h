@@ -1,18 +1,30 @@
-/* ops: what the worker can do: one function per operation of store.proto, all in ops.def. An op
- * runs inside a transaction, reads its part of the request, may set the reply's body (memory from
- * the arena), and returns ERR_OK or why not; what it has written is undone then. */
+/* ops: what the store can do: one function per operation of store.proto, all in ops.def, the same
+ * for every back-end. An op looks at its part of the request (ERR_BAD), and hands over all its
+ * statements; when their rows have come, its `done` weighs them and may set the reply's body.
+ * Memory is the arena's, which lives as long as the batch. An op that answers anything but ERR_OK
+ * has changed nothing, or has run a guard (sql.h). */
 #ifndef NODE_STORE_OPS_H
 #define NODE_STORE_OPS_H
 
-#include "node/store/sqlite.h"
+#include "node/store/sql.h"
+#include "pemberley/arena.h"
 #include "proto/bus/store.pb-c.h"
 
 struct ops {
-    struct db *db;
+    struct sql *sql;
     struct arena *arena;
-    int64_t account; /* of the request's owner, for ops that need one */
+    const struct op_row *row;
+    const Store__Request *q;
+    Store__Reply r;
+    err (*done)(struct ops *x); /* NULL: what came is the answer */
+    err e;                      /* the back-end: the first statement that failed */
     str owner;
     size_t queue; /* requests that wait behind this one */
+    /* what rows have told */
+    bool found;         /* the account */
+    bool stored, equal; /* what was to be put; what was there before */
+    bool full;          /* a guard: undo */
+    size_t limit, left; /* of a page */
 };
 
 /* Bounds of what a request may carry; more is ERR_BAD. A bare JID is RFC 7622's 1,023 twice. */
@@ -33,7 +45,7 @@ enum {
 };
 #define ENDED_LIFE_US INT64_C(86400000000)
 
-typedef err ops_f(struct ops *x, const Store__Request *q, Store__Reply *r);
+typedef err ops_f(struct ops *x);
 enum ops_owner { OPS_NO_OWNER, OPS_OWNER, OPS_ACCOUNT };
 struct op_row {
     ops_f *run;
@@ -43,28 +55,38 @@ struct op_row {
 };
 /* The row of a request, or NULL if it is none. */
 const struct op_row *ops_row(const Store__Request *q);
-/* Checks the owner, finds the account, runs. */
-nodiscard err ops_run(struct ops *x, const struct op_row *row, const Store__Request *q,
-                      Store__Reply *r);
+/* x has sql, arena, row, q and queue. ERR_BAD: nothing was handed over; else ops_end follows. */
+nodiscard err ops_begin(struct ops *x);
+/* All rows are there. The answer, and with ERR_OK the body in x->r. */
+nodiscard err ops_end(struct ops *x);
 
 #define OP(name, NAME, write, needs) ops_f op_##name;
 #include "node/store/ops.def"
 #undef OP
 
+/* Hands a statement over: ops_sql(x, vcard_put, NULL, A_TEXT(x->owner), A_BLOB(xml)). Nothing more
+ * runs once one has failed. */
+static inline void ops_sql_args(struct ops *x, enum statement s, sql_row_f *on_row,
+                                const struct sql_arg *a, size_t n)
+{
+    if (x->e == ERR_OK)
+        x->sql->run(x->sql, x, s, on_row, a, n);
+}
+#define ops_sql(x, name, on_row, ...) \
+    ops_sql_args((x), SQL_##name, (on_row), (const struct sql_arg[]){__VA_ARGS__}, \
+                 sizeof((const struct sql_arg[]){__VA_ARGS__}) / sizeof(struct sql_arg))
+
 static inline str ops_str(ProtobufCBinaryData b) { return str_from(b.data, b.len); }
 ProtobufCBinaryData ops_keep(struct ops *x, str s); /* a copy in the arena */
-static inline ProtobufCBinaryData ops_column(struct ops *x, sqlite3_stmt *st, int column)
-{
-    return ops_keep(x, db_bytes(st, column));
-}
-/* ERR_NOT_FOUND of a walk is its end. */
-static inline err ops_end(err e) { return e == ERR_NOT_FOUND ? ERR_OK : e; }
 /* Text that becomes a key or goes into a list: not empty, no NUL, not too long. */
 static inline bool ops_key_ok(str s, size_t max)
 {
     return s.n > 0 && s.n <= max && !memchr(s.p, 0, s.n);
 }
+bool ops_ids_ok(const uint64_t *ids, size_t n);
 /* Appends to a repeated field whose array grows in the arena by doubling. */
 void *ops_grow(struct ops *x, void *array, size_t n, size_t size);
+/* Row handlers that several use. */
+sql_row_f ops_on_found, ops_on_stored;
 
 #endif

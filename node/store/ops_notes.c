@@ -2,105 +2,106 @@
  * far its ended sessions had come (XEP-0198 5), when it was last here (XEP-0012). */
 #include "node/store/ops.h"
 
-static err one_xml(struct ops *x, sqlite3_stmt *st, Store__Reply *r)
+static bool on_xml(struct ops *x, const struct sql_row *row)
 {
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    r->body_case = STORE__REPLY__BODY_XML;
-    r->xml = arena_alloc(x->arena, sizeof *r->xml);
-    store__xml__init(r->xml);
-    r->xml->xml = ops_column(x, st, 0);
-    db_stop(st);
+    x->r.body_case = STORE__REPLY__BODY_XML;
+    x->r.xml = arena_alloc(x->arena, sizeof *x->r.xml);
+    store__xml__init(x->r.xml);
+    x->r.xml->xml = ops_keep(x, row->c[0].s);
+    return false;
+}
+
+static err is_there(struct ops *x)
+{
+    return x->r.body_case == STORE__REPLY__BODY__NOT_SET ? ERR_NOT_FOUND : ERR_OK;
+}
+
+err op_private_get(struct ops *x)
+{
+    str key = ops_str(x->q->private_get->key);
+    if (!ops_key_ok(key, TEXT_MAX))
+        return ERR_BAD;
+    ops_sql(x, private_get, on_xml, A_TEXT(x->owner), A_BLOB(key));
+    x->done = is_there;
     return ERR_OK;
 }
 
-err op_private_get(struct ops *x, const Store__Request *q, Store__Reply *r)
-{
-    str key = ops_str(q->private_get->key);
-    if (!ops_key_ok(key, TEXT_MAX))
-        return ERR_BAD;
-    return one_xml(x, db_start(x->db, private_get, A_INT(x->account), A_BLOB(key)), r);
-}
+static err is_stored(struct ops *x) { return x->stored ? ERR_OK : ERR_FULL; }
 
-/* Put first, then weighed: what is too much is undone by the savepoint. */
-static err check_private_size(struct ops *x, uint64_t size_max)
+err op_private_put(struct ops *x)
 {
-    sqlite3_stmt *st = db_start(x->db, private_bytes, A_INT(x->account));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    bool full = size_max && (uint64_t)db_int(st, 0) > size_max;
-    db_stop(st);
-    return full ? ERR_FULL : ERR_OK;
-}
-
-err op_private_put(struct ops *x, const Store__Request *q, Store__Reply *r)
-{
-    const Store__PrivatePut *put = q->private_put;
+    const Store__PrivatePut *put = x->q->private_put;
     str key = ops_str(put->key), xml = ops_str(put->xml);
-    if (!ops_key_ok(key, TEXT_MAX) || xml.n > XML_MAX)
+    if (!ops_key_ok(key, TEXT_MAX) || xml.n > XML_MAX || put->size_max > INT64_MAX)
         return ERR_BAD;
-    if (xml.n == 0)
-        return db_do(x->db, private_remove, A_INT(x->account), A_BLOB(key));
-    err e = db_do(x->db, private_put, A_INT(x->account), A_BLOB(key), A_BLOB(xml));
-    return e == ERR_OK ? check_private_size(x, put->size_max) : e;
+    if (xml.n == 0) {
+        ops_sql(x, private_remove, NULL, A_TEXT(x->owner), A_BLOB(key));
+        return ERR_OK;
+    }
+    ops_sql(x, private_put, ops_on_stored, A_TEXT(x->owner), A_BLOB(key), A_BLOB(xml),
+            A_INT(put->size_max));
+    x->done = is_stored;
+    return ERR_OK;
 }
 
-err op_vcard_get(struct ops *x, const Store__Request *q, Store__Reply *r)
+err op_vcard_get(struct ops *x)
 {
-    return one_xml(x, db_start(x->db, vcard_get, A_INT(x->account)), r);
+    ops_sql(x, vcard_get, on_xml, A_TEXT(x->owner));
+    x->done = is_there;
+    return ERR_OK;
 }
 
-err op_vcard_put(struct ops *x, const Store__Request *q, Store__Reply *r)
+err op_vcard_put(struct ops *x)
 {
-    str xml = ops_str(q->vcard_put->xml);
+    str xml = ops_str(x->q->vcard_put->xml);
     if (xml.n > XML_MAX)
         return ERR_BAD;
     if (xml.n == 0)
-        return db_do(x->db, vcard_remove, A_INT(x->account));
-    return db_do(x->db, vcard_put, A_INT(x->account), A_BLOB(xml));
-}
-
-err op_ended_put(struct ops *x, const Store__Request *q, Store__Reply *r)
-{
-    const Store__EndedPut *put = q->ended_put;
-    if (put->token.len == 0 || put->token.len > UID_MAX || put->time_us < 0)
-        return ERR_BAD;
-    err e = db_do(x->db, ended_put, A_INT(x->account), A_BLOB(ops_str(put->token)), A_INT(put->h),
-                  A_INT(put->time_us));
-    if (e != ERR_OK)
-        return e;
-    return db_do(x->db, ended_trim, A_INT(x->account), A_INT(put->time_us - ENDED_LIFE_US),
-                 A_INT(ENDED_MAX));
-}
-
-err op_ended_get(struct ops *x, const Store__Request *q, Store__Reply *r)
-{
-    const Store__EndedGet *get = q->ended_get;
-    if (get->token.len == 0 || get->token.len > UID_MAX || get->time_us < 0)
-        return ERR_BAD;
-    sqlite3_stmt *st = db_start(x->db, ended_get, A_INT(x->account), A_BLOB(ops_str(get->token)));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    bool old = get->time_us != 0 && db_int(st, 1) < get->time_us - ENDED_LIFE_US;
-    uint32_t h = (uint32_t)db_int(st, 0);
-    db_stop(st);
-    if (old)
-        return ERR_NOT_FOUND;
-    r->body_case = STORE__REPLY__BODY_ENDED;
-    r->ended = arena_alloc(x->arena, sizeof *r->ended);
-    store__ended__init(r->ended);
-    r->ended->h = h;
+        ops_sql(x, vcard_remove, NULL, A_TEXT(x->owner));
+    else
+        ops_sql(x, vcard_put, NULL, A_TEXT(x->owner), A_BLOB(xml));
     return ERR_OK;
 }
 
-err op_last_put(struct ops *x, const Store__Request *q, Store__Reply *r)
+err op_ended_put(struct ops *x)
 {
-    const Store__LastPut *put = q->last_put;
+    const Store__EndedPut *put = x->q->ended_put;
+    if (put->token.len == 0 || put->token.len > UID_MAX || put->time_us < 0)
+        return ERR_BAD;
+    ops_sql(x, ended_put, NULL, A_TEXT(x->owner), A_BLOB(ops_str(put->token)), A_INT(put->h),
+            A_INT(put->time_us));
+    ops_sql(x, ended_trim, NULL, A_TEXT(x->owner), A_INT(put->time_us - ENDED_LIFE_US),
+            A_INT(ENDED_MAX));
+    return ERR_OK;
+}
+
+static bool on_ended(struct ops *x, const struct sql_row *row)
+{
+    int64_t now = x->q->ended_get->time_us;
+    if (now != 0 && row->c[1].i < now - ENDED_LIFE_US)
+        return false;
+    x->r.body_case = STORE__REPLY__BODY_ENDED;
+    x->r.ended = arena_alloc(x->arena, sizeof *x->r.ended);
+    store__ended__init(x->r.ended);
+    x->r.ended->h = (uint32_t)row->c[0].i;
+    return false;
+}
+
+err op_ended_get(struct ops *x)
+{
+    const Store__EndedGet *get = x->q->ended_get;
+    if (get->token.len == 0 || get->token.len > UID_MAX || get->time_us < 0)
+        return ERR_BAD;
+    ops_sql(x, ended_get, on_ended, A_TEXT(x->owner), A_BLOB(ops_str(get->token)));
+    x->done = is_there;
+    return ERR_OK;
+}
+
+err op_last_put(struct ops *x)
+{
+    const Store__LastPut *put = x->q->last_put;
     if (put->status.len > TEXT_MAX)
         return ERR_BAD;
-    return db_do(x->db, last_put, A_INT(x->account), A_INT(put->time_us),
-                 A_BLOB(ops_str(put->status)));
+    ops_sql(x, last_put, NULL, A_TEXT(x->owner), A_INT(put->time_us), A_BLOB(ops_str(put->status)));
+    return ERR_OK;
 }

@@ -6,42 +6,23 @@
  * from which version on the changes are still all known (RFC 6121 2.6). */
 #include "node/store/ops.h"
 
-static err load_items(struct ops *x, Store__User *user);
-static err load_pending(struct ops *x, Store__User *user);
-
-static void load_account(struct ops *x, sqlite3_stmt *st, Store__User *user)
+static bool on_user(struct ops *x, const struct sql_row *row)
 {
-    x->account = db_int(st, 0);
+    Store__User *user = x->r.user;
     user->exists = true;
-    user->disabled = db_int(st, 1) != 0;
-    user->created_us = db_int(st, 2);
-    user->roster_version = (uint64_t)db_int(st, 3);
-    user->roster_log_floor = (uint64_t)db_int(st, 4);
-    user->offline_count = (uint32_t)db_int(st, 5);
-    user->offline_bytes = (uint64_t)db_int(st, 6);
-    if (sqlite3_column_type(st, 7) != SQLITE_NULL) {
-        user->last = arena_alloc(x->arena, sizeof *user->last);
-        store__last__init(user->last);
-        user->last->time_us = db_int(st, 7);
-        user->last->status = ops_column(x, st, 8);
-    }
-}
-
-err op_user_load(struct ops *x, const Store__Request *q, Store__Reply *r)
-{
-    Store__User *user = arena_alloc(x->arena, sizeof *user);
-    store__user__init(user);
-    r->body_case = STORE__REPLY__BODY_USER;
-    r->user = user;
-    sqlite3_stmt *st = db_start(x->db, user_load, A_TEXT(x->owner));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return ops_end(e);
-    load_account(x, st, user);
-    db_stop(st);
-    if ((e = load_items(x, user)) != ERR_OK)
-        return e;
-    return load_pending(x, user);
+    user->disabled = row->c[0].i != 0;
+    user->created_us = row->c[1].i;
+    user->roster_version = (uint64_t)row->c[2].i;
+    user->roster_log_floor = (uint64_t)row->c[3].i;
+    user->offline_count = (uint32_t)row->c[4].i;
+    user->offline_bytes = (uint64_t)row->c[5].i;
+    if (row->c[6].null)
+        return false;
+    user->last = arena_alloc(x->arena, sizeof *user->last);
+    store__last__init(user->last);
+    user->last->time_us = row->c[6].i;
+    user->last->status = ops_keep(x, row->c[7].s);
+    return false;
 }
 
 static void load_groups(struct ops *x, str packed, Store__RosterItem *item)
@@ -55,59 +36,67 @@ static void load_groups(struct ops *x, str packed, Store__RosterItem *item)
     }
 }
 
-static void load_item(struct ops *x, sqlite3_stmt *st, Store__User *user)
+static void load_item(struct ops *x, const struct sql_row *row)
 {
+    Store__User *user = x->r.user;
     Store__RosterItem *item = arena_alloc(x->arena, sizeof *item);
     store__roster_item__init(item);
-    item->contact = ops_column(x, st, 0);
-    item->version = (uint64_t)db_int(st, 1);
-    item->name = ops_column(x, st, 3);
-    item->subscription = (Store__Subscription)db_int(st, 4);
-    item->ask = db_int(st, 5) != 0;
-    item->approved = db_int(st, 6) != 0;
-    load_groups(x, db_bytes(st, 7), item);
+    item->contact = ops_keep(x, row->c[0].s);
+    item->version = (uint64_t)row->c[1].i;
+    item->name = ops_keep(x, row->c[3].s);
+    item->subscription = (Store__Subscription)row->c[4].i;
+    item->ask = row->c[5].i != 0;
+    item->approved = row->c[6].i != 0;
+    load_groups(x, row->c[7].s, item);
     user->items = ops_grow(x, user->items, user->n_items, sizeof(void *));
     user->items[user->n_items++] = item;
 }
 
-static void load_tombstone(struct ops *x, sqlite3_stmt *st, Store__User *user)
+static void load_tombstone(struct ops *x, const struct sql_row *row)
 {
+    Store__User *user = x->r.user;
     Store__Tombstone *stone = arena_alloc(x->arena, sizeof *stone);
     store__tombstone__init(stone);
-    stone->contact = ops_column(x, st, 0);
-    stone->version = (uint64_t)db_int(st, 1);
+    stone->contact = ops_keep(x, row->c[0].s);
+    stone->version = (uint64_t)row->c[1].i;
     user->tombstones = ops_grow(x, user->tombstones, user->n_tombstones, sizeof(void *));
     user->tombstones[user->n_tombstones++] = stone;
 }
 
-static err load_items(struct ops *x, Store__User *user)
+static bool on_item(struct ops *x, const struct sql_row *row)
 {
-    sqlite3_stmt *st = db_start(x->db, roster_load, A_INT(x->account));
-    err e;
-    while ((e = db_next(x->db, st)) == ERR_OK) {
-        if (db_int(st, 2))
-            load_tombstone(x, st, user);
-        else
-            load_item(x, st, user);
-    }
-    return ops_end(e);
+    if (row->c[2].i)
+        load_tombstone(x, row);
+    else
+        load_item(x, row);
+    return true;
 }
 
-static err load_pending(struct ops *x, Store__User *user)
+static bool on_pending(struct ops *x, const struct sql_row *row)
 {
-    sqlite3_stmt *st = db_start(x->db, pending_load, A_INT(x->account));
-    err e;
-    while ((e = db_next(x->db, st)) == ERR_OK) {
-        Store__Pending *pending = arena_alloc(x->arena, sizeof *pending);
-        store__pending__init(pending);
-        pending->contact = ops_column(x, st, 0);
-        pending->stanza = ops_column(x, st, 1);
-        pending->time_us = db_int(st, 2);
-        user->pending = ops_grow(x, user->pending, user->n_pending, sizeof(void *));
-        user->pending[user->n_pending++] = pending;
-    }
-    return ops_end(e);
+    Store__User *user = x->r.user;
+    Store__Pending *pending = arena_alloc(x->arena, sizeof *pending);
+    store__pending__init(pending);
+    pending->contact = ops_keep(x, row->c[0].s);
+    pending->stanza = ops_keep(x, row->c[1].s);
+    pending->time_us = row->c[2].i;
+    user->pending = ops_grow(x, user->pending, user->n_pending, sizeof(void *));
+    user->pending[user->n_pending++] = pending;
+    return true;
 }
+
+err op_user_load(struct ops *x)
+{
+    x->r.body_case = STORE__REPLY__BODY_USER;
+    x->r.user = arena_alloc(x->arena, sizeof *x->r.user);
+    store__user__init(x->r.user);
+    ops_sql(x, user_load, on_user, A_TEXT(x->owner));
+    ops_sql(x, roster_load, on_item, A_TEXT(x->owner));
+    ops_sql(x, pending_load, on_pending, A_TEXT(x->owner));
+    return ERR_OK;
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
 
 static bool item_ok(const Store__RosterItem *item)
 {
@@ -147,86 +136,84 @@ static str pack_groups(struct ops *x, const Store__RosterItem *item)
     return str_from(packed, n);
 }
 
-static err put_item(struct ops *x, const Store__RosterItem *item, uint64_t version)
+static void put_item(struct ops *x, const Store__RosterItem *item, uint64_t version)
 {
     str contact = ops_str(item->contact), none = STR("");
     if (item->removed)
-        return db_do(x->db, roster_put, A_INT(x->account), A_TEXT(contact), A_INT(version),
-                     A_INT(1), A_BLOB(none), A_INT(0), A_INT(0), A_INT(0), A_BLOB(none));
-    return db_do(x->db, roster_put, A_INT(x->account), A_TEXT(contact), A_INT(version), A_INT(0),
-                 A_BLOB(ops_str(item->name)), A_INT(item->subscription), A_INT(item->ask != 0),
-                 A_INT(item->approved != 0), A_BLOB(pack_groups(x, item)));
+        ops_sql(x, roster_put, NULL, A_TEXT(x->owner), A_INT(version), A_TEXT(contact), A_INT(1),
+                A_BLOB(none), A_INT(0), A_INT(0), A_INT(0), A_BLOB(none));
+    else
+        ops_sql(x, roster_put, NULL, A_TEXT(x->owner), A_INT(version), A_TEXT(contact), A_INT(0),
+                A_BLOB(ops_str(item->name)), A_INT(item->subscription), A_INT(item->ask != 0),
+                A_INT(item->approved != 0), A_BLOB(pack_groups(x, item)));
 }
 
-/* Only an update of this account's row: the walk over the roster is for changes, not messages. */
-static err check_roster_size(struct ops *x)
+static bool on_version(struct ops *x, const struct sql_row *row)
 {
-    sqlite3_stmt *st = db_start(x->db, roster_bytes, A_INT(x->account));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    bool full = db_int(st, 0) > ROSTER_MAX;
-    db_stop(st);
-    return full ? ERR_FULL : ERR_OK;
+    x->equal = x->q->roster_change->version <= (uint64_t)row->c[0].i; /* a repeat */
+    return false;
 }
 
-static err change_items(struct ops *x, const Store__RosterChange *change)
+static bool on_guard(struct ops *x, const struct sql_row *row)
 {
-    uint64_t floor = change->version > ROSTER_LOG ? change->version - ROSTER_LOG : 0;
-    err e = ERR_OK;
-    for (size_t i = 0; e == ERR_OK && i < change->n_items; i++)
-        e = put_item(x, change->items[i], change->version);
-    if (e == ERR_OK && floor > 0)
-        e = db_do(x->db, roster_trim, A_INT(x->account), A_INT(floor));
-    if (e == ERR_OK)
-        e = db_do(x->db, roster_set_version, A_INT(x->account), A_INT(change->version),
-                  A_INT(floor));
-    return e == ERR_OK ? check_roster_size(x) : e;
+    x->full = x->full || row->c[0].null;
+    return false;
 }
 
-static err put_pending(struct ops *x, const Store__RosterChange *change)
+static uint64_t log_floor(uint64_t version)
+{
+    return version > ROSTER_LOG ? version - ROSTER_LOG : 0;
+}
+
+/* The walk over the whole roster (its guard) is for changes of items, not of what is pending. */
+static void change_items(struct ops *x, const Store__RosterChange *change)
+{
+    uint64_t floor = log_floor(change->version);
+    ops_sql(x, roster_version, on_version, A_TEXT(x->owner));
+    for (size_t i = 0; i < change->n_items; i++)
+        put_item(x, change->items[i], change->version);
+    if (floor > 0)
+        ops_sql(x, roster_trim, NULL, A_TEXT(x->owner), A_INT(change->version), A_INT(floor));
+    ops_sql(x, roster_guard, on_guard, A_TEXT(x->owner), A_INT(change->version), A_INT(ROSTER_MAX));
+}
+
+/* A request alone is put only if there is room, which a stranger may try all day; one that belongs
+ * to a greater change undoes it. */
+static void put_pending(struct ops *x, const Store__RosterChange *change)
 {
     const Store__Pending *put = change->pending_put;
-    err e = db_do(x->db, pending_put, A_INT(x->account), A_TEXT(ops_str(put->contact)),
-                  A_BLOB(ops_str(put->stanza)), A_INT(put->time_us));
-    if (e != ERR_OK)
-        return e;
-    sqlite3_stmt *st = db_start(x->db, pending_size, A_INT(x->account));
-    if ((e = db_next(x->db, st)) != ERR_OK)
-        return e;
-    bool full = (change->pending_max && db_int(st, 0) > change->pending_max) ||
-                db_int(st, 1) > PENDING_STANZAS_MAX;
-    db_stop(st);
-    return full ? ERR_FULL : ERR_OK;
+    str contact = ops_str(put->contact), stanza = ops_str(put->stanza);
+    ops_sql(x, pending_put, ops_on_stored, A_TEXT(x->owner), A_INT(change->version),
+            A_TEXT(contact), A_BLOB(stanza), A_INT(put->time_us), A_INT(change->pending_max),
+            A_INT(PENDING_STANZAS_MAX));
+    if (change->version > 0 || change->pending_remove.len > 0)
+        ops_sql(x, pending_guard, on_guard, A_TEXT(x->owner), A_INT(change->version),
+                A_TEXT(contact), A_BLOB(stanza), A_INT(put->time_us));
 }
 
-static err is_repeat(struct ops *x, uint64_t version, bool *out)
+static err change_done(struct ops *x)
 {
-    sqlite3_stmt *st = db_start(x->db, roster_version, A_INT(x->account));
-    err e = db_next(x->db, st);
-    if (e != ERR_OK)
-        return e;
-    *out = version <= (uint64_t)db_int(st, 0);
-    db_stop(st);
-    return ERR_OK;
+    const Store__RosterChange *change = x->q->roster_change;
+    if (change->version > 0 && x->equal)
+        return ERR_OK;
+    return x->full || (change->pending_put && !x->stored) ? ERR_FULL : ERR_OK;
 }
 
-err op_roster_change(struct ops *x, const Store__Request *q, Store__Reply *r)
+err op_roster_change(struct ops *x)
 {
-    const Store__RosterChange *change = q->roster_change;
+    const Store__RosterChange *change = x->q->roster_change;
     if (!change_ok(change))
         return ERR_BAD;
-    err e = ERR_OK;
-    if (change->version > 0) {
-        bool repeat;
-        if ((e = is_repeat(x, change->version, &repeat)) != ERR_OK || repeat)
-            return e;
-        e = change_items(x, change);
-    }
-    if (e == ERR_OK && change->pending_remove.len > 0)
-        e = db_do(x->db, pending_remove, A_INT(x->account),
-                  A_TEXT(ops_str(change->pending_remove)));
-    if (e == ERR_OK && change->pending_put)
-        e = put_pending(x, change);
-    return e;
+    if (change->version > 0)
+        change_items(x, change);
+    if (change->pending_remove.len > 0)
+        ops_sql(x, pending_remove, NULL, A_TEXT(x->owner), A_INT(change->version),
+                A_TEXT(ops_str(change->pending_remove)));
+    if (change->pending_put)
+        put_pending(x, change);
+    if (change->version > 0)
+        ops_sql(x, roster_set_version, NULL, A_TEXT(x->owner), A_INT(change->version),
+                A_INT(log_floor(change->version)));
+    x->done = change_done;
+    return ERR_OK;
 }

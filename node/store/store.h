@@ -1,16 +1,20 @@
-/* store: the room of the store worker, the one process that talks SQL (SQLite; one worker only).
+/* store: the room of the store worker, the one process that talks SQL.
  *
- *   request bytes --on_request--> queue --run: one transaction per batch--> replies, after COMMIT
+ *   request bytes --on_request--> lanes --run: one transaction per batch--> replies, after COMMIT
+ *
+ * What a request does (ops*.c) is the same on SQLite and PostgreSQL; they differ in how a batch
+ * runs (sqlite_batch.c: at once; postgres_*.c: one round trip, several connections side by side).
  *
  * The worker is written over a port, so that it runs alike in pemberley-store (fifos), in tests and
  * in the simulator (tests/unit/support/fake_store.h). SQL may block: nobody else lives in the
  * process. Promises:
  *   - what is answered OK is committed (and fsynced, with sync_full), even if the worker is killed
  *     the moment after;
- *   - requests of one peer are executed and answered in the order given;
- *   - a request that fails changes nothing and fails alone (savepoints); a full disk or a failing
- *     database fails the writes of its batch, reads go on, the last committed state stays, and the
- *     next batch tries again. */
+ *   - requests of one owner are executed and answered in the order given (SQLite: of one peer);
+ *   - a request that fails changes nothing and fails alone; a full disk or a failing database fails
+ *     the writes of its batch, reads go on, the last committed state stays, and the next batch
+ *     tries again;
+ *   - while a PostgreSQL is away requests wait, and are executed when it is back. */
 #ifndef NODE_STORE_STORE_H
 #define NODE_STORE_STORE_H
 
@@ -27,18 +31,41 @@ struct store_port {
     void (*reply)(struct store_port *port, unsigned peer, const char *p, size_t n);
 };
 
+struct backend;
+struct store_worker_options;
+typedef err store_backend_open_f(const struct store_worker_options *o, struct log *log, char *text,
+                                 size_t text_n, struct backend **out);
+
+enum store_tls { STORE_TLS_VERIFY_FULL, STORE_TLS_VERIFY_CA, STORE_TLS_REQUIRE, STORE_TLS_OFF };
+
+/* Views; they need to rest as long as the worker. */
+struct store_postgres {
+    store_backend_open_f *open; /* store_postgres_open: only who names it links libpq */
+    const char *const *hosts;   /* host, host:port, [address]:port, or a socket's directory */
+    size_t hosts_n;
+    const char *database, *user;
+    const char *password_file; /* "": none; read anew for each connection */
+    enum store_tls tls;
+    const char *ca_file;  /* "": the system's certificates */
+    unsigned connections; /* 1..64 */
+    const char *node;     /* whose fence rows are read; unique in the cluster */
+    int64_t timeout_ms;   /* of a statement */
+};
+store_backend_open_f store_postgres_open;
+
 struct store_worker_options {
-    const char *path;   /* of the database, or ":memory:" */
-    bool sync_full;     /* false: a power cut may lose the last second */
-    unsigned batch_max; /* requests in one transaction, at least 1 */
+    const char *path;                      /* SQLite: of the database, or ":memory:" */
+    bool sync_full;                        /* false: a power cut may lose the last second */
+    unsigned batch_max;                    /* requests in one transaction, at least 1 */
+    const struct store_postgres *postgres; /* NULL: SQLite */
 };
 
 struct store_worker;
 
-/* Opens and locks the database, creates or migrates its schema. On failure *why says what is wrong
- * in a sentence for the operator (in `text`, text_n bytes): ERR_EXISTS another worker has it,
- * ERR_BAD the schema is newer than this program or the file is something else, ERR_DISK_FULL,
- * ERR_IO. */
+/* Opens the database (SQLite: locks it; PostgreSQL: waits for a connection, bounded), creates or
+ * migrates its schema. On failure *why says what is wrong in a sentence for the operator (in
+ * `text`, text_n bytes): ERR_EXISTS another worker has it, ERR_BAD the schema is newer than this
+ * program or the file is something else, ERR_DISK_FULL, ERR_AWAY no connection, ERR_IO. */
 nodiscard err store_worker_open(const struct store_worker_options *o, struct store_port *port,
                                 struct log *log, char *text, size_t text_n,
                                 struct store_worker **out);
@@ -48,10 +75,20 @@ nodiscard err store_worker_open(const struct store_worker_options *o, struct sto
 void store_worker_on_request(struct store_worker *w, unsigned peer, const char *p, size_t n);
 /* The peer has ended: its requests are dropped, nothing is sent to it for them. */
 void store_worker_forget(struct store_worker *w, unsigned peer);
-/* Executes one batch, commits, replies. Returns whether more is waiting. */
+/* Goes on with what can go on: SQLite executes one batch, commits, replies; PostgreSQL does what
+ * its sockets are ready for. Returns whether there is more to do at once. */
 bool store_worker_run(struct store_worker *w);
-bool store_worker_enough(const struct store_worker *w); /* a whole batch is waiting */
+/* What the process waits for before the next run, besides requests (SQLite: nothing), and for how
+ * long at most; ms is how long it would wait anyway. */
+struct pollfd;
+enum { STORE_FDS_MAX = 64 };
+size_t store_worker_fds(const struct store_worker *w, struct pollfd *fds, size_t max);
+int store_worker_wait_ms(const struct store_worker *w, int ms);
+size_t store_worker_queued(const struct store_worker *w); /* requests without a reply */
+bool store_worker_enough(const struct store_worker *w);   /* a whole batch per lane waits */
 void store_worker_set_batch_max(struct store_worker *w, unsigned batch_max);
+void store_worker_set_timeout(struct store_worker *w, int64_t timeout_ms); /* PostgreSQL's */
+const char *store_worker_backend(const struct store_worker *w); /* "sqlite", "postgres" */
 /* Before the first run; without it nothing is counted. */
 void store_worker_set_metrics(struct store_worker *w, struct metric_page *metrics);
 /* Sizes of database and disk into the metrics page; about once a second. */

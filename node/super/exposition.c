@@ -225,6 +225,12 @@ static void put_gauge(struct out *o, const char *family, const char *help, const
     put_sample(o, family, FAMILY_G, str_of(labels), v);
 }
 
+/* A worker sits out the loss of its PostgreSQL. */
+static bool store_is_up(const struct process *p)
+{
+    return p->state == PROCESS_UP && metric_get(p->page, METRIC_store_connections) > 0;
+}
+
 static void put_node(struct out *o)
 {
     const struct super *s = o->super;
@@ -240,7 +246,7 @@ static void put_node(struct out *o)
     put_gauge(o, "node_draining", "1 while the node lets its sessions go", "",
               s->stopping || drain_is_on(s));
     put_gauge(o, "node_degraded", "1 while this part is away", "{what=\"store\"}",
-              s->ready && s->process[s->shards].state != PROCESS_UP);
+              s->ready && !store_is_up(&s->process[s->shards]));
 }
 
 static void put_config(struct out *o)
@@ -311,11 +317,11 @@ static void put_processes(struct out *o)
                    s->process[i].state == PROCESS_UP);
     put_restarts(o);
     put_fds(o);
-    put_head(o, "store_up", FAMILY_G, "1 while the worker has its database open");
+    put_head(o, "store_up", FAMILY_G, "1 while the worker and its database answer");
     for (unsigned i = s->shards; i < s->process_count; i++)
         put_sample(o, "store_up", FAMILY_G,
                    braces(o, process_label(o, &s->process[i], FAMILY_STORE), STR(""), STR("")),
-                   s->process[i].state == PROCESS_UP);
+                   store_is_up(&s->process[i]));
 }
 
 struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a)

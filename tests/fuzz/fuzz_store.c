@@ -29,7 +29,7 @@ static void no_log(struct log *l, enum log_event e, enum log_level level, const 
 /* The worker stays from input to input: what earlier ones wrote is what later ones meet. */
 static void open_target(struct target *t)
 {
-    struct store_worker_options o = {":memory:", false, 256};
+    struct store_worker_options o = {.path = ":memory:", .batch_max = 256};
     char why[256];
     t->port.reply = on_reply;
     t->log.write = no_log;

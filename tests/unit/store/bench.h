@@ -3,10 +3,12 @@
 #ifndef TESTS_UNIT_STORE_BENCH_H
 #define TESTS_UNIT_STORE_BENCH_H
 
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +21,7 @@ struct bench {
     struct store_port port;
     struct log log;
     unsigned logged[LOG_EVENT_MAX];
+    char said[LOG_EVENT_MAX][256]; /* its last field */
     struct store_worker *worker;
     Store__Reply *replies[BENCH_REPLIES];
     unsigned peers[BENCH_REPLIES];
@@ -55,15 +58,30 @@ static inline void bench_forget(struct bench *b)
 static inline void bench_on_log(struct log *l, enum log_event e, enum log_level level,
                                 const struct log_field *f, size_t n)
 {
-    container_of(l, struct bench, log)->logged[e]++;
+    struct bench *b = container_of(l, struct bench, log);
+    b->logged[e]++;
+    snprintf(b->said[e], sizeof b->said[e], "%.*s", STR_ARG(f[n - 1].s));
+}
+
+static inline err bench_open_options(struct bench *b, const struct store_worker_options *o)
+{
+    *b = (struct bench){.port.reply = bench_on_reply, .log.write = bench_on_log};
+    snprintf(b->path, sizeof b->path, "%s", o->path ? o->path : "");
+    return store_worker_open(o, &b->port, &b->log, b->why, sizeof b->why, &b->worker);
 }
 
 static inline err bench_open(struct bench *b, const char *path, unsigned batch_max)
 {
-    *b = (struct bench){.port.reply = bench_on_reply, .log.write = bench_on_log};
-    struct store_worker_options o = {path, true, batch_max};
-    snprintf(b->path, sizeof b->path, "%s", path);
-    return store_worker_open(&o, &b->port, &b->log, b->why, sizeof b->why, &b->worker);
+    struct store_worker_options o = {.path = path, .sync_full = true, .batch_max = batch_max};
+    return bench_open_options(b, &o);
+}
+
+static inline err bench_open_postgres(struct bench *b, const struct store_postgres *postgres,
+                                      unsigned batch_max)
+{
+    struct store_worker_options o = {
+        .sync_full = true, .batch_max = batch_max, .postgres = postgres};
+    return bench_open_options(b, &o);
 }
 
 static inline void bench_close(struct bench *b)
@@ -81,12 +99,28 @@ static inline void bench_send(struct bench *b, unsigned peer, Store__Request *q)
     free(p);
 }
 
-/* Runs until nothing waits; replies of before are forgotten. */
+/* One turn as pemberley-store has it, waiting no longer than ms. */
+static inline void bench_turn(struct bench *b, int ms)
+{
+    struct pollfd fds[STORE_FDS_MAX];
+    if (store_worker_run(b->worker) || store_worker_queued(b->worker) == 0)
+        return;
+    size_t n = store_worker_fds(b->worker, fds, STORE_FDS_MAX);
+    poll(fds, n, store_worker_wait_ms(b->worker, ms));
+}
+
+/* Runs until nothing waits, at most 20 s; replies of before are forgotten. */
 static inline void bench_run(struct bench *b)
 {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    time_t until = t.tv_sec + 20;
     bench_forget(b);
-    while (store_worker_run(b->worker))
-        ;
+    while (store_worker_queued(b->worker) > 0) {
+        bench_turn(b, 100);
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        assert_true(t.tv_sec < until);
+    }
 }
 
 static inline Store__Reply *bench_ask(struct bench *b, Store__Request *q)

@@ -1,15 +1,29 @@
-/* Each operation of store.proto: what it does, what a repeat does, where its bounds are. */
+/* Each operation of store.proto: what it does, what a repeat does, where its bounds are; on SQLite,
+ * then the same on PostgreSQL. */
 #include "tests/unit/store/bench.h"
+#include "tests/unit/support/cluster.h"
 
 #define OK STORE__RESULT__OK
 #define ROMEO "romeo@montague.example"
 #define JULIET "juliet@capulet.example"
 
+static struct cluster cluster; /* pid 0: SQLite */
+
+static err open_store(struct bench *b)
+{
+    if (!cluster.pid)
+        return bench_open(b, ":memory:", 16);
+    struct store_postgres o = cluster_options(&cluster, 1);
+    return bench_open_postgres(b, &o, 16);
+}
+
 static int setup(void **state)
 {
     struct bench *b = malloc(sizeof *b);
     *state = b;
-    assert_int_equal(bench_open(b, ":memory:", 16), ERR_OK);
+    assert_int_equal(open_store(b), ERR_OK);
+    if (cluster.pid)
+        cluster_sql(&cluster, "TRUNCATE account CASCADE");
     assert_int_equal(add_account(b, ROMEO), OK);
     return 0;
 }
@@ -533,5 +547,9 @@ int main(void)
         T(ping_tells_the_state_of_the_worker),
         T(too_long_is_bad),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("SQLite", tests, NULL, NULL);
+    cluster_init(&cluster, "");
+    failed += cmocka_run_group_tests_name("PostgreSQL", tests, NULL, NULL);
+    cluster_end(&cluster);
+    return failed;
 }

@@ -145,7 +145,7 @@ static void be_the_victim(int fd, uint64_t from)
 {
     struct victim v = {{tell}, fd};
     struct log log = {.write = no_log};
-    struct store_worker_options o = {path, true, 8};
+    struct store_worker_options o = {.path = path, .sync_full = true, .batch_max = 8};
     struct store_worker *w;
     char why[200], uid[24];
     if (store_worker_open(&o, &v.port, &log, why, sizeof why, &w) != ERR_OK)

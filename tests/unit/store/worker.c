@@ -1,5 +1,7 @@
-/* The worker's promises: batches, order, commit before reply, failing members, a full disk. */
+/* The worker's promises: batches, order, commit before reply, failing members, a full disk; on
+ * SQLite, and what is not about files or single turns on PostgreSQL too. */
 #include "tests/unit/store/bench.h"
+#include "tests/unit/support/cluster.h"
 
 #include <signal.h>
 #include <sqlite3.h>
@@ -9,11 +11,23 @@
 #define ROMEO "romeo@montague.example"
 #define JULIET "juliet@capulet.example"
 
+static struct cluster cluster; /* pid 0: SQLite */
+
+static err open_store(struct bench *b)
+{
+    if (!cluster.pid)
+        return bench_open(b, ":memory:", 64);
+    struct store_postgres o = cluster_options(&cluster, 1);
+    return bench_open_postgres(b, &o, 64);
+}
+
 static int setup(void **state)
 {
     struct bench *b = malloc(sizeof *b);
     *state = b;
-    assert_int_equal(bench_open(b, ":memory:", 64), ERR_OK);
+    assert_int_equal(open_store(b), ERR_OK);
+    if (cluster.pid)
+        cluster_sql(&cluster, "TRUNCATE account CASCADE");
     assert_int_equal(add_account(b, ROMEO), OK);
     return 0;
 }
@@ -47,7 +61,7 @@ static int teardown(void **state)
 {
     struct bench *b = *state;
     bench_close(b);
-    if (strcmp(b->path, ":memory:") != 0)
+    if (*b->path && strcmp(b->path, ":memory:") != 0)
         remove_files(b->path);
     free(b);
     return 0;
@@ -333,19 +347,23 @@ static void a_broken_database_is_an_error_and_a_log_line(void **state)
 #define T_FILE(name) cmocka_unit_test_setup_teardown(name, setup_file, teardown)
 int main(void)
 {
+    const struct CMUnitTest both[] = {
+        T(one_failing_request_fails_alone),     T(what_a_failing_request_wrote_is_undone),
+        T(replies_come_in_order_to_who_asked),  T(a_read_sees_the_writes_before_it_in_its_batch),
+        T(requests_of_a_dead_peer_are_dropped), T(garbage_is_answered_bad),
+    };
     const struct CMUnitTest tests[] = {
-        T(one_failing_request_fails_alone),
-        T(what_a_failing_request_wrote_is_undone),
-        T(replies_come_in_order_to_who_asked),
-        T(a_read_sees_the_writes_before_it_in_its_batch),
         T(a_batch_has_its_bound),
         T(great_replies_end_a_batch_early),
-        T(requests_of_a_dead_peer_are_dropped),
-        T(garbage_is_answered_bad),
         T_FILE(a_removed_account_has_no_rows_left),
         T_FILE(replies_leave_after_the_commit),
         T_FILE(a_full_disk_fails_writes_keeps_reads_and_heals),
         T_FILE(a_broken_database_is_an_error_and_a_log_line),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("SQLite", both, NULL, NULL);
+    failed += cmocka_run_group_tests_name("SQLite alone", tests, NULL, NULL);
+    cluster_init(&cluster, "");
+    failed += cmocka_run_group_tests_name("PostgreSQL", both, NULL, NULL);
+    cluster_end(&cluster);
+    return failed;
 }

@@ -1,4 +1,4 @@
-/* sqlite: opening (lock, WAL, pragmas), statements, errors.
+/* sqlite_db: opening (lock, WAL, pragmas), statements, errors.
  *
  * One process per database is held by flock on <path>.lock, not by SQLite's own locks: those would
  * also keep an operator's sqlite3 shell from reading, and could not name who has it. The lock goes
@@ -16,9 +16,11 @@
 #include "node/store/sqlite.h"
 
 static const char *const statement_sql[SQL_MAX] = {
-#define STATEMENT(name, sql) sql,
+#define STATEMENT(name, args, sqlite, postgres) sqlite,
 #include "node/store/statements.def"
-#undef STATEMENT
+};
+static const char *const control_sql[DB_CONTROLS] = {
+    "BEGIN", "BEGIN IMMEDIATE", "COMMIT", "SAVEPOINT op", "RELEASE op", "ROLLBACK TO op",
 };
 
 enum {
@@ -51,62 +53,64 @@ err db_exec(struct db *db, const char *sql)
     return code == SQLITE_OK ? ERR_OK : db_error(db, code);
 }
 
-static void bind(sqlite3_stmt *st, int at, const struct sql_arg *a, sqlite3_destructor_type life)
+static void bind(sqlite3_stmt *st, int at, const struct sql_arg *a)
 {
     const char *p = a->s.p ? a->s.p : ""; /* a NULL pointer would bind NULL, not an empty value */
     int code = SQLITE_OK;
     switch (a->kind) {
     case SQL_ARG_INT: code = sqlite3_bind_int64(st, at, a->i); break;
-    case SQL_ARG_TEXT: code = sqlite3_bind_text(st, at, p, (int)a->s.n, life); break;
-    case SQL_ARG_BLOB: code = sqlite3_bind_blob(st, at, p, (int)a->s.n, life); break;
+    case SQL_ARG_IDS: /* as JSON */
+    case SQL_ARG_TEXT: code = sqlite3_bind_text(st, at, p, (int)a->s.n, SQLITE_STATIC); break;
+    case SQL_ARG_BLOB: code = sqlite3_bind_blob(st, at, p, (int)a->s.n, SQLITE_STATIC); break;
     }
     must(code == SQLITE_OK); /* sizes are bounded by STORE_REQUEST_MAX, positions by the .def */
 }
 
-err db_do_args(struct db *db, enum statement s, const struct sql_arg *a, size_t n)
+err db_control(struct db *db, enum db_control c)
 {
-    sqlite3_stmt *st = db->statements[s];
-    for (size_t i = 0; i < n; i++)
-        bind(st, (int)i + 1, &a[i], SQLITE_STATIC);
     errno = 0;
-    int code = sqlite3_step(st);
+    int code = sqlite3_step(db->controls[c]);
     err e = code == SQLITE_DONE ? ERR_OK : db_error(db, code); /* before reset forgets errno */
-    sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
+    sqlite3_reset(db->controls[c]);
     return e;
 }
 
-sqlite3_stmt *db_start_args(struct db *db, enum statement s, const struct sql_arg *a, size_t n)
+static void read_row(sqlite3_stmt *st, struct sql_row *row)
+{
+    int columns = sqlite3_data_count(st);
+    must(columns <= SQL_COLUMNS_MAX);
+    for (int i = 0; i < columns; i++) {
+        struct sql_cell *c = &row->c[i];
+        int type = sqlite3_column_type(st, i);
+        *c = (struct sql_cell){.null = type == SQLITE_NULL};
+        if (type == SQLITE_INTEGER) {
+            c->i = sqlite3_column_int64(st, i);
+        } else if (!c->null) {
+            const void *p = sqlite3_column_blob(st, i);
+            c->s = str_from(p, p ? (size_t)sqlite3_column_bytes(st, i) : 0);
+        }
+    }
+}
+
+err db_run(struct db *db, struct ops *x, enum statement s, sql_row_f *on_row,
+           const struct sql_arg *a, size_t n)
 {
     sqlite3_stmt *st = db->statements[s];
+    struct sql_row row;
     for (size_t i = 0; i < n; i++)
-        bind(st, (int)i + 1, &a[i], SQLITE_TRANSIENT);
-    return st;
-}
-
-void db_stop(sqlite3_stmt *st)
-{
+        bind(st, (int)i + 1, &a[i]);
+    errno = 0;
+    int code;
+    bool more = on_row != NULL;
+    while ((code = sqlite3_step(st)) == SQLITE_ROW && more) {
+        read_row(st, &row);
+        more = on_row(x, &row);
+        errno = 0;
+    }
+    err e = code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK : db_error(db, code);
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);
-}
-
-err db_next(struct db *db, sqlite3_stmt *st)
-{
-    errno = 0;
-    int code = sqlite3_step(st);
-    if (code == SQLITE_ROW)
-        return ERR_OK;
-    err e = code == SQLITE_DONE ? ERR_NOT_FOUND : db_error(db, code);
-    db_stop(st);
     return e;
-}
-
-int64_t db_changes(const struct db *db) { return sqlite3_changes64(db->sqlite); }
-
-str db_bytes(sqlite3_stmt *st, int column)
-{
-    const void *p = sqlite3_column_blob(st, column);
-    return str_from(p, p ? (size_t)sqlite3_column_bytes(st, column) : 0);
 }
 
 uint64_t db_disk_free(const struct db *db)
@@ -182,15 +186,20 @@ static err configure(struct db *db, bool sync_full)
     return e;
 }
 
+static err prepare(struct db *db, const char *sql, sqlite3_stmt **out)
+{
+    int code = sqlite3_prepare_v3(db->sqlite, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+    return code == SQLITE_OK ? ERR_OK : db_error(db, code);
+}
+
 static err prepare_all(struct db *db)
 {
-    for (int i = 0; i < SQL_MAX; i++) {
-        int code = sqlite3_prepare_v3(db->sqlite, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-                                      &db->statements[i], NULL);
-        if (code != SQLITE_OK)
-            return db_error(db, code);
-    }
-    return ERR_OK;
+    err e = ERR_OK;
+    for (int i = 0; e == ERR_OK && i < SQL_MAX; i++)
+        e = prepare(db, statement_sql[i], &db->statements[i]);
+    for (int i = 0; e == ERR_OK && i < DB_CONTROLS; i++)
+        e = prepare(db, control_sql[i], &db->controls[i]);
+    return e;
 }
 
 static err open_connection(struct db *db, bool sync_full, char *text, size_t text_n)
@@ -233,6 +242,8 @@ void db_close(struct db *db)
 {
     for (int i = 0; i < SQL_MAX; i++)
         sqlite3_finalize(db->statements[i]);
+    for (int i = 0; i < DB_CONTROLS; i++)
+        sqlite3_finalize(db->controls[i]);
     sqlite3_close(db->sqlite);
     if (db->lock_fd >= 0)
         close(db->lock_fd);

@@ -1,6 +1,7 @@
-/* schema: the tables, as a list of migrations. Migration i brings version i to i + 1; a released
- * one is never changed, only followed by another, and each is additive (the former minor version
- * goes on with the result). PRAGMA user_version counts; application_id says that the file is ours.
+/* sqlite_schema: the tables, as a list of migrations. Migration i brings version i to i + 1; a
+ * released one is never changed, only followed by another, and each is additive (the former minor
+ * version goes on with the result). PRAGMA user_version counts; application_id says that the file
+ * is ours.
  *
  * Everything of an account hangs off its row with ON DELETE CASCADE, so that removing it is one
  * statement that no later table can be forgotten in. Ids are AUTOINCREMENT: a late request must
@@ -85,7 +86,7 @@ static const char *const migrations[] = {
     " time_us INTEGER NOT NULL,"
     " PRIMARY KEY (account, token)) STRICT, WITHOUT ROWID;",
 };
-const int schema_version = (int)array_len(migrations);
+const int sqlite_schema_version = (int)array_len(migrations);
 
 static err read_number(struct db *db, const char *sql, int64_t *out)
 {
@@ -129,14 +130,14 @@ err schema_migrate(struct db *db, char *text, size_t text_n)
         snprintf(text, text_n, "%s is a database of another program", db->path);
         return ERR_BAD;
     }
-    if (version > schema_version || version < 0) {
+    if (version > sqlite_schema_version || version < 0) {
         snprintf(text, text_n,
                  "%s has schema version %lld, this program knows up to %d: use the newer program",
-                 db->path, (long long)version, schema_version);
+                 db->path, (long long)version, sqlite_schema_version);
         return ERR_BAD;
     }
     db->schema_from = (int)version;
-    for (int v = (int)version; v < schema_version; v++)
+    for (int v = (int)version; v < sqlite_schema_version; v++)
         if ((e = run_migration(db, v)) != ERR_OK) {
             snprintf(text, text_n, "migration from schema version %d failed: %s", v, db_why(db));
             return e;
