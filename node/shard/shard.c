@@ -3,6 +3,7 @@
  * ends and the kernel takes the rest. */
 #include "node/shard/shard.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,11 +214,16 @@ static void start_loop(struct shard *s, int wake_fd)
                             .wake_fd = wake_fd};
     struct loop_fault fault;
     err e = loop_new(&c, &fault, &s->node.loop);
-    if (fault.feature)
-        LOG(s->node.log, uring_missing, F_STR("feature", str_of(fault.feature)),
-            F_INT("errno", fault.error));
-    if (e) /* node.loop = io_uring where it is forbidden: the event has said why */
-        exit(1);
+    if (fault.feature) {
+        /* Memory is one shard's own want; anything else is the machine's, and said once. */
+        enum log_level level = s->node.shard == 0 || fault.error == ENOMEM ? LOG_WARN : LOG_DEBUG;
+        LOG_AT(s->node.log, level, uring_missing, F_STR("feature", str_of(fault.feature)),
+               F_INT("errno", fault.error));
+    }
+    if (e) { /* node.loop = io_uring where it is forbidden: the event has said why */
+        log_flush(s->node.log);
+        exit(CHILD_EXIT_CONFIG);
+    }
 }
 
 static struct tls_config tls_config_of(const struct node *n)

@@ -82,6 +82,9 @@ int child_fd(const struct child *c);
 short child_events(const struct child *c);
 void child_turn(struct child *c); /* never blocks; callbacks run here */
 
+/* How a child ends that cannot do here what the config asks for, and said why in the log. Before
+ * the node was ready for the first time, that ends the node. */
+enum { CHILD_EXIT_CONFIG = 78 };
 void child_ready(struct child *c, const char *loop); /* "io_uring", "epoll"; store: "sqlite" */
 /* Sent before it returns. */
 void child_stopped(struct child *c, uint64_t sessions, uint64_t flushed);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "node/super/inside.h"
+#include "node/super/notify.h"
 #include "node/super/json.h"
 #include "node/super/super.h"
 #include "proto/xmpp/jid.h"
@@ -96,7 +97,7 @@ static void adopt(struct super *s, struct conf_draft *d, struct conf *c, int con
     tell_reload(s);
 }
 
-str command_reload(struct super *s, const char *by, unsigned *exit, struct arena *a)
+static str reload(struct super *s, const char *by, unsigned *exit, struct arena *a)
 {
     struct conf_draft *d = conf_draft_new();
     struct changes changes = {0};
@@ -132,6 +133,16 @@ str command_reload(struct super *s, const char *by, unsigned *exit, struct arena
         F_STR("by", str_of(by)));
     *exit = EXIT_DONE;
     return changes_json(s, &changes, a);
+}
+
+str command_reload(struct super *s, const char *by, unsigned *exit, struct arena *a)
+{
+    if (s->ready)
+        notify_reloading();
+    str answer = reload(s, by, exit, a);
+    if (s->ready)
+        notify_send("READY=1");
+    return answer;
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */

@@ -153,6 +153,8 @@ struct super {
     int64_t stop_started_ms, stop_deadline_ms;
     bool store_told;
     const char *stop_reason;
+    int exit_code;                       /* of the node when it has stopped */
+    int64_t watchdog_ms, watchdog_at_ms; /* notify.h; 0: nobody waits */
     uint64_t told_sessions, flushed;
     unsigned restart_pending;   /* options that wait for a restart */
     uint64_t certificates_seen; /* a hash of the files' times */

@@ -320,6 +320,10 @@ void process_died(struct process *p, int status, int64_t now_ms)
     LOG(s->log, process_died, F_STR("process", str_of(process_name(p))), F_INT("index", p->index),
         F_INT("pid", p->pid), F_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
         F_INT("core", WIFSIGNALED(status) && WCOREDUMP(status)), F_INT("restart_in_ms", wait));
+    if (!s->ready && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_CONFIG) {
+        s->exit_code = CHILD_EXIT_CONFIG; /* starting it again mends nothing; it has said why */
+        super_stop(s, 0, "config");
+    }
 }
 
 /* ---- what it uses ---------------------------------------------------------------------------- */

@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -16,6 +15,7 @@
 #include "node/super/commit.inc"
 #include "node/super/inside.h"
 #include "node/super/machine.h"
+#include "node/super/notify.h"
 
 enum { TICK_MS = 1000, ROTATE_MS = 10000, STORE_STOP_MS = 10000, KILL_WAIT_MS = 2000 };
 
@@ -197,24 +197,6 @@ static void log_start(const struct super *s)
 
 /* ---- ready ----------------------------------------------------------------------------------- */
 
-/* systemd's READY=1, by hand: one datagram. */
-static void notify(const char *state)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    if (!path || strlen(path) >= sizeof to.sun_path)
-        return;
-    memcpy(to.sun_path, path, strlen(path));
-    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    if (to.sun_path[0] == '@')
-        to.sun_path[0] = 0;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, len);
-    close(fd);
-}
-
 static void begin_listening(struct super *s)
 {
     for (unsigned i = 0; i < s->listener_count; i++)
@@ -238,7 +220,7 @@ static void begin(struct super *s)
     s->ready_ms = super_clock_ms() - s->started_ms;
     LOG(s->log, node_ready, F_INT("shards", s->shards), F_INT("hosts", s->conf->host_count),
         F_INT("ready_ms", s->ready_ms));
-    notify("READY=1");
+    notify_send("READY=1");
 }
 
 void super_unlisten(struct super *s, const struct process *owner)
@@ -361,10 +343,19 @@ static void look_at_certificates(struct super *s)
     reload_by(s, "certificate");
 }
 
+static void feed_watchdog(struct super *s)
+{
+    if (s->watchdog_ms == 0 || s->now_ms < s->watchdog_at_ms)
+        return;
+    s->watchdog_at_ms = s->now_ms + s->watchdog_ms;
+    notify_send("WATCHDOG=1");
+}
+
 static void tick(struct super *s)
 {
     bool late = s->now_ms - s->tick_at_ms > 2 * TICK_MS;
     s->tick_at_ms = s->now_ms + TICK_MS;
+    feed_watchdog(s);
     status_tick(s);
     http_tick(s->http);
     if (s->stopping)
@@ -457,7 +448,7 @@ void super_stop(struct super *s, int64_t within_ms, const char *reason)
     s->stop_reason = reason;
     s->stop_started_ms = s->now_ms;
     s->stop_deadline_ms = s->now_ms + within_ms + KILL_WAIT_MS;
-    notify("STOPPING=1");
+    notify_send("STOPPING=1");
     for (unsigned i = 0; i < s->shards; i++)
         tell_stop(&s->process[i], within_ms);
 }
@@ -550,7 +541,7 @@ static int live(struct super *s)
         turn(s);
     ring_free(s->ring);
     close_node(s);
-    return EXIT_DONE;
+    return s->exit_code;
 }
 
 static void set_up(struct super *s)
@@ -566,6 +557,7 @@ static void set_up(struct super *s)
     s->tick_at_ms = s->now_ms + TICK_MS;
     s->rotate_at_ms = s->now_ms + ROTATE_MS;
     s->certificates_at_ms = s->now_ms + CERTIFICATE_LOOK_MS;
+    s->watchdog_ms = notify_watchdog_ms();
     s->next_incarnation = (uint64_t)clock_wall_us(&s->clock);
     s->next_command = 1;
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
