@@ -34,9 +34,12 @@ static void begin_sending(struct worker *w)
             pair_send(w, &s->pairs[i], now_us());
 }
 
+/* What is written in this very turn does not leave before the cut, so there is always something
+ * that the server has never seen. */
 static void cut(struct worker *w)
 {
     struct state *s = w->state;
+    begin_sending(w);
     w->sending = false;
     w->tally->tls_resumed = 0;
     reconnect_all(w, s->reconnect, false);
