@@ -45,6 +45,10 @@ struct conf_rate {
     uint64_t count;  /* 0: no limit */
     uint64_t per_ms; /* in so many milliseconds */
 };
+static inline uint64_t conf_rate_per_second(struct conf_rate r)
+{
+    return r.count * 1000 / r.per_ms;
+}
 struct conf_memory {
     uint64_t bytes;   /* 0: percent counts */
     uint64_t percent; /* of machine or cgroup */

@@ -41,16 +41,50 @@ static size_t connections_max(const struct conf *c)
     return files.rlim_cur - SPARE_FILES;
 }
 
+/* The rates' units, as one number: what a bucket holds is counted in its rate's. */
+static uint64_t rate_units(const struct conf *c)
+{
+    const struct conf_rate rates[] = {
+        c->limits_address_connect_rate, c->auth_address_failure_rate,
+        c->auth_account_failure_rate,   c->modules_register_address_rate,
+        c->limits_c2s_stanza_rate,      c->limits_c2s_byte_rate};
+    uint64_t units = 0;
+    for (size_t i = 0; i < array_len(rates); i++)
+        units = hash_u64(units + rates[i].per_ms);
+    return units;
+}
+
+static void forgive(struct edge *e)
+{
+    throttle_forgive(&e->addresses);
+    throttle_forgive(&e->failures);
+    throttle_forgive(&e->registrations);
+    list_each(conn, &e->conns, struct conn, link)
+        conn->stanza_rate = conn->byte_rate = (struct bucket){0};
+}
+
+/* A conn's clock is looked at when it is due: by the old times, unless it is looked at now. */
+static void take_over(struct conn *c)
+{
+    conn_resume(c, PAUSE_INBOUND); /* the half that it waits for may be another now */
+    conn_place(c, c->elsewhere);
+    c->pinged = false; /* how long its answer may take is another question now */
+    if (!c->ending)
+        loop_timer_set(c->edge->node->loop, &c->timer, 0);
+}
+
 void edge_reload(struct edge *e)
 {
     const struct conf *c = e->node->conf;
+    uint64_t units = rate_units(c);
+    if (units != e->rate_units)
+        forgive(e);
+    e->rate_units = units;
     e->preauth = limits_of(c, c->limits_preauth_stanza_max, c->limits_preauth_elements_max);
     e->c2s = limits_of(c, c->limits_c2s_stanza_max, c->limits_c2s_elements_max);
     e->connections_max = connections_max(c);
-    list_each(conn, &e->conns, struct conn, link) {
-        conn_resume(conn, PAUSE_INBOUND); /* the half that it waits for may be another now */
-        conn_place(conn, conn->elsewhere);
-    }
+    list_each(conn, &e->conns, struct conn, link)
+        take_over(conn);
 }
 
 static void stop_check(struct turn_hook *h)

@@ -118,7 +118,8 @@ void stream_restart(struct conn *c)
 
 bool stream_plain_allowed(const struct conn *c)
 {
-    return conn_is_in(c, c->edge->node->conf->listen_c2s_plain_from);
+    const struct conf *conf = c->edge->node->conf;
+    return conf->listen_c2s_tls == CONF_TLS_OPTIONAL || conn_is_in(c, conf->listen_c2s_plain_from);
 }
 
 /* An attribute of the header's start tag, which is no element of its own yet. */

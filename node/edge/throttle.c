@@ -25,6 +25,12 @@ void throttle_close(struct throttle *t)
     htable_close(&t->entries);
 }
 
+void throttle_forgive(struct throttle *t)
+{
+    list_each(e, &t->used, struct throttle_entry, link)
+        e->bucket = (struct bucket){0};
+}
+
 /* Looks at a few of the oldest: those with something live are put to the young end, so that the
  * next call does not meet them again. The live ones are bounded by the connections there are. */
 static void make_room(struct throttle *t)

@@ -27,6 +27,8 @@ struct throttle_entry {
 
 void throttle_init(struct throttle *t, size_t max);
 void throttle_close(struct throttle *t);
+/* What was spent is forgiven: the rates have changed. */
+void throttle_forgive(struct throttle *t);
 /* The entry of that hash, made if need be. Valid until the next throttle_get, or as long as it
  * counts something live. */
 struct throttle_entry *throttle_get(struct throttle *t, uint64_t hash);

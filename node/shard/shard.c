@@ -190,7 +190,7 @@ static struct log_config log_config_of(const struct shard *s)
         .level = (enum log_level)conf->log_level,
         .jids = jids[conf->log_jids],
         .addresses = addresses[conf->log_addresses],
-        .event_rate = (uint32_t)conf->log_event_rate.count,
+        .event_rate = (uint32_t)conf_rate_per_second(conf->log_event_rate),
         .node = s->node_name,
         .process = s->process_name,
         .clock = s->node.clock,

@@ -89,7 +89,7 @@ static struct log_config log_config_of(const struct server *s)
         .level = (enum log_level)s->conf->log_level,
         .jids = jids[s->conf->log_jids],
         .addresses = addresses[s->conf->log_addresses],
-        .event_rate = (uint32_t)s->conf->log_event_rate.count,
+        .event_rate = (uint32_t)conf_rate_per_second(s->conf->log_event_rate),
         .node = s->node,
         .process = "store",
         .clock = (struct clock *)&s->clock,

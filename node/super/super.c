@@ -75,8 +75,7 @@ static struct log_config log_config(const struct super *s)
         .level = (enum log_level)s->conf->log_level,
         .jids = jids[s->conf->log_jids],
         .addresses = addresses[s->conf->log_addresses],
-        .event_rate =
-            (uint32_t)(s->conf->log_event_rate.count * 1000 / s->conf->log_event_rate.per_ms),
+        .event_rate = (uint32_t)conf_rate_per_second(s->conf->log_event_rate),
         .node = s->node,
         .process = "super",
         .clock = (struct clock *)(uintptr_t)&s->clock,
