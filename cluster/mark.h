@@ -23,8 +23,9 @@ struct mark {
 /* The last ones, the oldest overwritten. Memory is taken with the first. */
 /* Older ones are of no use: routes wait 20 s at most. */
 enum { MARKS_MAX = 16384, MARKS_MS = 60000 };
+struct packed_mark; /* mark.c */
 struct marks {
-    struct mark *ring;
+    struct packed_mark *ring;
     uint64_t count; /* ever put */
 };
 void marks_put(struct marks *m, struct mark mark);

@@ -286,7 +286,7 @@ static void fetch_keys(struct conn *c)
 {
     struct keys_wanted *w = malloc(sizeof *w);
     must(w);
-    *w = (struct keys_wanted){c->edge, c->number};
+    *w = (struct keys_wanted){c->edge, c->negotiation->number};
     Store__Request request = STORE__REQUEST__INIT;
     Store__AccountGet get = STORE__ACCOUNT_GET__INIT;
     str user = c->negotiation->sasl.user;
@@ -335,7 +335,7 @@ static void start_check(struct conn *c)
 {
     struct check_job *job = calloc(1, sizeof *job);
     must(job);
-    job->edge = c->edge, job->conn = c->number;
+    job->edge = c->edge, job->conn = c->negotiation->number;
     job->job.run = check_run, job->job.done = check_done;
     list_init(&job->job.link);
     sasl_check_take(&c->negotiation->sasl, &job->check);

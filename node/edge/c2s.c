@@ -28,7 +28,7 @@ static uint32_t tls_version(const struct conn *c)
 static void tell_home_of(struct conn *c, str bare, struct frame *f)
 {
     struct node *n = c->edge->node;
-    f->bare = bare, f->conn = c->number;
+    f->bare = bare, f->conn = c->negotiation->number;
     f->text = conn_address_text(c, n->turn);
     f->lane = tls_version(c);
     conn_pause(c, PAUSE_HOME);
@@ -113,14 +113,14 @@ static struct c2s *new_with_names(str full, struct arena *a)
 struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full)
 {
     struct c2s *s = new_with_names(full, c->edge->node->turn);
-    s->conn = c, s->sid = sid, s->gen = gen;
-    htable_insert(&c->edge->sessions, &s->by_sid, hash_u64(sid));
+    s->conn = c, s->gen = gen;
+    htable_insert(&c->edge->sessions, &s->by_sid, sid);
     return s;
 }
 
 struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen)
 {
-    struct hnode *n = htable_find(&e->sessions, hash_u64(sid));
+    struct hnode *n = htable_find(&e->sessions, sid);
     for (; n; n = htable_find_next(n)) { /* two generations may meet on one edge */
         struct c2s *s = container_of(n, struct c2s, by_sid);
         if (s->gen == gen)
@@ -388,7 +388,7 @@ void c2s_settled(struct edge *e, struct hold h)
 
 void c2s_safe(struct edge *e, struct hold h)
 {
-    struct hnode *node = htable_find(&e->sessions, hash_u64(h.a));
+    struct hnode *node = htable_find(&e->sessions, h.a);
     for (; node; node = htable_find_next(node)) {
         struct c2s *s = container_of(node, struct c2s, by_sid);
         if ((s->gen & 0xffff) != h.b >> 48 || !window_mark(&s->window, hold_ord(h, s->in_ord)))

@@ -22,8 +22,13 @@ struct taken_rows; /* out.c */
 
 struct c2s {
     struct conn *conn;
-    struct hnode by_sid;
-    uint64_t sid;
+    union {
+        struct hnode by_sid;
+        struct {
+            struct hnode *next_;
+            uint64_t sid; /* random, so it is its own hash */
+        };
+    };
 
     /* in */
     uint64_t in_ord;  /* last stanza received */
@@ -50,6 +55,8 @@ struct c2s {
     bool cack_due : 1;
     char names[]; /* ` to='…'` with the full JID; that again without escapes, where it has some */
 };
+
+_Static_assert(offsetof(struct c2s, sid) == offsetof(struct c2s, by_sid.hash), "one field");
 
 enum { C2S_TO_N = sizeof " to='" - 1 };
 static inline str c2s_full(const struct c2s *s)

@@ -21,7 +21,6 @@ enum {
 };
 
 static void tick(struct timer *t);
-static void rate_over(struct timer *t);
 static void turn_end(struct turn_hook *h);
 
 struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind kind)
@@ -29,13 +28,10 @@ struct conn *conn_open(struct edge *e, struct transport *t, enum listener_kind k
     struct conn *c = calloc(1, sizeof *c);
     must(c);
     c->edge = e, c->transport = t, c->listener = kind;
-    c->number = ++e->last_number;
     c->opened_ms = c->heard_ms = c->wrote_ms = loop_now_ms(e->node->loop);
-    htable_insert(&e->conn_numbers, &c->by_number, hash_u64(c->number));
     list_init(&c->link);
     list_push_back(&e->conns, &c->link);
     timer_init(&c->timer, tick);
-    timer_init(&c->rate_timer, rate_over);
     list_init(&c->hook.link);
     c->hook.fn = turn_end;
     t->sink = &conn_sink, t->owner = c;
@@ -71,8 +67,8 @@ bool conn_is_in(const struct conn *c, struct conf_list nets)
 
 struct conn *conn_find(struct edge *e, uint64_t number)
 {
-    struct hnode *n = htable_find(&e->conn_numbers, hash_u64(number));
-    return n ? container_of(n, struct conn, by_number) : NULL; /* hash_u64 is a bijection */
+    struct hnode *n = htable_find(&e->negotiations, hash_u64(number)); /* a bijection */
+    return n ? container_of(n, struct negotiation, by_number)->conn : NULL;
 }
 
 void conn_authenticated(struct conn *c)
@@ -231,9 +227,34 @@ static void feed_carry(struct conn *c)
     c->carry_n -= (uint32_t)taken;
 }
 
+struct rate_hold {
+    struct timer timer;
+    struct conn *conn;
+};
+
+static void rate_hold_free(struct conn *c)
+{
+    if (!c->rate_hold)
+        return;
+    loop_timer_stop(c->edge->node->loop, &c->rate_hold->timer);
+    free(c->rate_hold);
+    c->rate_hold = NULL;
+}
+
 static void rate_over(struct timer *t)
 {
-    conn_resume(container_of(t, struct conn, rate_timer), PAUSE_RATE);
+    struct conn *c = container_of(t, struct rate_hold, timer)->conn;
+    rate_hold_free(c);
+    conn_resume(c, PAUSE_RATE);
+}
+
+static struct rate_hold *rate_hold_new(struct conn *c)
+{
+    struct rate_hold *h = malloc(sizeof *h);
+    must(h);
+    timer_init(&h->timer, rate_over);
+    h->conn = c;
+    return h;
 }
 
 static void hold_for_rate(struct conn *c, uint64_t wait_ms)
@@ -243,7 +264,9 @@ static void hold_for_rate(struct conn *c, uint64_t wait_ms)
     if (!(c->pauses & PAUSE_RATE))
         metric_add(c->edge->node->metrics, METRIC_limit_rate, 1);
     conn_pause(c, PAUSE_RATE);
-    loop_timer_set(c->edge->node->loop, &c->rate_timer, wait_ms);
+    if (!c->rate_hold)
+        c->rate_hold = rate_hold_new(c);
+    loop_timer_set(c->edge->node->loop, &c->rate_hold->timer, wait_ms);
 }
 
 void conn_charge_stanza(struct conn *c)
@@ -456,9 +479,9 @@ void conn_end_extra(struct conn *c, err reason, str extra)
     c->ending = true;
     if (!c->feeding)
         carry_free(c);
-    struct loop *loop = c->edge->node->loop;
-    loop_timer_stop(loop, &c->rate_timer);
-    loop_timer_set(loop, &c->timer, (uint64_t)c->edge->node->conf->limits_close_timeout);
+    rate_hold_free(c);
+    loop_timer_set(c->edge->node->loop, &c->timer,
+                   (uint64_t)c->edge->node->conf->limits_close_timeout);
     conn_at_turn_end(c);
 }
 
@@ -549,10 +572,9 @@ static void on_closed(struct transport *t, err reason)
     log_closed(c, reason);
     count_closed(c, reason);
     loop_timer_stop(loop, &c->timer);
-    loop_timer_stop(loop, &c->rate_timer);
+    rate_hold_free(c);
     list_remove(&c->hook.link);
     list_remove(&c->link);
-    htable_remove(&e->conn_numbers, &c->by_number);
     negotiation_free(c->negotiation);
     stream_header_unref(e, c->header);
     if (c->address)

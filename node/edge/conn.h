@@ -11,7 +11,8 @@
  * turn.
  *
  * Life: conn_open … transport's closed(), which frees it. Timers, orders to the store and the
- * helper thread name a conn by its number, so that they may come back after its end. */
+ * helper thread name a conn by its negotiation's number, so that they may come back after its end.
+ */
 #ifndef PEMBERLEY_EDGE_CONN_H
 #define PEMBERLEY_EDGE_CONN_H
 
@@ -47,15 +48,13 @@ struct conn {
     struct edge *edge;
     struct transport *transport;
     struct list link;
-    struct hnode by_number;
-    uint64_t number;
     struct negotiation *negotiation; /* until bound or resumed */
     struct c2s *session;             /* from then on */
     struct header *header;           /* of the client's stream; shared */
     struct throttle_entry *address;  /* NULL: exempt */
     struct timer timer;              /* the next deadline: login, ping, stall, close */
-    struct timer rate_timer;
-    struct turn_hook hook; /* feed what waits, flush */
+    struct rate_hold *rate_hold;     /* reading waits for a rate; NULL: it does not */
+    struct turn_hook hook;           /* feed what waits, flush */
 
     char *carry; /* received, not scanned to the end of an item */
     void *scan;  /* saved state for the first item in carry */
@@ -96,6 +95,7 @@ bool conn_is_in(const struct conn *c, struct conf_list nets);
 /* For the transport: STARTTLS and direct TLS put theirs around the plain one. */
 extern const struct transport_sink conn_sink;
 
+/* By the number of its negotiation. */
 struct conn *conn_find(struct edge *e, uint64_t number);
 /* For what is no session stanza (those have a bounded queue of their own): answers to what the peer
  * sends. Its reading pauses while too many of them wait. */

@@ -114,7 +114,7 @@ struct edge *edge_new(struct node *n)
     list_init(&e->proxied);
     list_init(&e->logins_waiting);
     list_init(&e->lefts);
-    htable_init(&e->conn_numbers);
+    htable_init(&e->negotiations);
     htable_init(&e->sessions);
     htable_init(&e->lefts_by_sid);
     htable_init(&e->headers);
@@ -234,7 +234,7 @@ void edge_free(struct edge *e)
     throttle_close(&e->failures);
     throttle_close(&e->registrations);
     marks_close(&e->marks);
-    htable_close(&e->conn_numbers);
+    htable_close(&e->negotiations);
     htable_close(&e->sessions);
     htable_close(&e->headers);
     free(e);

@@ -25,7 +25,7 @@ struct edge {
     struct list listeners;
     struct list conns;
     struct list proxied;        /* struct proxied.link: their PROXY header is awaited */
-    struct htable conn_numbers; /* struct conn.by_number */
+    struct htable negotiations; /* struct negotiation.by_number */
     struct htable sessions;     /* struct c2s.by_sid */
     struct list lefts;          /* struct left.link: queues of sessions that have gone */
     struct htable lefts_by_sid;

@@ -130,7 +130,7 @@ static void submit(struct conn *c, str id, const struct jid *jid, str password)
     must(r);
     list_init(&r->job.link);
     r->job.run = derive, r->job.done = derived;
-    r->edge = c->edge, r->conn = c->number;
+    r->edge = c->edge, r->conn = c->negotiation->number;
     r->iterations = (uint32_t)n->conf->auth_scram_iterations;
     r->host_max = conf_host_find(n->conf, stream_host(c))->users_max; /* it was asked before */
     r->wall_us = clock_wall_us(n->clock);

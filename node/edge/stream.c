@@ -18,6 +18,8 @@ struct negotiation *negotiation_new(struct conn *c)
     struct negotiation *n = calloc(1, sizeof *n);
     must(n);
     n->conn = c;
+    n->number = ++c->edge->last_number;
+    htable_insert(&c->edge->negotiations, &n->by_number, hash_u64(n->number));
     list_init(&n->waiting);
     timer_init(&n->delay, failure_due);
     return n;
@@ -37,6 +39,7 @@ void negotiation_free(struct negotiation *n)
 {
     if (!n)
         return;
+    htable_remove(&n->conn->edge->negotiations, &n->by_number);
     loop_timer_stop(n->conn->edge->node->loop, &n->delay);
     auth_stop_waiting(n);
     sasl_end(&n->sasl);

@@ -19,9 +19,11 @@ struct header {
 
 struct negotiation {
     struct conn *conn;
-    str host;    /* own memory: the stream's `to`, prepared; empty before the header */
-    str bare;    /* own memory: who has logged in */
-    str bind_id; /* own memory: of the bind request, escaped */
+    struct hnode by_number;
+    uint64_t number; /* of the conn, for whoever is asked for something */
+    str host;        /* own memory: the stream's `to`, prepared; empty before the header */
+    str bare;        /* own memory: who has logged in */
+    str bind_id;     /* own memory: of the bind request, escaped */
     bool anonymous;
     struct sasl sasl;
     struct sasl_offer offer;

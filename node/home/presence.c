@@ -45,10 +45,20 @@ static int8_t priority_of(const struct stanza *s, struct arena *a)
     return x < -128 || x > 127 ? 0 : (int8_t)x;
 }
 
+/* How the presence of s begins, as its edge makes it. */
+static str shown_begin(const struct session *s)
+{
+    struct arena *a = home_arena(s->user->home);
+    str parts[] = {STR("<presence"), xml_attr_text("from", session_full(s, a), a)};
+    return arena_concat(a, parts, 2);
+}
+
 /* What s shows, as a stanza of its own. */
 static struct stanza *shown_stanza(struct home *h, const struct session *s)
 {
-    return stanza_make(h->node->scan, str_from(s->shown->xml, s->shown->n), home_arena(h));
+    struct arena *a = home_arena(h);
+    str parts[] = {shown_begin(s), str_from(s->shown->xml, s->shown->n)};
+    return stanza_make(h->node->scan, arena_concat(a, parts, 2), a);
 }
 
 static struct stanza *with_delay(struct home *h, const struct session *s)
@@ -63,7 +73,9 @@ static struct stanza *with_delay(struct home *h, const struct session *s)
 
 static void show(struct session *s, const struct stanza *stanza)
 {
-    str xml = stanza_xml(stanza);
+    str xml = stanza_xml(stanza), begin = shown_begin(s);
+    must(str_starts(xml, begin));
+    xml = str_skip(xml, begin.n);
     free(s->shown);
     s->shown = malloc(sizeof *s->shown + xml.n);
     must(s->shown);

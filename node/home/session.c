@@ -42,7 +42,7 @@ str session_full(const struct session *s, struct arena *a)
 
 struct session *session_find(struct home *h, uint64_t sid)
 {
-    for (struct hnode *n = htable_find(&h->sessions, hash_u64(sid)); n; n = htable_find_next(n)) {
+    for (struct hnode *n = htable_find(&h->sessions, sid); n; n = htable_find_next(n)) {
         struct session *s = container_of(n, struct session, node);
         if (s->sid == sid)
             return s;
@@ -325,7 +325,8 @@ static void unlink_session(struct session *s)
 static struct session *session_new(struct user *u, str resource)
 {
     struct home *h = u->home;
-    struct session *s = calloc(1, sizeof *s + resource.n);
+    size_t size = offsetof(struct session, resource) + resource.n;
+    struct session *s = calloc(1, size > sizeof *s ? size : sizeof *s);
     must(s);
     s->user = u;
     uint64_t slot = ring_slot(h->node->ring, user_bare(u));
@@ -338,7 +339,7 @@ static struct session *session_new(struct user *u, str resource)
     memcpy(s->resource, resource.p, resource.n);
     home_count(h, METRIC_users_online, !u->sessions);
     *end_of(u) = s;
-    htable_insert(&h->sessions, &s->node, hash_u64(s->sid));
+    htable_insert(&h->sessions, &s->node, s->sid);
     user_touch(u);
     return s;
 }
@@ -411,7 +412,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
         return;
     }
     struct session *s = session_new(u, resource);
-    s->edge = edge, s->conn = f->conn;
+    s->edge = edge;
     note_peer(s, f);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_started, 1);
@@ -606,7 +607,7 @@ static bool seq_of_h(const struct session *s, uint32_t client_h, uint64_t *seq)
     return *seq <= s->out_seq;
 }
 
-static void answer_resumed(struct session *s)
+static void answer_resumed(struct session *s, uint64_t conn)
 {
     struct home *h = home_of(s);
     struct snap snap = {.sid = s->sid,
@@ -621,7 +622,7 @@ static void answer_resumed(struct session *s)
                         .out_base = s->out_base,
                         .out_acked = s->out_acked};
     struct frame f = {.kind = FRAME_RESUMED,
-                      .conn = s->conn,
+                      .conn = conn,
                       .sid = s->sid,
                       .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
@@ -639,7 +640,8 @@ static void resume_go(struct session *s)
     struct absence *a = s->absence;
     uint64_t seq, from = s->edge, gap_ms = loop_now_ms(h->node->loop) - a->since_ms;
     bool good = seq_of_h(s, a->resume.h, &seq);
-    s->edge = a->resume.edge, s->conn = a->resume.conn;
+    uint64_t conn = a->resume.conn;
+    s->edge = a->resume.edge;
     resume_end(s);
     s->detached = false;
     absence_free(s);
@@ -647,7 +649,7 @@ static void resume_go(struct session *s)
     home_count(h, METRIC_sessions_detached, -1);
     if (good)
         acked(s, seq, true);
-    answer_resumed(s);
+    answer_resumed(s, conn);
     if (!good) {
         home_count(h, METRIC_resumption_failures_h, 1);
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);

@@ -36,7 +36,7 @@ struct copy {
 struct shown {
     int64_t us;
     uint32_t n;
-    char xml[]; /* as the edge had made it: a third of what a stanza with its index takes */
+    char xml[]; /* behind `<presence from='…'`, with which that of a session always begins */
 };
 
 /* Where the client of the last connection is, for people. family 0: nowhere on the net. */
@@ -47,10 +47,15 @@ struct peer {
 };
 
 struct session {
-    struct hnode node;    /* home's sessions, by sid */
+    union {
+        struct hnode node; /* home's sessions, by sid */
+        struct {
+            struct hnode *next_;
+            uint64_t sid; /* random, so it is its own hash */
+        };
+    };
     struct session *next; /* of user->sessions */
     struct user *user;
-    uint64_t sid, conn;
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
     struct outbound *first, *last;
     uint32_t queued, queued_bytes;
@@ -81,6 +86,8 @@ struct session {
     err doom;
     char resource[];
 };
+
+_Static_assert(offsetof(struct session, sid) == offsetof(struct session, node.hash), "one field");
 
 static inline str session_resource(const struct session *s)
 {

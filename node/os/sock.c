@@ -22,17 +22,23 @@ struct sending {
     struct iovec iov[];
 };
 
+/* Calls closed() when no op is left to do so. */
+struct rest {
+    struct turn_hook hook;
+    struct sock *sock;
+};
+
 enum sock_state { SOCK_OPEN, SOCK_DRAINING, SOCK_SHUT, SOCK_CLOSED };
 struct sock {
     struct transport transport;
     struct loop *loop;
-    int fd;
-    enum sock_state state : 8;
-    bool paused, ended; /* ended: the peer's FIN came */
-    err reason;
+    struct sending *sending; /* NULL: none */
+    struct rest *rest;       /* from shut on */
     struct recv_op recv;
-    struct sending *sending;  /* NULL: none */
-    struct turn_hook hook;    /* calls closed() when no op is left to do so */
+    int fd;
+    err reason;
+    enum sock_state state : 8;
+    bool paused, ended;       /* ended: the peer's FIN came */
     struct sockaddr_in6 peer; /* or sockaddr_in, by its family; 100 bytes less than _storage */
 };
 
@@ -46,7 +52,7 @@ static bool receiving(const struct sock *s) { return s->recv.op.state != OP_IDLE
 /* The last step, when every op rests. From the end of a turn, so never inside the owner's call. */
 static void on_rest(struct turn_hook *h)
 {
-    struct sock *s = container_of(h, struct sock, hook);
+    struct sock *s = container_of(h, struct rest, hook)->sock;
     if (s->state != SOCK_SHUT || s->sending || receiving(s))
         return;
     s->state = SOCK_CLOSED;
@@ -60,10 +66,14 @@ static void shut(struct sock *s, err reason)
         return;
     s->state = SOCK_SHUT;
     s->reason = reason;
+    s->rest = malloc(sizeof *s->rest);
+    must(s->rest);
+    list_init(&s->rest->hook.link);
+    s->rest->hook.fn = on_rest, s->rest->sock = s;
     shutdown(s->fd, SHUT_RDWR);
     if (receiving(s))
         loop_recv_stop(s->loop, &s->recv);
-    loop_at_turn_end(s->loop, &s->hook);
+    loop_at_turn_end(s->loop, &s->rest->hook);
 }
 
 static err reason_of(int res)
@@ -98,7 +108,7 @@ static void on_recv_done(struct op *op, int res)
 {
     struct sock *s = container_of(op, struct sock, recv.op);
     if (s->state == SOCK_SHUT)
-        loop_at_turn_end(s->loop, &s->hook);
+        loop_at_turn_end(s->loop, &s->rest->hook);
     else if (res == 0)
         on_fin(s);
     else if (res != -ECANCELED)
@@ -148,7 +158,7 @@ static void on_send_done(struct op *op, int res)
     s->sending = NULL;
     free(w);
     if (s->state == SOCK_SHUT)
-        loop_at_turn_end(s->loop, &s->hook);
+        loop_at_turn_end(s->loop, &s->rest->hook);
     else if (!all)
         shut(s, res < 0 ? reason_of(res) : ERR_CLOSED);
     else if (s->state == SOCK_DRAINING)
@@ -197,7 +207,8 @@ static void sock_free(struct transport *t)
 {
     struct sock *s = sock_of(t);
     must(s->state == SOCK_CLOSED);
-    list_remove(&s->hook.link);
+    list_remove(&s->rest->hook.link);
+    free(s->rest);
     free(s);
 }
 
@@ -233,8 +244,6 @@ struct transport *sock_transport_open(struct loop *l, int fd, const struct socka
     s->loop = l;
     s->fd = fd;
     s->recv = (struct recv_op){.op = {.done = on_recv_done}, .data = on_data};
-    list_init(&s->hook.link);
-    s->hook.fn = on_rest;
     if (peer)
         sock_transport_readdress(&s->transport, peer);
     loop_recv(l, &s->recv, fd);
