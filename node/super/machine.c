@@ -27,18 +27,31 @@ unsigned machine_cores_of_quota(const char *cpu_max)
     return cores ? (unsigned)cores : 1;
 }
 
-/* Of our own cgroup (version 2), or of the root that a container sees. */
+unsigned machine_quota_cores(const char *root, const char *group)
+{
+    char path[2 * PATH_MAX], line[128], at[PATH_MAX];
+    unsigned least = 0;
+    snprintf(at, sizeof at, "%s", group);
+    for (;;) {
+        snprintf(path, sizeof path, "%s%s/cpu.max", root, at);
+        unsigned cores = read_line(path, line, sizeof line) ? machine_cores_of_quota(line) : 0;
+        if (cores && (!least || cores < least))
+            least = cores;
+        char *last = strrchr(at, '/');
+        if (!last)
+            return least;
+        *last = 0;
+    }
+}
+
+/* Version 2 of cgroups has one line for us, "0::/path"; a container sees its own as "/". */
 static unsigned quota_cores(void)
 {
-    char group[PATH_MAX] = "", path[PATH_MAX + 64], line[128];
-    if (read_line("/proc/self/cgroup", group, sizeof group) && strncmp(group, "0::/", 4) == 0) {
-        group[strcspn(group, "\n")] = 0;
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group + 3);
-        if (read_line(path, line, sizeof line))
-            return machine_cores_of_quota(line);
-    }
-    return read_line("/sys/fs/cgroup/cpu.max", line, sizeof line) ? machine_cores_of_quota(line)
-                                                                  : 0;
+    char line[PATH_MAX] = "";
+    if (!read_line("/proc/self/cgroup", line, sizeof line) || strncmp(line, "0::/", 4) != 0)
+        return machine_quota_cores("/sys/fs/cgroup", "");
+    line[strcspn(line, "\n")] = 0;
+    return machine_quota_cores("/sys/fs/cgroup", line + 3);
 }
 
 unsigned machine_cores(void)

@@ -9,6 +9,8 @@
 unsigned machine_cores(void);
 /* cpu.max's two numbers to cores; 0: no limit. "200000 100000" is 2. */
 unsigned machine_cores_of_quota(const char *cpu_max);
+/* The least of the quotas of this cgroup ("/a/b" or "") and of those it is in, under root; 0. */
+unsigned machine_quota_cores(const char *root, const char *group);
 /* Who listens on this TCP port: `"prosody" (pid 812)`, or empty when it cannot be seen. */
 str machine_port_holder(uint16_t port, struct arena *a);
 /* The inode of the listening socket on this port in a line of /proc/net/tcp or tcp6; 0. */

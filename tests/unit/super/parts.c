@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -198,6 +200,37 @@ static void a_quota_of_processor_time_is_cores_rounded_up(void **state)
     assert_true(machine_cores() >= 1);
 }
 
+static void put_quota(const char *root, const char *group, const char *cpu_max)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s%s", root, group);
+    assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
+    snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(cpu_max, f);
+    fclose(f);
+}
+
+static void the_least_quota_on_the_way_up_counts(void **state)
+{
+    char root[] = "/tmp/pemberley-cgroup-XXXXXX", remove[64];
+    assert_non_null(mkdtemp(root));
+    put_quota(root, "/slice", "250000 100000\n");
+    put_quota(root, "/slice/pod", "max 100000\n");
+    put_quota(root, "/slice/pod/mine", "400000 100000\n");
+    assert_int_equal(machine_quota_cores(root, "/slice/pod/mine"), 3);
+    assert_int_equal(machine_quota_cores(root, "/slice/pod"), 3);
+    assert_int_equal(machine_quota_cores(root, ""), 0); /* the machine's root has no file */
+    assert_int_equal(machine_quota_cores(root, "/not/there"), 0);
+    put_quota(root, "/slice/pod/mine", "50000 100000\n");
+    assert_int_equal(machine_quota_cores(root, "/slice/pod/mine"), 1);
+    put_quota(root, "", "200000 100000\n"); /* a container's own */
+    assert_int_equal(machine_quota_cores(root, "/"), 2);
+    snprintf(remove, sizeof remove, "rm -r %s", root);
+    assert_int_equal(system(remove), 0);
+}
+
 static void percentiles_look_at_what_is_new(void **state)
 {
     static uint64_t old[METRIC_HISTOGRAM_BUCKETS], now[METRIC_HISTOGRAM_BUCKETS];
@@ -296,6 +329,7 @@ int main(void)
         cmocka_unit_test(the_holder_of_a_port_is_found),
         cmocka_unit_test(two_nodes_cannot_share_a_port),
         cmocka_unit_test(a_quota_of_processor_time_is_cores_rounded_up),
+        cmocka_unit_test(the_least_quota_on_the_way_up_counts),
         cmocka_unit_test(percentiles_look_at_what_is_new),
         cmocka_unit_test(families_cover_the_page),
         cmocka_unit_test(a_family_stands_together_and_its_labels_differ),
