@@ -25,6 +25,13 @@ static const struct xml_limits limits = {
     .whitespace_max = 1024,
 };
 
+uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 /* ---- husks: a transport that its client has left, with the bytes that it may still be sending ---
  */
 
@@ -321,20 +328,13 @@ void client_init(struct client *c, struct rig *r, unsigned index, unsigned unit,
     list_init(&c->kept);
 }
 
-static uint64_t monotonic_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 void client_open(struct client *c)
 {
     must(c->step != CLIENT_CONNECT);
     reset(c);
     c->step = CLIENT_CONNECT;
     c->resumed = c->tls_resumed = false;
-    c->began_us = monotonic_us();
+    c->began_us = now_us();
     c->fd = connect_from(c->rig, source_of(&c->rig->sources, c->index, c->unit));
     if (c->fd < 0)
         return client_fail(c, strerror(errno));

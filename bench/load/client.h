@@ -26,6 +26,8 @@
 
 enum security { SECURITY_PLAIN, SECURITY_STARTTLS, SECURITY_TLS };
 
+uint64_t now_us(void); /* CLOCK_MONOTONIC, now: the loop's time is as old as its turn */
+
 struct client;
 struct client_calls {
     void (*ready)(struct client *c); /* bound or resumed; with presence, when that was answered */

@@ -148,7 +148,6 @@ static inline struct client *worker_client(struct worker *w, unsigned unit, unsi
 {
     return &w->clients[i * w->units + unit];
 }
-uint64_t now_us(void); /* CLOCK_MONOTONIC, now: the loop's time is as old as its turn */
 /* For steps. */
 void worker_measure(struct worker *w);
 void worker_rest(struct worker *w); /* nothing new is sent, nothing more is measured */

@@ -1,4 +1,5 @@
-/* slow: N pairs as in `message`, of which --stalled (a tenth) get a reader that stops reading while
+/* slow: N pairs as in `message`, of which --stalled (a tenth of them) get a reader that stops
+ * reading while
  * --messages are written to it as fast as the server takes them. The others must not suffer: their
  * latency is taken before and while, with the server's memory before, while and after. Then the
  * stalled ones read again, or come back if the server has closed them: what they were sent should
@@ -21,7 +22,7 @@ struct state {
 
 static unsigned stalled(const struct plan *p)
 {
-    unsigned n = p->stalled ? p->stalled : p->count / 10;
+    unsigned n = p->stalled ? p->stalled : (p->count + 9) / 10;
     return n < p->count ? n : p->count;
 }
 

@@ -1,23 +1,14 @@
 /* worker: one process with one loop, which holds its share of the clients and does what the board
  * orders; see load.h. It is woken through its eventfd, tells the parent through the parent's. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench/load/load.h"
 
-enum { PROGRESS_MS = 250, CLOSE_MS = 3000, COMPLAINTS = 3 };
-
-uint64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
+enum { PROGRESS_MS = 250, CLOSE_MS = 3000 };
 
 static void tell(struct worker *w)
 {
