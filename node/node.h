@@ -38,4 +38,16 @@ struct node {
     uint64_t start_ms;     /* loop time of the shard's start */
 };
 
+/* Is a stanza with this stamp and ordinal one of those whose stages are timed? All on its way know.
+ */
+static inline bool node_times_stages(uint64_t us, uint64_t ord)
+{
+    return (us + ord) % METRIC_STAGES_OF == 0;
+}
+/* frame.sent of such a stanza; 0 of others. */
+static inline uint64_t node_stage_stamp(const struct node *n, uint64_t us, uint64_t ord)
+{
+    return node_times_stages(us, ord) ? (uint64_t)clock_wall_us(n->clock) : 0;
+}
+
 #endif

@@ -84,6 +84,7 @@ void loop_timer_stop(struct loop *l, struct timer *t);
 static inline bool timer_is_set(const struct timer *t) { return !list_empty(&t->link); }
 uint64_t loop_now_ms(const struct loop *l); /* CLOCK_MONOTONIC */
 uint64_t loop_now_us(const struct loop *l);
+uint64_t loop_clock_us(struct loop *l); /* not the turn's: a read of the clock */
 
 /* A hook that runs once at the end of the turn in which it was asked for (outputs are flushed
  * there). It may ask for itself or others again: those run in the same turn, bounded. */

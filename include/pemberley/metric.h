@@ -14,6 +14,7 @@ enum metric_set {
 #define LABELS(set, key, ...) METRIC_SET_##set,
 #define ERRORS(set, key, first, last) METRIC_SET_##set,
 #define EVENTS(set, key) METRIC_SET_##set,
+#define HOSTS(set, key, n) METRIC_SET_##set,
 #include "pemberley/labels.def"
     METRIC_SET_MAX
 };
@@ -22,6 +23,7 @@ enum { /* how many labels a set has; of errors one more, for "other" */
     METRIC_SIZE_##set = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *),
 #define ERRORS(set, key, first, last) METRIC_SIZE_##set = (last) - (first) + 2,
 #define EVENTS(set, key) METRIC_SIZE_##set = LOG_EVENT_MAX,
+#define HOSTS(set, key, n) METRIC_SIZE_##set = (n) + 1,
 #include "pemberley/labels.def"
 };
 enum {
@@ -31,6 +33,12 @@ enum {
 enum metric_fate { FATE_BOUNCED, FATE_DROPPED };
 enum metric_hop { HOP_SAME_SHARD, HOP_SAME_NODE };
 enum { METRIC_NONZA = METRIC_SIZE_KIND }; /* behind the kinds of stanzas in COUNTED */
+enum metric_stage { STAGE_EDGE_IN, STAGE_HOME_FROM, STAGE_BUS, STAGE_HOME_TO, STAGE_EDGE_OUT };
+/* Of so many stanzas the stages of one are timed (node.h). */
+enum { METRIC_STAGES_OF = 64 };
+enum metric_way { WAY_IN, WAY_OUT };
+#define METRIC_TRAFFIC(way, kind) ((way)*METRIC_SIZE_KIND + (kind)) /* of enum stanza_kind */
+enum metric_quota { QUOTA_USERS, QUOTA_OFFLINE };
 enum metric_result { RESULT_OK, RESULT_REFUSED, RESULT_FAILED };
 
 enum metric {

@@ -124,6 +124,12 @@ const struct conf_host *conf_host_find(const struct conf *c, str domain)
     return NULL;
 }
 
+unsigned conf_host_metric(const struct conf *c, str domain)
+{
+    const struct conf_host *h = conf_host_find(c, domain);
+    return h ? h->metric : 0;
+}
+
 bool conf_host_is_admin(const struct conf *c, const struct conf_host *h, str bare_jid)
 {
     return conf_list_has(c, h->admins, bare_jid);

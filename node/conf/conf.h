@@ -99,6 +99,7 @@ struct conf_net {
 /* One domain served. */
 struct conf_host {
     struct conf_text domain; /* prepared: lower case, U-labels */
+    uint32_t metric;         /* its place among the labels of metrics; 0: "other" */
 #define HOST_OPT(field, name, kind, def, min, max, class, sentence) CONF_T_##kind field;
 #include "node/conf/options.def"
 };
@@ -130,6 +131,7 @@ bool conf_net_contains(const struct conf *c, struct conf_list nets, const struct
 
 /* Hosts, in byte order of their domain. find takes a prepared domainpart; NULL: not served here. */
 const struct conf_host *conf_host_find(const struct conf *c, str domain);
+unsigned conf_host_metric(const struct conf *c, str domain); /* 0 also for one not served */
 const struct conf_host *conf_host_at(const struct conf *c, uint32_t i); /* i < host_count */
 bool conf_host_is_admin(const struct conf *c, const struct conf_host *h, str bare_jid);
 /* Is the feature switched off for this host, or for all (modules.off)? */

@@ -125,6 +125,8 @@ static void log_failed(struct conn *c, str user, err reason)
         n->metrics,
         METRIC_AT(login_failures, known ? s->mechanism : SASL_MECHANISMS, METRIC_ERR(SASL, reason)),
         1);
+    metric_add(n->metrics,
+               METRIC_AT(host_login_failures, conf_host_metric(n->conf, stream_host(c)), 0), 1);
     LOG(n->log, login_failed, F_STR("host", stream_host(c)), F_JID("user", user),
         F_STR("reason", str_of(err_row(reason)->name)), F_STR("mechanism", mechanism),
         F_ADDR("address", &address));

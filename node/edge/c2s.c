@@ -114,8 +114,16 @@ struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full)
 {
     struct c2s *s = new_with_names(full, c->edge->node->turn);
     s->conn = c, s->gen = gen;
+    s->host = (uint8_t)conf_host_metric(c->edge->node->conf, jid_parse_prepared(full).domain);
     htable_insert(&c->edge->sessions, &s->by_sid, sid);
     return s;
+}
+
+void c2s_count_host(const struct c2s *s, enum metric_way way, enum stanza_kind kind, size_t n)
+{
+    struct metric_page *m = s->conn->edge->node->metrics;
+    metric_add(m, METRIC_AT(host_stanzas, s->host, METRIC_TRAFFIC(way, kind)), 1);
+    metric_add(m, METRIC_AT(host_bytes, s->host, way), (int64_t)n);
 }
 
 struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen)
@@ -334,6 +342,10 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
         .us = (uint64_t)edge_wall_us(s->conn->edge),
         .reason = reason,
     };
+    f.sent = node_stage_stamp(n, f.us, f.ord);
+    if (f.sent)
+        metric_observe(n->metrics, HISTOGRAM_AT(stage, STAGE_EDGE_IN),
+                       loop_clock_us(n->loop) - loop_now_us(n->loop));
     struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};
     channel_send(n->channels, c2s_home(s), &f, hold, false);
     s->conn->edge->inbound += hold_size(hold);
@@ -351,6 +363,7 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
     must(e == ERR_OK); /* the step table looked at namespace and name */
     metric_add(n->metrics, METRIC_AT(stanzas_in, kind, c->listener), 1);
     metric_observe(n->metrics, HISTOGRAM_AT(stanza_size, kind), item.n);
+    c2s_count_host(s, WAY_IN, kind, item.n);
     if (kind == STANZA_IQ && is_pong(s, item, x, type))
         return;
     if (kind == STANZA_IQ && is_session_request(s, x, type))

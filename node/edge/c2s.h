@@ -53,6 +53,7 @@ struct c2s {
     bool request_open : 1; /* our <r/> is not answered yet */
     bool ack_now : 1;      /* an <a/> goes with the next flush */
     bool cack_due : 1;
+    uint8_t host; /* conf_host.metric */
     char names[]; /* ` to='…'` with the full JID; that again without escapes, where it has some */
 };
 
@@ -78,6 +79,8 @@ static inline str c2s_to_bare(const struct c2s *s)
 /* ---- c2s.c ---- */
 
 struct c2s *c2s_new(struct conn *c, uint64_t sid, uint32_t gen, str full);
+/* A stanza of n bytes, in the metrics of its user's host. */
+void c2s_count_host(const struct c2s *s, enum metric_way way, enum stanza_kind kind, size_t n);
 struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen);
 unsigned c2s_home(const struct c2s *s);
 /* A frame to the home of s, without a hold. */

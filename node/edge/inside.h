@@ -15,7 +15,7 @@ struct conn;
 /* Bounds that are not options: tables of strangers. */
 enum {
     EDGE_ADDRESSES_MAX = 65536, /* remembered addresses, and accounts with failed logins */
-    EDGE_PROBES = 64,           /* stanzas whose way to safety is timed */
+    EDGE_PROBES = 64,           /* stanzas whose way to safety, or to the socket, is timed */
     EDGE_LANG_MAX = 64,         /* bytes of a stream's xml:lang; a longer one is ignored */
     EDGE_LANG_ATTR_MAX = sizeof " xml:lang=''" + 6 * EDGE_LANG_MAX, /* escaped: at most &quot; */
 };
@@ -38,6 +38,7 @@ struct edge {
     struct probe {
         uint64_t a, b, us; /* a hold (c2s.c) and when it began; us 0: free */
     } probes[EDGE_PROBES];
+    struct probe out_probes[EDGE_PROBES]; /* of stanzas on their way out: sid, seq */
     struct list logins_waiting; /* struct negotiation.waiting: for a place among login_jobs */
     size_t logins_waiting_count, login_jobs;
     size_t pending; /* store requests and helper jobs under way */

@@ -159,6 +159,22 @@ static void begin_anywhere(struct c2s *s, uint64_t seq)
     s->taken = s->put - untaken;
 }
 
+/* Where it is noted when a timed one came; who comes later takes the place. */
+static struct probe *probe_of(const struct c2s *s, uint64_t seq)
+{
+    struct edge *e = s->conn->edge;
+    return &e->out_probes[(s->sid + seq) % array_len(e->out_probes)];
+}
+
+static void probe_taken(struct c2s *s, uint64_t seq)
+{
+    struct node *n = s->conn->edge->node;
+    const struct probe *p = probe_of(s, seq);
+    if (p->a == s->sid && p->b == seq)
+        metric_observe(n->metrics, HISTOGRAM_AT(stage, STAGE_EDGE_OUT),
+                       loop_clock_us(n->loop) - p->us);
+}
+
 void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
 {
     struct node *n = s->conn->edge->node;
@@ -175,6 +191,8 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
         return;
     }
     push(s, f);
+    if (f->sent)
+        *probe_of(s, f->seq) = (struct probe){s->sid, f->seq, loop_now_us(n->loop)};
     if (is_behind(s))
         hold(s, from);
     else
@@ -229,6 +247,7 @@ void c2s_pump(struct c2s *s)
         s->put++;
         s->outs->unsent -= o->stanza->index.len;
         metric_add(c->edge->node->metrics, METRIC_AT(stanzas_out, o->stanza->kind, c->listener), 1);
+        c2s_count_host(s, WAY_OUT, o->stanza->kind, o->stanza->index.len);
         c2s_put_enabled(s);
     }
     relieve(s);
@@ -264,6 +283,8 @@ void c2s_taken(struct c2s *s, uint32_t n)
         int64_t age = now - (int64_t)o->us;
         metric_observe(node->metrics, HISTOGRAM_AT(delivery, hop_of(s, o)),
                        age > 0 ? (uint64_t)age : 0);
+        if (node_times_stages(o->us, o->ord))
+            probe_taken(s, s->taken);
     }
     while (s->acked < s->taken && !waits_for_client(s, s->acked + 1)) {
         take(s);

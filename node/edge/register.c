@@ -64,6 +64,15 @@ static void finish(struct registration *r, err e)
     edge_check_stopped(edge);
 }
 
+static void full(struct registration *r)
+{
+    struct node *n = r->edge->node;
+    str domain = jid_parse_prepared(str_from(r->jid, r->jid_n)).domain;
+    metric_add(n->metrics,
+               METRIC_AT(host_quota_hits, conf_host_metric(n->conf, domain), QUOTA_USERS), 1);
+    finish(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+}
+
 static void on_added(void *ctx, err e, const struct Store__Reply *reply)
 {
     struct registration *r = ctx;
@@ -73,7 +82,7 @@ static void on_added(void *ctx, err e, const struct Store__Reply *reply)
             F_STR("what", STR("added")), F_STR("by", STR("registration")));
         return finish(r, ERR_OK);
     case ERR_EXISTS: return finish(r, ERR_STANZA_CONFLICT);
-    case ERR_FULL: return finish(r, ERR_STANZA_RESOURCE_CONSTRAINT);
+    case ERR_FULL: return full(r);
     default: return finish(r, ERR_STANZA_STORE_AWAY);
     }
 }

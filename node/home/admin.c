@@ -88,6 +88,13 @@ static void no_such_user(struct command *c)
     home_store(c->home, STR_NONE, &r, counted, c);
 }
 
+static void full(struct command *c)
+{
+    unsigned host = conf_host_metric(c->home->node->conf, jid_parse_prepared(c->jid).domain);
+    home_count(c->home, METRIC_AT(host_quota_hits, host, QUOTA_USERS), 1);
+    answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
+}
+
 static void store_failed(struct command *c, err e)
 {
     if (e == ERR_NOT_FOUND)
@@ -96,7 +103,7 @@ static void store_failed(struct command *c, err e)
         answer(c, EXIT_THERE_ALREADY,
                arena_printf(home_arena(c->home), "%.*s exists already", STR_ARG(c->jid)));
     else if (e == ERR_FULL)
-        answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
+        full(c);
     else
         answer(
             c, EXIT_FAILED,

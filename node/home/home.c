@@ -34,6 +34,7 @@ void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_
                       .lane = uid.lane,
                       .fp = stanza_fp(s),
                       .us = (uint64_t)us,
+                      .sent = node_stage_stamp(h->node, (uint64_t)us, uid.ord),
                       .stanza = s};
     if (to.n)
         f.recipients = &to, f.recipient_count = 1;
@@ -74,6 +75,7 @@ static void fanout_flush(struct fanout *f, unsigned shard)
                           .lane = f->uid.lane,
                           .fp = stanza_fp(f->stanza),
                           .us = (uint64_t)f->us,
+                          .sent = node_stage_stamp(f->home->node, (uint64_t)f->us, f->uid.ord),
                           .recipients = f->shard[shard].to,
                           .recipient_count = f->shard[shard].n,
                           .stanza = f->stanza};

@@ -94,6 +94,7 @@ static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
         offline_give(u); /* somebody may have come while it was written */
     } else if (e == ERR_NOT_FOUND || (e == ERR_FULL && reply)) {
         home_count(h, METRIC_offline_full, e == ERR_FULL);
+        home_count(h, METRIC_AT(host_quota_hits, u->host_metric, QUOTA_OFFLINE), e == ERR_FULL);
         route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
     } else {
         route_error(r, e == ERR_DISK_FULL ? ERR_STANZA_DISK_FULL : ERR_STANZA_RESOURCE_CONSTRAINT);

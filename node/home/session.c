@@ -82,6 +82,7 @@ static void send_out(struct session *s, const struct outbound *o, uint32_t flags
                       .ord = o->uid.ord,
                       .lane = o->uid.lane,
                       .us = (uint64_t)o->us,
+                      .sent = node_stage_stamp(home_of(s)->node, (uint64_t)o->us, o->uid.ord),
                       .h = o->offline_id,
                       .stanza = o->stanza};
     struct hold hold = t ? ticket_hold(t) : NOBODY;
@@ -337,6 +338,8 @@ static struct session *session_new(struct user *u, str resource)
     s->since_ms = loop_now_ms(h->node->loop);
     s->resource_len = (uint16_t)resource.n;
     memcpy(s->resource, resource.p, resource.n);
+    home_count(h, METRIC_AT(host_users, u->host_metric, 0), !u->sessions);
+    home_count(h, METRIC_AT(host_sessions, u->host_metric, 0), 1);
     home_count(h, METRIC_users_online, !u->sessions);
     *end_of(u) = s;
     htable_insert(&h->sessions, &s->node, s->sid);
@@ -855,6 +858,8 @@ void session_end(struct session *s, err reason, bool tell)
     presence_ended(s);
     unlink_session(s);
     home_count(u->home, METRIC_users_online, -(int64_t)!u->sessions);
+    home_count(u->home, METRIC_AT(host_users, u->host_metric, 0), -(int64_t)!u->sessions);
+    home_count(u->home, METRIC_AT(host_sessions, u->host_metric, 0), -1);
     htable_remove(&u->home->sessions, &s->node);
     absence_free(s);
     iq_session_ended(s);

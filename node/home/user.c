@@ -35,6 +35,7 @@ static struct user *user_new(struct home *h, str bare)
     u->home = h;
     list_init(&u->rest);
     u->bare_len = (uint16_t)bare.n;
+    u->host_metric = (uint8_t)conf_host_metric(h->node->conf, jid_parse_prepared(bare).domain);
     memcpy(u->bare, bare.p, bare.n);
     htable_insert(&h->users, &u->node, hash_str(&h->node->key, bare));
     home_count(h, METRIC_users_loaded, 1);

@@ -48,6 +48,7 @@ struct user {
     bool exists : 1, disabled : 1, anonymous : 1;
     bool changing : 1, pumping : 1; /* the first of `changes` is in flight; they are being run */
     uint16_t bare_len;
+    uint8_t host_metric; /* conf_host.metric, as long as it lives: gauges come back to zero */
     char bare[];
 };
 

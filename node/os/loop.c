@@ -152,6 +152,7 @@ void loop_timer_set(struct loop *l, struct timer *t, uint64_t in_ms)
 void loop_timer_stop(struct loop *l, struct timer *t) { wheel_stop(&l->wheel, t); }
 uint64_t loop_now_ms(const struct loop *l) { return l->now_us / 1000; }
 uint64_t loop_now_us(const struct loop *l) { return l->now_us; }
+uint64_t loop_clock_us(struct loop *l) { return l->impl->now_us(l); }
 
 void loop_at_turn_end(struct loop *l, struct turn_hook *h)
 {

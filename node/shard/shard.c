@@ -52,9 +52,8 @@ struct shard {
 
 /* ---- frames ---- */
 
-static void on_frame(void *ctx, struct origin from, const struct frame *f)
+static void dispatch(struct shard *s, struct origin from, const struct frame *f)
 {
-    struct shard *s = ctx;
     switch (f->kind) {
     case FRAME_BOUND:
     case FRAME_RESUMED:
@@ -64,6 +63,31 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
     case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
     default: home_frame(s->home, from, f);
     }
+}
+
+static void observe_stage(struct shard *s, enum metric_stage stage, int64_t us)
+{
+    metric_observe(s->node.metrics, HISTOGRAM_AT(stage, stage), us > 0 ? (uint64_t)us : 0);
+}
+
+/* One of the stanzas whose way is timed: the hop that ends here, and what its home does with it. */
+static void timed_frame(struct shard *s, struct origin from, const struct frame *f)
+{
+    int64_t began_us = clock_wall_us(s->node.clock);
+    bool from_sender = f->kind == FRAME_IN, to_addressee = f->kind == FRAME_ROUTE;
+    observe_stage(s, STAGE_BUS, began_us - (int64_t)f->sent);
+    dispatch(s, from, f);
+    if (from_sender || to_addressee)
+        observe_stage(s, from_sender ? STAGE_HOME_FROM : STAGE_HOME_TO,
+                      clock_wall_us(s->node.clock) - began_us);
+}
+
+static void on_frame(void *ctx, struct origin from, const struct frame *f)
+{
+    if (f->sent)
+        timed_frame(ctx, from, f);
+    else
+        dispatch(ctx, from, f);
 }
 
 static void on_settled(void *ctx, struct hold h, bool lost)

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "node/super/hosts.h"
 #include "node/super/inside.h"
 #include "node/super/notify.h"
 #include "node/super/json.h"
@@ -112,6 +113,8 @@ static str reload(struct super *s, const char *by, unsigned *exit, struct arena 
         must((changes.out[i] = open_memstream(&changes.text[i], &changes.bytes[i])));
     conf_draft_compare(s->draft, d, on_change, &changes);
     struct conf *c = conf_draft_build(d);
+    if (c)
+        hosts_place(s->hosts, c);
     int conf_fd = c ? conf_seal(c) : -1, certs_fd = -1;
     if (conf_fd < 0 || certificates_build(s, c, &certs_fd) != ERR_OK) {
         if (c && conf_fd >= 0)

@@ -7,6 +7,7 @@
 #include "node/super/commit.inc"
 #include "node/super/families.h"
 #include "node/super/health.h"
+#include "node/super/hosts.h"
 #include "node/super/inside.h"
 #include "node/tls/tls.h"
 
@@ -135,12 +136,20 @@ static void put_value(struct out *o, const struct family *f, enum metric m, str 
         put_whole(o, f, m, a, b);
 }
 
+static str first_label(struct out *o, const struct family *f, unsigned i)
+{
+    if (f->a == METRIC_SET_HOST)
+        return arena_printf(o->arena, "host=\"%s\"", hosts_name(o->super->hosts, i));
+    return f->labels[0] ? str_of(f->labels) : set_label(f->a, i, o->arena);
+}
+
 static void put_family(struct out *o, const struct family *f)
 {
     unsigned width = set_size(f->b);
-    for (unsigned i = 0; i < set_size(f->a); i++)
+    unsigned n = f->a == METRIC_SET_HOST ? hosts_named(o->super->hosts) : set_size(f->a);
+    for (unsigned i = 0; i < n; i++)
         for (unsigned j = 0; j < width; j++) {
-            str a = f->labels[0] ? str_of(f->labels) : set_label(f->a, i, o->arena);
+            str a = first_label(o, f, i);
             put_value(o, f, f->first + i * width + j, a, set_label(f->b, j, o->arena));
         }
 }

@@ -28,6 +28,7 @@ static const struct set {
 #define LABELS(set, key, ...) {key, (const char *const[]){__VA_ARGS__}, METRIC_SIZE_##set, 0},
 #define ERRORS(set, key, first, last) {key, NULL, METRIC_SIZE_##set, first},
 #define EVENTS(set, key) {key, log_event_names, METRIC_SIZE_##set, 0},
+#define HOSTS(set, key, n) {key, NULL, METRIC_SIZE_##set, 0}, /* named by exposition.c */
 #include "pemberley/labels.def"
 };
 

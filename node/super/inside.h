@@ -167,6 +167,7 @@ struct super {
     int64_t reload_s;        /* Unix time */
     struct metric_page *own; /* CPU time and memory of the supervisor itself */
     uint64_t own_cpu_us;
+    struct hosts *hosts; /* places among the labels of metrics */
     unsigned own_fds;
     struct history history[HISTORY];  /* status.c: a circular array, one row per rotation */
     unsigned history_n;               /* rows ever written */

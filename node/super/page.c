@@ -147,9 +147,11 @@ static void put_shard(FILE *f, const struct process *p)
     fputs("<td data-name=\"sessions\">", f);
     put_count(f, (double)(metric_get(p->page, METRIC_sessions_connected) +
                           metric_get(p->page, METRIC_sessions_detached)));
-    fprintf(f, "</td><td data-name=\"in\">%llu /s</td><td data-name=\"out\">%llu /s</td>",
-            (unsigned long long)status_rate(p, METRIC_stanzas_in, STANZAS_IN_LAST),
-            (unsigned long long)status_rate(p, METRIC_stanzas_out, STANZAS_OUT_LAST));
+    fputs("</td><td data-name=\"in\">", f);
+    put_count(f, (double)status_rate(p, METRIC_stanzas_in, STANZAS_IN_LAST));
+    fputs(" /s</td><td data-name=\"out\">", f);
+    put_count(f, (double)status_rate(p, METRIC_stanzas_out, STANZAS_OUT_LAST));
+    fputs(" /s</td>", f);
     fprintf(f,
             "<td data-name=\"busy\"><meter max=\"100\" high=\"85\" value=\"%.0f\"></meter> %.0f %%"
             "</td><td data-name=\"p99\">%.1f ms</td><td data-name=\"memory\">",
@@ -219,7 +221,7 @@ static unsigned put_processes(FILE *f, const struct super *s)
 
 static void put_attention(FILE *f, const struct super *s)
 {
-    fputs("<section><b>Attention</b><ul>", f);
+    fputs("<section class=\"attention\"><b>Attention</b><ul>", f);
     unsigned n = put_processes(f, s) + put_certificates(f, s);
     if (s->restart_pending)
         fprintf(f, "<li>%u changed options wait for a restart</li>", s->restart_pending), n++;

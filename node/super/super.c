@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "node/super/commit.inc"
+#include "node/super/hosts.h"
 #include "node/super/inside.h"
 #include "node/super/machine.h"
 #include "node/super/notify.h"
@@ -37,6 +38,9 @@ static int load(struct super *s)
     for (size_t i = 0; i < s->set_count; i++)
         conf_draft_assign(s->draft, str_of(s->sets[i]));
     s->conf = conf_draft_build(s->draft);
+    s->hosts = hosts_new();
+    if (s->conf)
+        hosts_place(s->hosts, s->conf);
     s->conf_fd = s->conf ? conf_seal(s->conf) : -1;
     if (s->conf_fd >= 0)
         return EXIT_DONE;
@@ -587,6 +591,7 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
     free(s->conf);
     conf_draft_free(s->draft);
     free(s->certificates);
+    hosts_free(s->hosts);
     free(s->own);
     free(s);
     return result;

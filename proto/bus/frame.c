@@ -33,6 +33,7 @@ enum {
     RECIPIENTS,
     ACK_UPTO,
     ACK_RANGES,
+    SENT,
     FIELDS
 };
 static const uint8_t type_of[FIELDS] = {
@@ -96,7 +97,8 @@ static char *put_header(char *p, const struct frame *f, uint64_t number)
     for (size_t i = 0; i < f->recipient_count; i++) /* empty ones count too */
         p = wire_put_bytes(p, RECIPIENTS, f->recipients[i]);
     p = wire_put_number(p, ACK_UPTO, f->ack_upto);
-    return put_ranges(p, f);
+    p = put_ranges(p, f);
+    return wire_put_number(p, SENT, f->sent);
 }
 
 size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
@@ -194,6 +196,7 @@ static void set_number(struct reader *r, uint64_t field, uint64_t v)
     case US: f->us = v; return;
     case REASON: f->reason = (uint32_t)v; return;
     case ACK_UPTO: f->ack_upto = v; return;
+    case SENT: f->sent = v; return;
     default: return; /* of a later version */
     }
 }

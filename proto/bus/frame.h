@@ -70,7 +70,8 @@ struct frame {
     uint32_t gen, lane, fp;
     uint64_t conn; /* the edge's own name of a connection, given back as it was */
     uint64_t h, ms;
-    uint64_t us; /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
+    uint64_t us;   /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
+    uint64_t sent; /* wall time, µs, of the frame itself, where its stage is timed; else 0 */
     err reason;
     str bare, resource, text, payload;
     const str *recipients; /* ROUTE: prepared JIDs */

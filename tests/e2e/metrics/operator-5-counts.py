@@ -86,8 +86,20 @@ def test_connections_and_handshakes_by_listener(server):
     w.expect(0, "connections_opened_total", listener="c2s")
 
 
+def all_taken(server):
+    """What was sent so far has left, and is counted."""
+    deadline = time.monotonic() + 10
+    while True:
+        n = numbers(server)
+        sent = sum(total(n, "stanzas_sent_total", kind=k) for k in ("message", "presence", "iq"))
+        if total(n, "delivery_seconds_count") == sent or time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
 def test_stanzas_by_kind_and_deliveries(server):
     a, b = (Client(server, f"u{i}@localhost/r").login(presence=True) for i in (2, 3))
+    all_taken(server)
     w = Watch(server)
     for i in range(10):
         a.message(b.jid, f"m{i}")
@@ -290,3 +302,69 @@ def test_a_killed_shard_takes_its_gauges_along_and_leaves_its_counters(server):
         if re.search(r"_(total|count|sum|bucket)\b", name):
             assert after[name] >= value, name
     c.sock.close()
+
+
+def test_stages_of_a_stanzas_way_are_timed(server):
+    a, b = (Client(server, f"u{i}@localhost/r").login(presence=True) for i in (0, 1))
+    w = Watch(server)
+    for i in range(2000):
+        a.message(b.jid, f"m{i}")
+        if i % 50 == 49:
+            b.expect_body(f"m{i}")
+            b.backlog.clear()
+    for stage in ("edge_in", "home_from", "bus", "home_to", "edge_out"):
+        grew = w.grew("stage_seconds_count", stage=stage)
+        assert 5 < grew < 400, f"{stage}: {grew} of 2000"
+        assert w.grew("stage_seconds_sum", stage=stage) < 20
+    assert w.grew("stage_seconds_count", stage="bus") > 2 * w.grew("stage_seconds_count", stage="home_to")
+    a.close(), b.close()
+
+
+def test_what_a_tenant_uses(server):
+    w = Watch(server)
+    a = Client(server, "u5@localhost/r").login()
+    d = Client(server, "u5@localhost", password="wrong-password")
+    d.open(), d.starttls(), d.auth()
+    d.sock.close()
+    assert total(numbers(server), "host_sessions", host="localhost") == 1
+    assert total(numbers(server), "host_users", host="localhost") == 1
+    a.message(a.jid, "hello")
+    a.expect_body("hello")
+    w.expect(1, "host_stanzas_total", host="localhost", kind="message", direction="in")
+    w.expect(1, "host_stanzas_total", host="localhost", kind="message", direction="out")
+    w.expect(1, "host_login_failures_total", host="localhost")
+    assert w.grew("host_bytes_total", host="localhost", direction="out") > 50
+    for family in ("host_stanzas_total", "host_bytes_total", "host_login_failures_total"):
+        w.expect(0, family, host="example.org")
+        w.expect(0, family, host="other")
+    a.close()
+
+
+def test_a_hosts_bounds_are_counted_and_further_hosts_are_other():
+    import pemb
+    hosts = ("a.example", "b.example", "c.example")
+    server = pemb.Server(shards=1, hosts=hosts, host_options="offline_max = 1 users_max = 1",
+                         settings=("metrics.hosts_max=2",))
+    for h in hosts:
+        server.add_user(f"u@{h}")
+        assert "users_max" in server.cli("user", "add", "--stdin", f"v@{h}", stdin="secret-password\n",
+                                         check=False).stderr
+    n = numbers(server)
+    labels = set(re.findall(r'pemberley_host_sessions\{host="([^"]+)"\}', "\n".join(n)))
+    assert labels == {"other", "a.example", "b.example"}, labels
+    assert total(n, "host_quota_hits_total", host="a.example", quota="users") == 1
+    assert total(n, "host_quota_hits_total", host="other", quota="users") == 1
+    c = Client(server, "u@b.example/r").login()
+    for i in range(2):
+        c.message("u@c.example", f"m{i}")
+    c.expect(lambda e: e.tag == q("c:message") and e.get("type") == "error")
+    n = numbers(server)
+    assert total(n, "host_quota_hits_total", host="other", quota="offline") == 1
+    assert total(n, "offline_messages_total", fate="full") == 1
+    text = server.conf.read_text()
+    server.conf.write_text(text.replace('host "a.example"', 'host "0.example"'))
+    server.cli("reload")
+    labels = set(re.findall(r'pemberley_host_sessions\{host="([^"]+)"\}', "\n".join(numbers(server))))
+    assert labels == {"other", "a.example", "b.example"}, "a place is never given to another host"
+    c.close()
+    server.stop()

@@ -50,6 +50,7 @@ static struct frame any_frame(void)
         .h = number(),
         .ms = number(),
         .us = number(),
+        .sent = number(),
         .reason = next() % ERR_MAX,
         .bare = bytes(),
         .resource = bytes(),
@@ -77,7 +78,7 @@ static str packed_by_protobuf_c(const struct frame *f, uint64_t n)
     Bus__Header h = BUS__HEADER__INIT;
     h.kind = f->kind, h.number = n, h.flags = f->flags, h.sid = f->sid, h.ord = f->ord;
     h.seq = f->seq, h.gen = f->gen, h.lane = f->lane, h.fp = f->fp, h.conn = f->conn;
-    h.h = f->h, h.ms = f->ms, h.us = f->us, h.reason = f->reason;
+    h.h = f->h, h.ms = f->ms, h.us = f->us, h.sent = f->sent, h.reason = f->reason;
     h.bare = binary(f->bare), h.resource = binary(f->resource);
     h.text = binary(f->text), h.payload = binary(f->payload);
     h.n_recipients = f->recipient_count;

@@ -78,6 +78,7 @@ static struct loop the_loop;
 
 uint64_t loop_now_ms(const struct loop *l) { return w.now_us / 1000; }
 uint64_t loop_now_us(const struct loop *l) { return w.now_us; }
+uint64_t loop_clock_us(struct loop *l) { return w.now_us; }
 void timer_init(struct timer *t, timer_f *fn) { list_init(&t->link), t->fn = fn, t->due_ms = 0; }
 void loop_timer_set(struct loop *l, struct timer *t, uint64_t in_ms)
 {

@@ -268,7 +268,7 @@ static void a_family_stands_together_and_its_labels_differ(void **state)
             assert_true(strcmp(families[i].name, families[k].name) ||
                         !strcmp(families[i].name, families[i - 1].name));
     for (unsigned s = 0; s < METRIC_SET_MAX; s++)
-        for (unsigned i = 0; i < set_size((enum metric_set)s); i++)
+        for (unsigned i = 0; s != METRIC_SET_HOST && i < set_size((enum metric_set)s); i++)
             for (unsigned k = 0; k < i; k++)
                 assert_false(str_eq(set_label((enum metric_set)s, i, &a),
                                     set_label((enum metric_set)s, k, &a)));
