@@ -73,7 +73,8 @@ void admin_close(struct client *c)
     while (!list_empty(&c->waiting))
         drop_first(c);
     close(c->fd);
-    c->fd = -1, c->id = c->forwarded = 0;
+    free((char *)(uintptr_t)c->reloaded.p);
+    c->fd = -1, c->id = c->forwarded = c->waits_for = 0, c->reloaded = STR_NONE;
 }
 
 static void flush(struct client *c)

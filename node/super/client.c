@@ -121,15 +121,19 @@ static int ask_on(struct cli *c, int fd, size_t argc, const str *argv, str *text
 
 int cli_ask(struct cli *c, size_t argc, const str *argv, str *text)
 {
-    struct conf_draft *d = cli_config(c);
-    if (!d) {
-        *text = STR("the config cannot be read, so the node cannot be found");
-        return EXIT_CONFIG;
-    }
+    struct conf_draft *d = conf_draft_new();
+    conf_load(d, c->config_file);
     const struct conf_setting *s = conf_draft_get(d, NULL, CONF_ROW_node_run_dir);
     const char *path = arena_printf(&c->arena, "%.*s/control.sock", STR_ARG(s->values[0])).p;
+    str problem = d->problem_count ? arena_dup(&c->arena, d->problems[0]) : STR_NONE;
     conf_draft_free(d);
     int fd = connect_to(path);
+    if (fd < 0 && problem.n) { /* else a mistake elsewhere in the file is not ours to look at */
+        *text =
+            arena_printf(&c->arena, "the config cannot be read, so the node cannot be found: %.*s",
+                         STR_ARG(problem));
+        return EXIT_CONFIG;
+    }
     if (fd < 0) {
         *text = errno == ENOENT || errno == ECONNREFUSED
                     ? arena_printf(&c->arena, "the node is not running (%s)", path)

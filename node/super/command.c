@@ -158,13 +158,41 @@ static void run_status(struct super *s, struct client *c, size_t argc, const str
     arena_close(&a);
 }
 
+static bool all_have(const struct super *s, uint64_t generation)
+{
+    for (unsigned i = 0; i < s->process_count; i++)
+        if (s->process[i].state == PROCESS_UP && s->process[i].generation < generation)
+            return false;
+    return true;
+}
+
+void command_reloaded(struct super *s)
+{
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        struct client *c = &s->client[i];
+        if (c->fd < 0 || !c->waits_for || !all_have(s, c->waits_for))
+            continue;
+        str text = c->reloaded;
+        c->waits_for = 0, c->reloaded = STR_NONE;
+        admin_reply(s, c, EXIT_DONE, text);
+        free((char *)(uintptr_t)text.p);
+    }
+}
+
+/* Who is told that it is done may go by it: not before every process does. */
 static void run_reload(struct super *s, struct client *c, size_t argc, const str *argv)
 {
     struct arena a;
     unsigned exit;
     arena_init(&a);
     str text = command_reload(s, "socket", &exit, &a);
-    admin_reply(s, c, exit, text);
+    if (exit == EXIT_DONE) {
+        c->reloaded = (str){strndup(text.p, text.n), text.n};
+        c->waits_for = s->generation;
+        command_reloaded(s);
+    } else {
+        admin_reply(s, c, exit, text);
+    }
     arena_close(&a);
 }
 

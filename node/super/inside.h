@@ -52,7 +52,8 @@ struct process {
     struct backoff backoff;
     int64_t restart_at_ms; /* while down */
     int64_t down_since_ms;
-    uint64_t heartbeat; /* as last seen, */
+    uint64_t generation; /* of the config that it goes by */
+    uint64_t heartbeat;  /* as last seen, */
     int64_t heartbeat_at_ms;
     unsigned restarts, restarts_by[DEATHS]; /* in all; by enum death */
     unsigned open_fds;                      /* as last counted */
@@ -92,7 +93,9 @@ struct client {
     uint64_t forwarded; /* the id under which a child has it; 0: none */
     struct process *to;
     bool waits_for_stop, waits_for_drain;
-    char command[64]; /* for the log */
+    uint64_t waits_for; /* a generation that all processes are to have; 0: none */
+    str reloaded;       /* the answer then; own memory */
+    char command[64];   /* for the log */
     struct list waiting;
 };
 
@@ -109,6 +112,8 @@ void admin_lost(struct super *s, const struct process *p); /* its answers will n
 nodiscard err admin_open(struct super *s, str *problem);   /* run_dir/control.sock */
 
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv);
+/* A process has taken a config over, or died: perhaps nobody is to be waited for any more. */
+void command_reloaded(struct super *s);
 str command_reload(struct super *s, const char *by, unsigned *exit, struct arena *a); /* JSON */
 
 /* ---- the node -------------------------------------------------------------------------------- */

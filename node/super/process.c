@@ -268,6 +268,7 @@ void process_start(struct process *p, int64_t now_ms)
     }
     p->state = PROCESS_STARTING;
     p->stopped = p->ended = false;
+    p->generation = s->generation;
     backoff_started(&p->backoff, now_ms);
     p->heartbeat = atomic_load(&p->page->heartbeat), p->heartbeat_at_ms = now_ms;
     LOG(s->log, process_started, F_STR("process", str_of(process_name(p))),
@@ -309,6 +310,7 @@ void process_died(struct process *p, int status, int64_t now_ms)
     p->down_since_ms = now_ms;
     clear_gauges(p->page);
     admin_lost(s, p);
+    command_reloaded(s);
     for (unsigned i = 0; i < s->process_count; i++)
         if (&s->process[i] != p && s->process[i].state != PROCESS_DOWN)
             send_peer_down(&s->process[i], p);
@@ -393,7 +395,11 @@ static void on_message(struct process *p, const Control__FromChild *m)
         break;
     case CONTROL__FROM_CHILD__WHAT_REPLY: admin_forward(s, m->reply); break;
     case CONTROL__FROM_CHILD__WHAT_POISONED: on_poisoned(s, m->poisoned); break;
-    default: break; /* Reloaded: nobody waits for it */
+    case CONTROL__FROM_CHILD__WHAT_RELOADED:
+        p->generation = m->reloaded->generation;
+        command_reloaded(s);
+        break;
+    default: break;
     }
 }
 
