@@ -102,6 +102,8 @@ void fanout_send(struct fanout *f);
 /* ---- user.c ---- */
 
 void user_sweep(struct home *h);
+/* One session more (1) or less (-1), while it is not among the others. */
+void user_count_session(struct user *u, int n);
 void user_reload(struct user *u); /* READY, without session: asks the store again */
 void user_free(struct user *u);
 

@@ -338,9 +338,7 @@ static struct session *session_new(struct user *u, str resource)
     s->since_ms = loop_now_ms(h->node->loop);
     s->resource_len = (uint16_t)resource.n;
     memcpy(s->resource, resource.p, resource.n);
-    home_count(h, METRIC_AT(host_users, u->host_metric, 0), !u->sessions);
-    home_count(h, METRIC_AT(host_sessions, u->host_metric, 0), 1);
-    home_count(h, METRIC_users_online, !u->sessions);
+    user_count_session(u, 1);
     *end_of(u) = s;
     htable_insert(&h->sessions, &s->node, s->sid);
     user_touch(u);
@@ -857,9 +855,7 @@ void session_end(struct session *s, err reason, bool tell)
     count_ended(s, reason);
     presence_ended(s);
     unlink_session(s);
-    home_count(u->home, METRIC_users_online, -(int64_t)!u->sessions);
-    home_count(u->home, METRIC_AT(host_users, u->host_metric, 0), -(int64_t)!u->sessions);
-    home_count(u->home, METRIC_AT(host_sessions, u->host_metric, 0), -1);
+    user_count_session(u, -1);
     htable_remove(&u->home->sessions, &s->node);
     absence_free(s);
     iq_session_ended(s);

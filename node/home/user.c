@@ -51,6 +51,14 @@ struct user *user_anonymous(struct home *h, str bare)
     return u;
 }
 
+void user_count_session(struct user *u, int n)
+{
+    int alone = u->sessions ? 0 : n;
+    home_count(u->home, METRIC_users_online, alone);
+    home_count(u->home, METRIC_AT(host_users, u->host_metric, 0), alone);
+    home_count(u->home, METRIC_AT(host_sessions, u->host_metric, 0), n);
+}
+
 static void forget(struct user *u)
 {
     roster_free(u->roster);

@@ -32,6 +32,10 @@ SERVICE = dict(
             ("Gap before a resumption", [("p50", "q(.5, resumption_gap_seconds)"), ("p99", "q(.99, resumption_gap_seconds)")], "s", ""),
             ("Undelivered by fate", [("{{fate}} {{reason}}", "sum by (fate, reason) (r(stanzas_undelivered_total)) > 0")], "ops", "StanzasDropped"),
             ("Not safe, not acknowledged", [("unsafe", "sum(stanzas_unsafe)"), ("unacknowledged", "sum(unacked_stanzas)")], "short", "SafeSlow"),
+            ("Requests answered by us", [("p50", "q(.5, iq_seconds)"), ("p99", "q(.99, iq_seconds)")], "s", ""),
+            ("Tenants, stanzas, top 10", [("{{host}}", "topk(10, sum by (host) (r(host_stanzas_total)))")], "ops", ""),
+            ("Tenants, sessions, top 10", [("{{host}}", "topk(10, sum by (host) (host_sessions))")], "short", ""),
+            ("Tenants: quotas hit", [("{{host}} {{quota}}", "sum by (host, quota) (r(host_quota_hits_total)) > 0")], "ops", ""),
             ("Limits hit", [("{{limit}}", "sum by (limit) (r(limits_hit_total)) > 0")], "ops", ""),
             ("Stream errors", [("{{direction}} {{condition}}", "sum by (direction, condition) (r(stream_errors_total)) > 0")], "ops", ""),
             ("Certificates", [("{{host}}", "(min by (host) (tls_certificate_not_after_timestamp_seconds) - time()) / 86400")], "d", "CertificateEnds")])
@@ -45,14 +49,19 @@ NODE = dict(
     panels=[("CPU by process", [("{{instance}} {{process}} {{index}}", "sum by (instance, process, index) (r(process_cpu_seconds_total))")], "short", "ShardSaturated"),
             ("CPU per stanza sent", [("{{instance}}", "sum by (instance) (r(process_cpu_seconds_total)) / clamp_min(sum by (instance) (r(stanzas_sent_total)), 1e-9)")], "s", ""),
             ("Memory by process", [("{{instance}} {{process}} {{index}}", "process_memory_bytes")], "bytes", ""),
+            ("Open descriptors", [("{{instance}} {{process}} {{index}}", "process_open_fds")], "short", ""),
+            ("Shared memory", [("{{instance}}", "shared_memory_bytes")], "bytes", ""),
             ("Connections", [("{{listener}}", "sum by (listener) (connections)"), ("not logged in", "sum(connections_preauth)")], "short", ""),
-            ("Opened and refused", [("opened {{listener}}", "sum by (listener) (r(connections_opened_total))"), ("refused {{listener}}", "sum by (listener) (r(connections_refused_total))")], "ops", ""),
+            ("Opened and refused", [("opened {{listener}}", "sum by (listener) (r(connections_opened_total))"), ("refused {{listener}} {{reason}}", "sum by (listener, reason) (r(connections_refused_total)) > 0")], "ops", ""),
             ("Closed by reason", [("{{reason}}", "sum by (reason) (r(connections_closed_total)) > 0")], "ops", "SessionsDropped"),
             ("TLS handshakes", [("{{version}} resumed: {{resumed}}", "sum by (version, resumed) (r(tls_handshakes_total))")], "ops", ""),
             ("TLS failures", [("{{reason}}", "sum by (reason) (r(tls_handshake_failures_total)) > 0")], "ops", "TlsFailing"),
             ("TLS handshake p99", [("{{listener}}", "q(.99, tls_handshake_seconds, listener)")], "s", ""),
             ("Bytes", [("in", "sum(r(connection_receive_bytes_total))"), ("out", "sum(r(connection_send_bytes_total))")], "Bps", ""),
             ("Sessions ended by reason", [("{{reason}}", "sum by (reason) (r(sessions_ended_total)) > 0")], "ops", ""),
+            ("Log lines", [("{{level}}", "sum by (level) (r(log_events_total))"), ("suppressed {{event}}", "sum by (event) (r(log_suppressed_total)) > 0")], "ops", ""),
+            ("Requests by feature", [("{{module}}", "sum by (module) (r(module_requests_total)) > 0")], "ops", ""),
+            ("CPU by feature", [("{{module}}", "sum by (module) (r(module_cpu_seconds_total)) > 0")], "short", ""),
             ("Stanza size p90", [("{{kind}}", "q(.9, stanza_size_bytes, kind)")], "bytes", "")])
 SHARD = dict(
     tiles=[("Busiest shard", "max(r(loop_busy_seconds_total))", "percentunit", .7, .85, "ShardSaturated"),
@@ -64,12 +73,21 @@ SHARD = dict(
     panels=[("Busy", [("{{instance}} {{shard}}", "r(loop_busy_seconds_total)")], "percentunit", "ShardSaturated"),
             ("Turn p99", [("{{shard}}", "q(.99, loop_turn_seconds, shard)")], "s", "LoopStalled"),
             ("Completions per turn", [("{{instance}} {{shard}}", "r(loop_completions_total) / clamp_min(r(loop_turns_total), 1e-9)")], "short", ""),
+            ("Stages of a stanza's way, p50", [("{{stage}}", "q(.5, stage_seconds, stage)")], "s", "DeliverySlow"),
+            ("Stages of a stanza's way, p99", [("{{stage}}", "q(.99, stage_seconds, stage)")], "s", "DeliverySlow"),
+            ("Fan-out: recipients per frame", [("{{source}}", "sum by (source) (r(fanout_recipients_total)) / clamp_min(sum by (source) (r(fanout_frames_total)), 1e-9)")], "short", ""),
             ("Sessions", [("{{instance}} {{shard}}", "sum by (instance, shard) (sessions)")], "short", ""),
             ("Users in memory", [("{{instance}} {{shard}}", "users_loaded")], "short", ""),
+            ("Parked users", [("{{instance}} {{shard}}", "parked_users")], "short", "StoreBacklog"),
+            ("Buffers free", [("{{instance}} {{shard}}", "buffers_free")], "short", ""),
+            ("Timers", [("{{instance}} {{shard}}", "timers")], "short", ""),
+            ("Fifo queue", [("{{instance}} {{shard}}", "fifo_queue_bytes")], "bytes", ""),
             ("Fifo frames", [("{{instance}} {{shard}}", "r(fifo_frames_total)")], "ops", ""),
             ("Wake-ups per frame", [("{{instance}} {{shard}}", "r(fifo_wakeups_total) / clamp_min(r(fifo_frames_total), 1e-9)")], "short", ""),
             ("Fifo full, buffers exhausted, uring overflows", [("full {{shard}}", "r(fifo_full_total)"), ("buffers {{shard}}", "r(buffers_exhausted_total)"), ("overflows {{shard}}", "r(uring_overflows_total)")], "ops", ""),
             ("Not read, by reason", [("{{reason}}", "sum by (reason) (reads_paused)")], "short", ""),
+            ("Paused, seconds of all connections", [("{{reason}}", "sum by (reason) (r(paused_seconds_total)) > 0")], "short", ""),
+            ("Stalled readers", [("{{instance}} {{shard}}", "output_stalled_connections")], "short", ""),
             ("Output queue", [("{{instance}} {{shard}}", "output_queue_bytes")], "bytes", ""),
             ("Unacknowledged", [("{{instance}} {{shard}}", "unacked_bytes")], "bytes", ""),
             ("Logins in line", [("{{instance}} {{shard}}", "logins_waiting")], "short", "LoginsWaiting"),
@@ -117,7 +135,7 @@ def expression(query):
                 part = '{instance=~"$instance",' + part[1:]
             out.append(part)
         else:
-            out.append(re.sub(r"\b(?:[a-z]+_[a-z_]+|sessions|connections)\b",
+            out.append(re.sub(r"\b(?:[a-z]+_[a-z_]+|sessions|connections|timers)\b",
                               lambda m: m[0] if m[0] in FUNCTIONS else
                               f'pemberley_{m[0]}{{instance=~"$instance"}}', part))
     return "".join(out)

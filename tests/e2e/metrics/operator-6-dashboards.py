@@ -75,6 +75,24 @@ def test_every_alert_has_its_runbook_entry():
         assert set(re.findall(r"Alert (\w+):", words)) <= alerts, where
 
 
+def test_what_an_operator_meets_is_explained(server):
+    """Alerts, what panels show, and reasons in labels: each has a word for who asks."""
+    explain = lambda name: server.cli("explain", name).stdout
+    for name, _ in rules("alerts.yml"):
+        assert explain(name).startswith(name + "\n") and len(explain(name)) > 80, name
+    text = page(server)
+    labels = set(re.findall(r'pemberley_(?:connections_closed|limits_hit)_total\{[^}]*(?:reason|limit)="(\w+)"', text))
+    own = {"other", "ok", "rate", "registration_rate", "park_max", "resources_max", "roster_max",
+           "directed_max"}  # bounds that are options
+    assert len(labels) > 20
+    for name in sorted(labels - own)[::5]:
+        assert name in explain(name).lower(), name
+    assert "a limit" in explain("stanza_too_big") and "resumed" in explain("system-shutdown")
+    for name in ("pemberley_stage_seconds", "host_stanzas_total", "process_died", "limits.unsafe_max"):
+        assert explain(name), name
+    assert server.cli("explain", "no_such_thing", check=False).returncode == 4
+
+
 def test_promtool_finds_nothing_wrong(server):
     subprocess.run(["promtool", "check", "config", OPS / "prometheus/prometheus.yml"], check=True,
                    capture_output=True)
