@@ -13,7 +13,7 @@ import pemb
 from pemb import Client, NS
 
 SETTINGS = ("listen.c2s.proxy_from={127.0.0.0/8}", "listen.c2s_tls.proxy_from={127.0.0.0/8}",
-            "limits.close_timeout=200ms", "node.stop_timeout=5s")
+            "limits.close_timeout=200ms", "node.stop_timeout=5s", "node.drain_grace=1m")
 USERS = ("alice@localhost",)
 PLAIN = False
 OPS = pemb.ROOT / "ops"
@@ -104,3 +104,21 @@ def test_a_balancer_that_sends_no_header_gets_nowhere(server):
     c.closed(stream_end=False)
     line = server.wait_log("event=proxy_rejected")
     assert "level=warn" in line and 'problem="no PROXY header"' in line, line
+
+
+def test_a_node_that_drains_gets_no_further_connections_and_keeps_its_sessions(server):
+    proxy = HAProxy(server)
+    try:
+        c = Client(proxy, "alice@localhost/here", connect="tls").login()
+        cli = subprocess.Popen([pemb.BIN / "pemberley", "--config", server.conf, "drain"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=server.env)
+        server.wait_log("event=node_draining")
+        proxy.until(lambda: not proxy.serves(), "HAProxy looks at /readyz")
+        c.ping() # the grace is not over
+        server.cli("drain", "--cancel")
+        assert cli.wait(10) == 1
+        proxy.until(proxy.serves, "and looks again")
+        c.ping()
+        c.close()
+    finally:
+        proxy.stop()
