@@ -1,5 +1,8 @@
 /* micro_store: how many offline messages a second the store commits, by size of the batch. Run with
- * the path of a database to be made (on the disk in question) or :memory:. */
+ * the path of a database to be made (on the disk in question), :memory:, or postgres:HOST (a
+ * socket's directory; role pemberley, database postgres) and how many connections. CPU is this
+ * process's. */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -49,6 +52,17 @@ static ProtobufCBinaryData bytes(const void *p, size_t n)
     return (ProtobufCBinaryData){n, (uint8_t *)p};
 }
 
+static void run_all(struct store_worker *w)
+{
+    struct pollfd fds[STORE_FDS_MAX];
+    while (store_worker_queued(w) > 0) {
+        if (store_worker_run(w) || store_worker_queued(w) == 0)
+            continue;
+        size_t n = store_worker_fds(w, fds, STORE_FDS_MAX);
+        poll(fds, n, store_worker_wait_ms(w, 1000));
+    }
+}
+
 static void add_users(struct store_worker *w)
 {
     for (unsigned i = 0; i < USERS; i++) {
@@ -60,8 +74,7 @@ static void add_users(struct store_worker *w)
         q.account_add = &add;
         send_request(w, &q);
     }
-    while (store_worker_run(w))
-        ;
+    run_all(w);
 }
 
 static void put(struct store_worker *w, uint64_t uid)
@@ -79,14 +92,34 @@ static void put(struct store_worker *w, uint64_t uid)
     send_request(w, &q);
 }
 
+static struct store_postgres postgres_of(const char *const *host, unsigned connections)
+{
+    return (struct store_postgres){
+        .open = store_postgres_open,
+        .hosts = host,
+        .hosts_n = 1,
+        .database = "postgres",
+        .user = "pemberley",
+        .password_file = "",
+        .tls = STORE_TLS_OFF,
+        .ca_file = "",
+        .connections = connections,
+        .node = "bench",
+        .timeout_ms = 10000,
+    };
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s PATH|:memory:\n", argv[0]);
+    if (argc < 2 || argc > 3) {
+        fprintf(stderr, "usage: %s PATH|:memory:|postgres:HOST [CONNECTIONS]\n", argv[0]);
         return 2;
     }
     struct bench b = {.port.reply = on_reply, .log = {.write = no_log}};
-    struct store_worker_options o = {.path = argv[1], .sync_full = true, .batch_max = 1024};
+    const char *host = strncmp(argv[1], "postgres:", 9) == 0 ? argv[1] + 9 : NULL;
+    struct store_postgres postgres = postgres_of(&host, argc > 2 ? (unsigned)atoi(argv[2]) : 1);
+    struct store_worker_options o = {
+        .path = argv[1], .sync_full = true, .batch_max = 1024, .postgres = host ? &postgres : NULL};
     struct store_worker *w;
     char why[512];
     if (store_worker_open(&o, &b.port, &b.log, why, sizeof why, &w) != ERR_OK) {
@@ -103,7 +136,7 @@ int main(int argc, char **argv)
         while (seconds(CLOCK_MONOTONIC) - start < RUN_MS / 1e3) {
             for (unsigned k = 0; k < batches[i]; k++)
                 put(w, ++uid);
-            store_worker_run(w);
+            run_all(w);
         }
         double rows = (double)(uid - first);
         printf("%8u %10.0f %12.1f\n", batches[i], rows / (seconds(CLOCK_MONOTONIC) - start),

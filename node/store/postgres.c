@@ -83,6 +83,8 @@ static bool run(struct backend *b, struct store_worker *w)
         if (l->state == LINK_IDLE && now >= l->deadline_ms)
             more |= pg_batch_start(l, w);
     }
+    if (w->metrics)
+        metric_set(w->metrics, METRIC_store_connections, pg_up(pg));
     return more;
 }
 
@@ -107,7 +109,6 @@ static void set_timeout(struct backend *b, int64_t timeout_ms)
 
 static void sample(struct backend *b, struct metric_page *metrics)
 {
-    metric_set(metrics, METRIC_store_connections, pg_up(of(b)));
     metric_set(metrics, METRIC_store_schema_version, (uint64_t)pg_schema_version);
 }
 

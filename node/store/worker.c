@@ -173,6 +173,7 @@ void store_worker_set_timeout(struct store_worker *w, int64_t timeout_ms)
 void store_worker_set_metrics(struct store_worker *w, struct metric_page *metrics)
 {
     w->metrics = metrics;
+    store_worker_sample(w);
 }
 
 const char *store_worker_backend(const struct store_worker *w) { return w->backend->impl->name; }

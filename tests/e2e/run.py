@@ -2,7 +2,7 @@
 """Runs tests/e2e/<theme>/<rfc|xep>-<section>-<what>.py: every function test_*(server) in it, one node
 per file (SETTINGS, HOST_OPTIONS, SHARDS, PLAIN, ENV in the file configure it; a function without
 parameters starts its own). A filter is a part of theme/file:test. `--over epoll` starts every node
-whose test does not choose itself over that loop. Ends with `N passed, N failed`."""
+whose test does not choose itself over that loop, `--over postgres` on a PostgreSQL. Ends with `N passed, N failed`."""
 
 import importlib.util
 import inspect
@@ -15,11 +15,12 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "lib"))
 if sys.argv[1:2] == ["--over"]:
-    os.environ["PEMBERLEY_LOOP"] = sys.argv[2]
+    os.environ["PEMBERLEY_STORE" if sys.argv[2] == "postgres" else "PEMBERLEY_LOOP"] = sys.argv[2]
     del sys.argv[1:3]
 import pemb  # noqa: E402
 
-NAME = "e2e" + (f"/over-{pemb.LOOP}" if pemb.LOOP else "")
+OVER = pemb.LOOP or pemb.STORE
+NAME = "e2e" + (f"/over-{OVER}" if OVER else "")
 
 
 def load(path):

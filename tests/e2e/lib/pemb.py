@@ -4,6 +4,7 @@ came" is shown by something later that did come on the same path."""
 
 import atexit
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -24,10 +25,13 @@ import urllib.request
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
+import postgres
+
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("PEMBERLEY_BIN", ROOT / "build/sanitize/bin"))
 TIMEOUT = float(os.environ.get("PEMBERLEY_TIMEOUT", "10"))
 LOOP = os.environ.get("PEMBERLEY_LOOP")  # every node over this loop, if it says nothing itself
+STORE = os.environ.get("PEMBERLEY_STORE")  # "postgres": every node on a database of its own there
 
 NS = {
     "c": "jabber:client", "stream": "http://etherx.jabber.org/streams",
@@ -57,6 +61,18 @@ def free_ports(n):
     for s in socks:
         s.close()
     return ports
+
+
+@functools.cache
+def cluster():
+    """The PostgreSQL of this run, started when it is asked for first."""
+    return postgres.Cluster()
+
+
+def on_postgres(cluster):
+    """Settings of a node with a new database there."""
+    return ["store.kind=postgres", f'store.postgres.hosts={{"{cluster.dir}"}}',
+            f"store.postgres.database={cluster.database()}", "store.postgres.connections=2"]
 
 
 class Closed(Exception):
@@ -109,6 +125,8 @@ listen {{
         self.wrap = list(wrap)
         if LOOP and not any(x.startswith("node.loop") for x in settings):
             self.settings.append(f"node.loop={LOOP}")
+        if STORE == "postgres" and not any(x.startswith("store.kind") for x in settings):
+            self.settings += on_postgres(cluster())
         self.process = None
         atexit.register(self.kill) # also when it does not become ready
         self.start()

@@ -24,7 +24,6 @@ struct cluster {
     const char *host; /* dir: of the socket */
     char port[8];     /* "": no TCP */
     pid_t pid;
-    pid_t owner; /* the test: a child of it that dies does not stop the server */
 };
 
 static inline void cluster_must(bool good, const char *what)
@@ -38,9 +37,9 @@ static inline void cluster_must(bool good, const char *what)
 static inline void cluster_drop_root(void)
 {
     const struct passwd *p = geteuid() == 0 ? getpwnam("postgres") : NULL;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (geteuid() == 0)
         cluster_must(p && setgid(p->pw_gid) == 0 && setuid(p->pw_uid) == 0, "no user postgres");
+    prctl(PR_SET_PDEATHSIG, SIGQUIT); /* here: a change of user clears it */
 }
 
 /* Starts bin/args[0]; what it says goes to the log. */
@@ -103,7 +102,7 @@ static inline void cluster_stop(struct cluster *c, int sig)
 
 static inline void cluster_init(struct cluster *c, const char *port)
 {
-    *c = (struct cluster){.owner = getpid()};
+    *c = (struct cluster){0};
     glob_t g;
     cluster_must(glob("/usr/lib/postgresql/*/bin", 0, NULL, &g) == 0,
                  "PostgreSQL is not installed");
