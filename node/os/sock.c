@@ -22,6 +22,13 @@ struct sending {
     struct iovec iov[];
 };
 
+/* An address without what only the kernel needs: a tenth of a sockaddr_storage. */
+struct peer {
+    unsigned char ip[16]; /* IPv4: the first four */
+    in_port_t port;
+    sa_family_t family;
+};
+
 /* Calls closed() when no op is left to do so. */
 struct rest {
     struct turn_hook hook;
@@ -38,8 +45,8 @@ struct sock {
     int fd;
     err reason;
     enum sock_state state : 8;
-    bool paused, ended;       /* ended: the peer's FIN came */
-    struct sockaddr_in6 peer; /* or sockaddr_in, by its family; 100 bytes less than _storage */
+    bool paused, ended; /* ended: the peer's FIN came */
+    struct peer peer;
 };
 
 static struct sock *sock_of(const struct transport *t)
@@ -212,11 +219,38 @@ static void sock_free(struct transport *t)
     free(s);
 }
 
+static struct peer peer_of(const struct sockaddr_storage *a)
+{
+    struct peer p = {.family = a->ss_family};
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    memcpy(&v4, a, sizeof v4);
+    memcpy(&v6, a, sizeof v6);
+    if (p.family == AF_INET6)
+        memcpy(p.ip, &v6.sin6_addr, sizeof p.ip), p.port = v6.sin6_port;
+    else if (p.family == AF_INET)
+        memcpy(p.ip, &v4.sin_addr, sizeof v4.sin_addr), p.port = v4.sin_port;
+    return p;
+}
+
+static void peer_put(const struct peer *p, struct sockaddr_storage *out)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = p->port};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = p->port};
+    memcpy(&v4.sin_addr, p->ip, sizeof v4.sin_addr);
+    memcpy(&v6.sin6_addr, p->ip, sizeof v6.sin6_addr);
+    out->ss_family = p->family;
+    if (p->family == AF_INET6)
+        memcpy(out, &v6, sizeof v6);
+    else if (p->family == AF_INET)
+        memcpy(out, &v4, sizeof v4);
+}
+
 static void sock_info(const struct transport *t, struct transport_info *out)
 {
     const struct sock *s = sock_of(t);
     *out = (struct transport_info){.tls = false};
-    memcpy(&out->address, &s->peer, sizeof s->peer);
+    peer_put(&s->peer, &out->address);
 }
 
 static err sock_channel_binding(const struct transport *t, enum channel_binding kind,
@@ -252,5 +286,5 @@ struct transport *sock_transport_open(struct loop *l, int fd, const struct socka
 
 void sock_transport_readdress(struct transport *t, const struct sockaddr_storage *peer)
 {
-    memcpy(&sock_of(t)->peer, peer, sizeof sock_of(t)->peer);
+    sock_of(t)->peer = peer_of(peer);
 }
