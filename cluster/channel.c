@@ -12,12 +12,14 @@
 #include <stdlib.h>
 
 #include "pemberley/list.h"
+#include "pemberley/pool.h"
 
 struct parcel {
     struct list link;
     struct hold hold; /* while it waits for a peer that is down */
+    bool plain;       /* without strings: of the pool */
     struct frame frame;
-    char strings[];
+    char strings[]; /* a table of str first */
 };
 
 struct pend {
@@ -54,6 +56,7 @@ struct channels {
     struct arena in, out; /* of the frame being received, of the one being encoded: hundreds in a
                            * turn go through memory that stays in the cache */
     struct channel_sinks sinks;
+    struct pool parcels, tickets;
     struct list local; /* parcels for the own shard, in order; hold.a is the number */
     struct settle *settles;
     size_t settle_count, settle_cap, settle_at;
@@ -72,16 +75,24 @@ static str take(char **at, str s)
     return copy;
 }
 
-static struct parcel *parcel_new(const struct frame *f)
+/* What most messages' frames are. */
+static struct parcel *parcel_plain(struct channels *c, const struct frame *f)
 {
-    size_t n = f->bare.n + f->resource.n + f->text.n + f->payload.n;
+    struct parcel *p = pool_get(&c->parcels, sizeof *p);
+    p->frame = *f;
+    p->plain = true;
+    return p;
+}
+
+static struct parcel *parcel_with_strings(const struct frame *f, size_t n)
+{
     size_t table = f->recipient_count * sizeof(str);
     for (size_t i = 0; i < f->recipient_count; i++)
         n += f->recipients[i].n;
     struct parcel *p = malloc(sizeof *p + table + n);
     must(p);
-    list_init(&p->link);
     p->frame = *f;
+    p->plain = false;
     str *recipients = (str *)p->strings;
     char *at = p->strings + table;
     p->frame.bare = take(&at, f->bare), p->frame.resource = take(&at, f->resource);
@@ -89,18 +100,32 @@ static struct parcel *parcel_new(const struct frame *f)
     for (size_t i = 0; i < f->recipient_count; i++)
         recipients[i] = take(&at, f->recipients[i]);
     p->frame.recipients = recipients;
+    return p;
+}
+
+static struct parcel *parcel_new(struct channels *c, const struct frame *f)
+{
+    size_t n = f->bare.n + f->resource.n + f->text.n + f->payload.n;
+    bool plain = n == 0 && f->recipient_count == 0;
+    struct parcel *p = plain ? parcel_plain(c, f) : parcel_with_strings(f, n);
+    list_init(&p->link);
     if (f->stanza)
         stanza_ref(f->stanza);
     return p;
 }
 
-static void parcel_free(struct parcel *p)
+static void parcel_free(struct channels *c, struct parcel *p)
 {
     if (!p)
         return;
     stanza_unref(p->frame.stanza);
-    free(p);
+    if (p->plain)
+        pool_put(&c->parcels, p);
+    else
+        free(p);
 }
+
+struct pool *channel_tickets(struct channels *c) { return &c->tickets; }
 
 /* ---- settling: never from inside channel_send or channel_done ---- */
 
@@ -163,7 +188,7 @@ static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
     if (p->acked)
         return;
     p->acked = true;
-    parcel_free(p->kept);
+    parcel_free(c, p->kept);
     p->kept = NULL;
     settle_later(c, p->hold, false);
     while (ch->base < ch->next && pend_at(ch, ch->base)->acked)
@@ -184,14 +209,14 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
     must(peer < c->shards);
     struct channel *ch = &c->peer[peer];
     if (peer == c->self) {
-        struct parcel *p = parcel_new(f);
+        struct parcel *p = parcel_new(c, f);
         p->hold.a = pend_push(ch, h, NULL);
         list_push_back(&c->local, &p->link);
         c->sinks.wake(c->sinks.ctx);
     } else if (ch->up) {
-        put_bytes(c, peer, f, pend_push(ch, h, keep ? parcel_new(f) : NULL));
+        put_bytes(c, peer, f, pend_push(ch, h, keep ? parcel_new(c, f) : NULL));
     } else if (keep) {
-        struct parcel *p = parcel_new(f);
+        struct parcel *p = parcel_new(c, f);
         p->hold = h;
         list_push_back(&ch->waiting, &p->link);
     } else {
@@ -334,7 +359,7 @@ bool channel_run(struct channels *c)
         struct parcel *p = list_first(&c->local, struct parcel, link);
         list_remove(&p->link);
         c->sinks.frame(c->sinks.ctx, (struct origin){c->self, 0, p->hold.a}, &p->frame);
-        parcel_free(p);
+        parcel_free(c, p);
     }
     return ran;
 }
@@ -402,26 +427,27 @@ struct channels *channels_new(unsigned self, unsigned shards, const struct chann
     return c;
 }
 
-static void free_parcels(struct list *l)
+static void free_parcels(struct channels *c, struct list *l)
 {
     list_each(p, l, struct parcel, link) {
         list_remove(&p->link);
-        parcel_free(p);
+        parcel_free(c, p);
     }
 }
 
 void channels_free(struct channels *c)
 {
-    free_parcels(&c->local);
+    free_parcels(c, &c->local);
     for (unsigned i = 0; i < c->shards; i++) {
         struct channel *ch = &c->peer[i];
-        free_parcels(&ch->waiting);
+        free_parcels(c, &ch->waiting);
         for (uint64_t n = ch->base; n < ch->next; n++)
-            parcel_free(pend_at(ch, n)->kept);
+            parcel_free(c, pend_at(ch, n)->kept);
         free(ch->pend);
         free(ch->state);
     }
     arena_close(&c->in), arena_close(&c->out);
+    pool_close(&c->parcels), pool_close(&c->tickets);
     free(c->settles);
     free(c);
 }

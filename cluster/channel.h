@@ -15,6 +15,7 @@
 #include "proto/bus/frame.h"
 
 struct channels;
+struct pool;
 
 /* The sender's note: whose it is (a kind that the wiring knows) and two numbers of its own. */
 enum hold_owner { HOLD_NONE, HOLD_EDGE_IN, HOLD_TICKET };
@@ -56,5 +57,7 @@ nodiscard err channel_receive(struct channels *c, unsigned peer, str bytes);
 bool channel_run(struct channels *c); /* runs the own shard's queue until empty; whether any ran */
 void channel_flush(struct channels *c); /* sends the acks that are due */
 size_t channel_unacked(const struct channels *c);
+/* Where tickets are kept: they live no longer than the channels (ticket.c). */
+struct pool *channel_tickets(struct channels *c);
 
 #endif

@@ -1,6 +1,6 @@
 #include "cluster/ticket.h"
 
-#include <stdlib.h>
+#include "pemberley/pool.h"
 
 struct ticket {
     struct channels *channels;
@@ -14,8 +14,7 @@ struct ticket {
 struct ticket *ticket_new(struct channels *c, struct origin o, struct uid uid, ticket_done_f *done,
                           void *ctx)
 {
-    struct ticket *t = malloc(sizeof *t);
-    must(t);
+    struct ticket *t = pool_get(channel_tickets(c), sizeof *t);
     *t = (struct ticket){c, o, uid, 1, done, ctx};
     return t;
 }
@@ -35,7 +34,7 @@ void ticket_close(struct ticket *t)
         channel_done(t->channels, t->origin);
     if (t->done)
         t->done(t->ctx, t);
-    free(t);
+    pool_put(channel_tickets(t->channels), t);
 }
 
 struct uid ticket_uid(const struct ticket *t) { return t->uid; }

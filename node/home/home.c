@@ -452,5 +452,6 @@ void home_free(struct home *h)
     free(h->doomed.sids);
     htable_close(&h->users);
     htable_close(&h->sessions);
+    pool_close(&h->outbounds);
     free(h);
 }

@@ -10,6 +10,7 @@
 #include "node/home/roster.h"
 #include "node/home/session.h"
 #include "node/home/user.h"
+#include "pemberley/pool.h"
 #include "proto/bus/store.pb-c.h"
 
 enum {
@@ -40,6 +41,7 @@ struct home {
     struct timer barrier;       /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
+    struct pool outbounds;
     uint32_t requests; /* store requests without an answer */
     uint32_t handled;  /* IQ requests, for the sample of their cost */
     void (*stopped)(void *ctx);

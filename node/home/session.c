@@ -131,8 +131,7 @@ bool session_has_room(const struct session *s)
 
 static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
 {
-    struct outbound *at = malloc(sizeof *at);
-    must(at);
+    struct outbound *at = pool_get(&home_of(s)->outbounds, sizeof *at);
     *at = o;
     at->prev = s->last, at->seq = ++s->out_seq;
     stanza_ref(at->stanza);
@@ -221,12 +220,12 @@ static void mark_taken(struct session *s, struct uid uid)
     }
 }
 
-static void let_go(struct outbound *o)
+static void let_go(struct home *h, struct outbound *o)
 {
     if (o->ticket)
         ticket_close(o->ticket);
     stanza_unref(o->stanza);
-    free(o);
+    pool_put(&h->outbounds, o);
 }
 
 /* rows: those of the offline store leave it. */
@@ -240,7 +239,7 @@ static void acked(struct session *s, uint64_t seq, bool rows)
             ids[n++] = o->offline_id;
         if (o->shared)
             mark_taken(s, o->uid);
-        let_go(o);
+        let_go(home_of(s), o);
         if (n == array_len(ids))
             offline_acked(s, ids, n), n = 0;
     }
@@ -814,7 +813,7 @@ static void dispose(struct session *s)
             offline_back(u, &r);
         else
             route_undelivered(&r, o->shared, o->taken);
-        let_go(o);
+        let_go(home_of(s), o);
     }
     if (t)
         ticket_close(t);

@@ -144,6 +144,13 @@ static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str t
     return s;
 }
 
+static uint32_t fingerprint(const struct stanza *s)
+{
+    str to = stanza_to(s), id = stanza_id(s);
+    uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
+    return (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
+}
+
 static void classify_block(struct stanza *s, const struct xml_index *x)
 {
     enum stanza_kind kind;
@@ -153,6 +160,7 @@ static void classify_block(struct stanza *s, const struct xml_index *x)
     must(!e); /* callers hand in stanzas only */
     s->kind = kind, s->type = type;
     s->flags = flags_of(xml, x);
+    s->fp = fingerprint(s);
 }
 
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
@@ -374,11 +382,4 @@ err stanza_from_block(const void *p, size_t n, struct stanza **out)
     }
     *out = s;
     return ERR_OK;
-}
-
-uint32_t stanza_fp(const struct stanza *s)
-{
-    str to = stanza_to(s), id = stanza_id(s);
-    uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
-    return (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
 }
