@@ -36,6 +36,8 @@ struct transport_info {
     uint16_t tls_version; /* 0x0303, 0x0304; 0 plain */
     str sni;              /* host of the certificate shown; empty if the hello named none */
     str alpn;
+    str peer;    /* the name that the peer has proven by its certificate; empty: none */
+    str failure; /* a word or two why it failed, after closed(ERR_TLS); else empty */
     struct sockaddr_storage address; /* of the peer */
 };
 
