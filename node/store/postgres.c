@@ -53,16 +53,17 @@ static size_t fds(const struct backend *b, struct pollfd *out, size_t max)
     return b->lanes;
 }
 
-static void look_at_time(struct link *l, struct store_worker *w, int64_t now)
+/* Of those that are to connect one in a turn: the look-up of its host's name may take seconds. */
+static void look_at_time(struct link *l, struct store_worker *w, int64_t now, bool *connected)
 {
     static const char *const late[] = {[LINK_CONNECTING] = "no connection in time",
                                        [LINK_SETUP] = "no answer in time",
                                        [LINK_BUSY] = "no answer in time"};
     if (l->state == LINK_IDLE || now < l->deadline_ms)
         return;
-    if (l->state == LINK_DOWN)
-        link_start(l);
-    else
+    if (l->state == LINK_DOWN && !*connected)
+        *connected = true, link_start(l);
+    else if (l->state != LINK_DOWN)
         link_fail(l, w, late[l->state]);
 }
 
@@ -71,7 +72,7 @@ static bool run(struct backend *b, struct store_worker *w)
     struct pg *pg = of(b);
     struct pollfd ready[LANES_MAX];
     size_t n = fds(b, ready, LANES_MAX);
-    bool more = false;
+    bool more = false, connected = false;
     if (poll(ready, n, 0) < 0)
         return false;
     int64_t now = pg_now_ms();
@@ -79,7 +80,7 @@ static bool run(struct backend *b, struct store_worker *w)
         struct link *l = &pg->links[i];
         if (l->conn && ready[i].revents)
             link_on_ready(l, w, ready[i].revents), more = true;
-        look_at_time(l, w, now);
+        look_at_time(l, w, now, &connected);
         if (l->state == LINK_IDLE && now >= l->deadline_ms)
             more |= pg_batch_start(l, w);
     }
@@ -204,9 +205,8 @@ err store_postgres_open(const struct store_worker_options *o, struct log *log, c
         return e;
     }
     for (unsigned i = 0; i < n; i++) {
-        pg->links[i] = (struct link){.pg = pg, .lane = i};
+        pg->links[i] = (struct link){.pg = pg, .lane = i, .deadline_ms = pg_now_ms()};
         pg_sql_open(&pg->links[i]);
-        link_start(&pg->links[i]);
     }
     *out = &pg->backend;
     return ERR_OK;
