@@ -11,7 +11,8 @@
 #include "node/store/postgres.h"
 
 enum {
-    READS_MAX = 16,        /* beside writes: their answers are kept until the commit */
+    READS_MAX = 32,        /* the answer of each may have megabytes */
+    READS_BESIDE_MAX = 16, /* writes */
     BATCH_BYTES = 4 << 20, /* of requests */
     TRIES_MAX = 8,         /* of what is nobody's fault */
     PAUSE_MS = 4,          /* between them, doubled each time, with dice */
@@ -168,7 +169,7 @@ static bool take(struct link *l, struct request *q, size_t behind, unsigned *rea
         decide(j, ERR_BAD);
     bool writes = *write || (j->row && j->row->write);
     unsigned n = *reads + (j->row && !j->row->write);
-    if (writes && n > READS_MAX && l->jobs_n > 0)
+    if (n > (writes ? READS_BESIDE_MAX : READS_MAX) && l->jobs_n > 0)
         return false;
     *write = writes, *reads = n;
     l->jobs_n++;

@@ -187,6 +187,33 @@ static void each_owner_has_order_over_several_connections(void **state)
     assert_int_equal(cluster_sql(&cluster, "SELECT count(*) FROM fence WHERE node = 'n1'"), 4);
 }
 
+static void send_get(struct bench *b)
+{
+    Store__OfflineGet get = STORE__OFFLINE_GET__INIT;
+    REQUEST(q, ROMEO, OFFLINE_GET, offline_get, &get);
+    bench_send(b, 0, &q);
+}
+
+/* Their answers may be great, and wait for the batch's end: 32 alone, 16 beside a write. */
+static void a_batch_has_few_reads(void **state)
+{
+    struct bench *b = *state;
+    store_worker_set_batch_max(b->worker, 256);
+    bench_forget(b);
+    for (unsigned i = 0; i < 40; i++)
+        send_get(b);
+    turn_until(b, b->n > 0);
+    assert_int_equal(b->n, 32);
+    turn_until(b, b->n == 40);
+    bench_forget(b);
+    send_put(b, ROMEO, 0);
+    for (unsigned i = 0; i < 20; i++)
+        send_get(b);
+    turn_until(b, b->n > 0);
+    assert_int_equal(b->n, 17);
+    turn_until(b, b->n == 21);
+}
+
 static PGconn *lock_account(const char *jid)
 {
     char sql[128];
@@ -529,6 +556,7 @@ int main(void)
         T(nothing_is_lost_or_doubled_when_links_end_under_load),
         T(requests_wait_while_the_server_is_away),
         T(a_silent_server_is_left),
+        T(a_batch_has_few_reads),
         T4(each_owner_has_order_over_several_connections),
         T4(a_lock_of_another_delays_one_lane_only),
         T(a_failing_statement_fails_its_request_alone),
