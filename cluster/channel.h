@@ -18,7 +18,7 @@ struct channels;
 struct pool;
 
 /* The sender's note: whose it is (a kind that the wiring knows) and two numbers of its own. */
-enum hold_owner { HOLD_NONE, HOLD_EDGE_IN, HOLD_TICKET };
+enum hold_owner { HOLD_NONE, HOLD_EDGE_IN, HOLD_TICKET, HOLD_MIRROR };
 struct hold {
     enum hold_owner owner;
     uint64_t a, b;

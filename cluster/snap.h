@@ -1,6 +1,6 @@
 /* snap: what a session *is*, in one portable piece: what its home knows, what another edge needs to
- * go on with it, what a second holder will keep (delivery.md 1). One codec for resuming, and later
- * for attaching, mirroring and moving. The outbound queue travels beside it, as OUT frames. */
+ * go on with it, what a second holder keeps (delivery.md 1). One codec for resuming, mirroring and
+ * attaching. The outbound queue travels beside it: OUT, MIRROR, QUEUED frames. */
 #ifndef PEMBERLEY_SNAP_H
 #define PEMBERLEY_SNAP_H
 
@@ -18,8 +18,18 @@ struct snap {
     uint64_t out_seq;   /* last number given to an outbound stanza */
     uint64_t out_base;  /* out_seq at <enabled/>: the client's h counts from here */
     uint64_t out_acked; /* all up to here were acknowledged by the client */
+    int64_t presence_us, since_us; /* wall time */
+    str presence;                  /* XML of its last broadcast; empty: not available */
+    bool interested;               /* has asked for the roster */
+    bool anonymous;                /* there is no account */
+    const str *directed;           /* JIDs that got directed presence */
+    size_t directed_count;
+    str address; /* of its last connection's peer, and the version of its TLS */
+    uint16_t tls;
 };
 
+/* What the numbers say when some are of another moment than others is the holder's business: the
+ * decoder takes any. Views into bytes and arena. */
 str snap_encode(const struct snap *s, struct arena *a);
 nodiscard err snap_decode(str bytes, struct arena *a, struct snap *out);
 

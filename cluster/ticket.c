@@ -3,19 +3,29 @@
 #include "pemberley/pool.h"
 
 struct ticket {
+    struct list link; /* of a list that somebody looks through, or none */
     struct channels *channels;
     struct origin origin;
     struct uid uid;
     uint32_t open;
+    bool again;
     ticket_done_f *done;
     void *ctx;
+    struct follower *followers; /* those that have joined this one */
+};
+
+struct follower {
+    struct follower *next;
+    struct ticket *ticket;
 };
 
 struct ticket *ticket_new(struct channels *c, struct origin o, struct uid uid, ticket_done_f *done,
                           void *ctx)
 {
     struct ticket *t = pool_get(channel_tickets(c), sizeof *t);
-    *t = (struct ticket){c, o, uid, 1, done, ctx};
+    *t = (struct ticket){
+        .channels = c, .origin = o, .uid = uid, .open = 1, .done = done, .ctx = ctx};
+    list_init(&t->link);
     return t;
 }
 
@@ -30,14 +40,51 @@ void ticket_close(struct ticket *t)
     must(t->open > 0);
     if (--t->open)
         return;
-    if (t->origin.number)
-        channel_done(t->channels, t->origin);
+    list_remove(&t->link);
     if (t->done)
         t->done(t->ctx, t);
+    if (t->origin.number)
+        channel_done(t->channels, t->origin);
+    while (t->followers) {
+        struct follower *f = t->followers;
+        t->followers = f->next;
+        ticket_close(f->ticket);
+        free(f);
+    }
     pool_put(channel_tickets(t->channels), t);
 }
 
 struct uid ticket_uid(const struct ticket *t) { return t->uid; }
+
+struct origin ticket_defer(struct ticket *t)
+{
+    struct origin o = t->origin;
+    t->origin.number = 0;
+    return o;
+}
+
+void ticket_set_again(struct ticket *t) { t->again = true; }
+bool ticket_is_again(const struct ticket *t) { return t->again; }
+
+void ticket_list(struct ticket *t, struct list *l) { list_push_back(l, &t->link); }
+
+struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *but)
+{
+    list_each(t, l, struct ticket, link)
+        if (t != but && t->uid.sid == uid.sid && t->uid.ord == uid.ord && t->uid.lane == uid.lane)
+            return t;
+    return NULL;
+}
+
+void ticket_join(struct ticket *first, struct ticket *second)
+{
+    must(first != second);
+    struct follower *f = malloc(sizeof *f);
+    must(f);
+    *f = (struct follower){first->followers, second};
+    first->followers = f;
+    ticket_open(second);
+}
 
 struct hold ticket_hold(struct ticket *t)
 {

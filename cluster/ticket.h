@@ -7,17 +7,29 @@
 #define PEMBERLEY_TICKET_H
 
 #include "cluster/channel.h"
+#include "pemberley/list.h"
 
 struct ticket;
 typedef void ticket_done_f(void *ctx, struct ticket *t); /* last call; frees itself afterwards */
 
-/* origin.number 0: nobody to ack (a cause of the home's own). uid: of the stanza being handled.
- * done may be NULL. */
+/* Calls done first, then acks. origin.number 0: nobody to ack (a cause of the home's own). uid: of
+ * the stanza being handled. done may be NULL. */
 struct ticket *ticket_new(struct channels *c, struct origin o, struct uid uid, ticket_done_f *done,
                           void *ctx);
 void ticket_open(struct ticket *t);  /* one more effect */
 void ticket_close(struct ticket *t); /* one less; the last one acks */
 struct uid ticket_uid(const struct ticket *t);
+/* From done: the ack is the caller's to give (channel_done), later. */
+struct origin ticket_defer(struct ticket *t);
+/* Its cause was sent before, to somebody who died or by somebody who did: what it causes may have
+ * been done already, and says so (FRAME_AGAIN). */
+void ticket_set_again(struct ticket *t);
+bool ticket_is_again(const struct ticket *t);
+/* Puts t into a list until it ends, where ticket_find looks for its uid (the oldest; NULL). */
+void ticket_list(struct ticket *t, struct list *l);
+struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *but);
+/* `second` is the same stanza once more: it ends no sooner than `first`. */
+void ticket_join(struct ticket *first, struct ticket *second);
 /* A hold for channel_send: opens an effect that closes when the frame is acked (or lost). */
 struct hold ticket_hold(struct ticket *t);
 /* The wiring hands settled holds of HOLD_TICKET here. */

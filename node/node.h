@@ -4,6 +4,7 @@
 #define PEMBERLEY_NODE_H
 
 #include "cluster/channel.h"
+#include "cluster/mark.h"
 #include "cluster/ring.h"
 #include "pemberley/clock.h"
 #include "pemberley/entropy.h"
@@ -27,6 +28,8 @@ struct node {
     struct metric_page *metrics;
     struct store *store;
     struct channels *channels;
+    struct copies *copies; /* what this shard keeps of sessions of others */
+    struct marks marks;    /* what clients have taken lately, here or as the copies know */
     const struct ring *ring;
     struct arena *turn;       /* reset at the end of every turn of the loop */
     struct xml_scan *scan;    /* scratch, for whoever scans within one call */

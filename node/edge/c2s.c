@@ -1,7 +1,6 @@
 /* c2s: a session begins, takes its client's stanzas in, and ends (c2s.h). */
 #include "node/edge/c2s.h"
 
-#include "node/edge/left.h"
 #include "node/edge/stream.h"
 #include "proto/xmpp/jid.h"
 
@@ -209,7 +208,7 @@ void c2s_resume(struct conn *c, str item)
 
 static void take_snap(struct c2s *s, const struct snap *snap)
 {
-    s->sm = true, s->resumable = snap->resumable;
+    s->sm = true, s->resumable = snap->resumable, s->max_s = snap->max_ms / 1000;
     s->in_ord = s->window.safe = snap->in_ord;
     s->in_base = snap->in_base;
     s->out_base = snap->out_base;
@@ -347,7 +346,7 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
         metric_observe(n->metrics, HISTOGRAM_AT(stage, STAGE_EDGE_IN),
                        loop_clock_us(n->loop) - loop_now_us(n->loop));
     struct hold hold = {HOLD_EDGE_IN, s->sid, hold_number(s, stanza)};
-    channel_send(n->channels, c2s_home(s), &f, hold, false);
+    channel_send(n->channels, c2s_home(s), &f, hold, true);
     s->conn->edge->inbound += hold_size(hold);
     metric_add(n->metrics, METRIC_stanzas_unsafe, 1);
     probe_begin(s->conn->edge, hold);
@@ -421,8 +420,53 @@ void c2s_free(struct c2s *s)
     window_close(&s->window);
     c2s_ack_free(s);
     c2s_out_free(s);
+    buf_unref(s->state);
     c->session = NULL;
     free(s);
+}
+
+/* ---- held for the home ---- */
+
+static struct snap own_snap(const struct c2s *s)
+{
+    return (struct snap){.sid = s->sid,
+                         .gen = s->gen,
+                         .full = c2s_full(s),
+                         .sm = s->sm,
+                         .resumable = s->resumable,
+                         .max_ms = s->max_s * 1000,
+                         .in_ord = s->in_ord,
+                         .in_base = s->in_base,
+                         .out_base = s->out_base};
+}
+
+void c2s_attach(struct c2s *s)
+{
+    struct node *n = s->conn->edge->node;
+    struct attaching what = {.own = own_snap(s),
+                             .state = s->state,
+                             .outs = s->outs,
+                             .acked = s->acked,
+                             .flags = FRAME_LIVE};
+    copy_attach(n->channels, c2s_home(s), &what, n->turn);
+}
+
+/* Its queue stays here as a copy; not where the home is this process, which dies with us. */
+static void leave_copy(struct c2s *s, bool ended)
+{
+    struct node *n = s->conn->edge->node;
+    if (c2s_home(s) == n->shard)
+        return;
+    struct copy_of of = {.sid = s->sid,
+                         .gen = s->gen,
+                         .ended = ended,
+                         .own = own_snap(s),
+                         .state = s->state,
+                         .window = s->window,
+                         .outs = s->outs,
+                         .acked = s->acked};
+    copies_take(n->copies, &of);
+    s->state = NULL, s->outs = NULL, s->window.bits = NULL;
 }
 
 bool c2s_is_draining(const struct c2s *s) { return !s->sm && s->taken < s->put; }
@@ -435,14 +479,12 @@ void c2s_lost(struct c2s *s, err reason)
                       .reason = reason == ERR_OK ? ERR_CLOSED : reason};
     c2s_tell_acked(s);
     c2s_tell(s, &f, true);
-    left_keep(s);
+    leave_copy(s, f.kind == FRAME_END);
     c2s_free(s);
 }
 
 void c2s_on_close(struct edge *e, const struct frame *f)
 {
-    if (f->reason == ERR_OK)
-        return left_drop(e, f->sid, f->gen);
     struct c2s *s = c2s_find(e, f->sid, f->gen);
     if (!s)
         return;
@@ -452,7 +494,7 @@ void c2s_on_close(struct edge *e, const struct frame *f)
     if (f->reason == ERR_STREAM_ACCOUNT_GONE)
         c2s_pump(s);
     c2s_tell_acked(s);
-    left_keep(s);
+    leave_copy(s, f->reason != ERR_STREAM_RESUMED_ELSEWHERE);
     c2s_free(s);
     conn_end(c, f->reason);
 }

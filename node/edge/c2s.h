@@ -6,14 +6,12 @@
  *   out.c   stanzas out: the queue, what the transport and the client took
  *
  * Life: BOUND or RESUMED … c2s_lost or CLOSE, always within its conn's. What of it must survive the
- * connection lies at the home; the queue here too (left.h). */
+ * connection lies at the home, and as a copy here (cluster/copy.h). */
 #ifndef PEMBERLEY_EDGE_C2S_H
 #define PEMBERLEY_EDGE_C2S_H
 
-#include "cluster/snap.h"
+#include "cluster/copy.h"
 #include "node/edge/conn.h"
-#include "node/edge/outs.h"
-#include "node/edge/window.h"
 
 /* A session that is idle, as nearly all are at any moment, has none of these. */
 struct asked_ack;  /* sm.c */
@@ -43,6 +41,7 @@ struct c2s {
     uint64_t asked;                   /* last seq put when our <r/> went */
     struct held *held;                /* frames that wait until the client has caught up */
     struct taken_rows *rows;          /* of the offline store, since the last CACK */
+    struct buf *state;                /* what the home told of it last, should that die; or NULL */
     uint32_t gen;
     uint32_t max_s; /* for <enabled/> */
 
@@ -104,6 +103,8 @@ bool c2s_is_draining(const struct c2s *s);
 void c2s_lost(struct c2s *s, err reason);
 /* The same without telling: the home knows. */
 void c2s_free(struct c2s *s);
+/* Its home is a new one: it is told all that we hold. */
+void c2s_attach(struct c2s *s);
 
 /* ---- sm.c ---- */
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "node/edge/left.h"
+#include "node/edge/c2s.h"
 #include "node/edge/listen.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
@@ -113,10 +113,8 @@ struct edge *edge_new(struct node *n)
     list_init(&e->conns);
     list_init(&e->proxied);
     list_init(&e->logins_waiting);
-    list_init(&e->lefts);
     htable_init(&e->negotiations);
     htable_init(&e->sessions);
-    htable_init(&e->lefts_by_sid);
     htable_init(&e->headers);
     throttle_init(&e->addresses, EDGE_ADDRESSES_MAX);
     throttle_init(&e->failures, EDGE_ADDRESSES_MAX);
@@ -137,16 +135,20 @@ void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, int fd
 
 void edge_unlisten(struct edge *e, unsigned owner) { listen_stop(e, owner); }
 
-/* A session's frame of another gen is for a former attachment: dropped, or kept with its queue. */
+/* A session's frame of another gen is for a former attachment: its copy's, or nobody's. */
 static void session_frame(struct edge *e, struct origin from, const struct frame *f)
 {
     struct c2s *s = c2s_find(e, f->sid, f->gen);
     if (s && f->kind == FRAME_OUT && f->stanza)
         return c2s_on_out(s, from, f);
-    if (s && f->kind == FRAME_ENABLED)
+    if (s && f->kind == FRAME_ENABLED) {
         c2s_on_enabled(s, f);
-    else if (f->kind == FRAME_OUT && f->stanza)
-        left_on_out(e, f);
+    } else if (s && f->kind == FRAME_STATE) {
+        buf_unref(s->state);
+        s->state = state_of(f);
+    } else {
+        copies_frame(e->node->copies, f);
+    }
     channel_done(e->node->channels, from);
 }
 
@@ -154,6 +156,7 @@ void edge_frame(struct edge *e, struct origin from, const struct frame *f)
 {
     switch (f->kind) {
     case FRAME_OUT:
+    case FRAME_STATE:
     case FRAME_ENABLED: return session_frame(e, from, f);
     case FRAME_BOUND: c2s_on_bound(e, from, f); break;
     case FRAME_RESUMED: c2s_on_resumed(e, from, f); break;
@@ -167,7 +170,7 @@ void edge_frame(struct edge *e, struct origin from, const struct frame *f)
 void edge_settled(struct edge *e, struct hold h, bool lost)
 {
     c2s_settled(e, h);
-    if (!lost) /* else edge_peer_down ends the session */
+    if (!lost)
         c2s_safe(e, h);
 }
 
@@ -176,17 +179,6 @@ struct slots_of {
     unsigned shard;
 };
 
-static void home_died(struct c2s *s)
-{
-    struct conn *c = s->conn;
-    if (s->sm && !s->enabled_due)
-        c2s_put_ack(s);
-    c2s_tell_acked(s);
-    left_keep(s);
-    c2s_free(s);
-    conn_end(c, ERR_STREAM_HOME_LOST);
-}
-
 static bool is_home_of(const void *ctx, unsigned slot)
 {
     const struct slots_of *h = ctx;
@@ -194,26 +186,23 @@ static bool is_home_of(const void *ctx, unsigned slot)
 }
 
 /* The dead home may not have acked to senders what our clients have: they will send it again. */
-static void tell_marks(struct edge *e, unsigned shard, struct mark_set *taken)
+static void tell_marks(struct edge *e, unsigned shard)
 {
-    struct slots_of h = {e->node->ring, shard};
-    uint64_t at = 0, now = loop_now_ms(e->node->loop);
+    struct node *n = e->node;
+    struct slots_of h = {n->ring, shard};
+    uint64_t at = 0, now = loop_now_ms(n->loop);
     struct frame f = {.kind = FRAME_KNOWN};
-    while ((f.payload = marks_encode(&e->marks, &at, is_home_of, &h, now, e->node->turn)).n) {
-        channel_send(e->node->channels, shard, &f, (struct hold){0}, true);
-        mark_set_add(taken, f.payload);
-    }
+    while ((f.payload = marks_encode(&n->marks, &at, is_home_of, &h, now, n->turn)).n)
+        channel_send(n->channels, shard, &f, (struct hold){0}, false);
 }
 
-void edge_peer_down(struct edge *e, unsigned shard)
+void edge_attach(struct edge *e, unsigned shard)
 {
-    struct mark_set taken = {0};
-    tell_marks(e, shard, &taken);
     list_each(c, &e->conns, struct conn, link)
         if (c->session && c2s_home(c->session) == shard)
-            home_died(c->session);
-    left_orphan(e, shard, &taken);
-    mark_set_clear(&taken);
+            c2s_attach(c->session);
+    copies_attach(e->node->copies, shard);
+    tell_marks(e, shard);
 }
 
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
@@ -228,12 +217,10 @@ void edge_free(struct edge *e)
 {
     must(e->conn_count == 0 && e->sessions.count == 0 && e->headers.count == 0);
     listen_free(e);
-    left_free(e);
     list_remove(&e->stop_hook.link);
     throttle_close(&e->addresses);
     throttle_close(&e->failures);
     throttle_close(&e->registrations);
-    marks_close(&e->marks);
     htable_close(&e->negotiations);
     htable_close(&e->sessions);
     htable_close(&e->headers);

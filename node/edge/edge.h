@@ -12,7 +12,6 @@
  *   register.c  XEP-0077 before login
  *   c2s.c       the session's half: bind, resume, stanzas in, end
  *   sm.c        XEP-0198: h, acks, enable, the idle ping;  out.c  stanzas out, their queue
- *   left.c      that queue when its connection has gone
  *   drain.c     letting the connections go one after the other
  *
  * A stanza's way: transport -> conn_bytes -> xml_scan -> stream_item -> c2s_stanza -> channel_send
@@ -34,13 +33,13 @@ struct edge *edge_new(struct node *n);
 void edge_listen(struct edge *e, enum listener_kind kind, unsigned owner, int fd);
 void edge_unlisten(struct edge *e, unsigned owner);
 
-/* BOUND RESUMED FAILED ENABLED OUT CLOSE. Each is answered with channel_done exactly once. */
+/* BOUND RESUMED FAILED ENABLED OUT CLOSE STATE. Each is answered with channel_done exactly once. */
 void edge_frame(struct edge *e, struct origin from, const struct frame *f);
-/* A FRAME_IN (HOLD_EDGE_IN; the numbers are our own) is safe, or its home has died with it. */
+/* A FRAME_IN (HOLD_EDGE_IN; the numbers are our own) is safe. */
 void edge_settled(struct edge *e, struct hold h, bool lost);
-/* A home has died: its sessions' clients are told what is safe (<a/>), what is held for them, and
- * for those who have left, goes to the new home as FRAME_ORPHAN, and they are to log in again. */
-void edge_peer_down(struct edge *e, unsigned shard);
+/* This shard is a new home: it is told of all sessions and copies of its slots that are here, and
+ * what their clients have taken lately (delivery.md 6). Their clients notice a pause. */
+void edge_attach(struct edge *e, unsigned shard);
 
 void edge_reload(struct edge *e); /* node->conf is the new one */
 /* Lets the connections go, the oldest first, so many in so long (count 0: as fast as the loop stays

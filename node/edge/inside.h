@@ -27,9 +27,7 @@ struct edge {
     struct list proxied;        /* struct proxied.link: their PROXY header is awaited */
     struct htable negotiations; /* struct negotiation.by_number */
     struct htable sessions;     /* struct c2s.by_sid */
-    struct list lefts;          /* struct left.link: queues of sessions that have gone */
-    struct htable lefts_by_sid;
-    struct htable headers; /* struct header.node: shared by the conns */
+    struct htable headers;      /* struct header.node: shared by the conns */
     uint64_t last_number;
     size_t conn_count, preauth_count; /* with the proxied ones */
     size_t connections_max;
@@ -45,7 +43,6 @@ struct edge {
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */
     struct throttle failures;      /* failed logins, by address and by account */
-    struct marks marks;            /* what our clients have taken lately */
     struct throttle registrations; /* new accounts, by address */
     struct drain {
         struct timer timer; /* set while draining */

@@ -66,9 +66,9 @@ static void take(struct c2s *s)
     const struct out *o = entry(s, s->acked + 1);
     struct edge *e = s->conn->edge;
     uint64_t row = o->row;
-    marks_put(&e->marks, (struct mark){{o->sid, o->ord, o->lane},
-                                       (unsigned)(s->sid >> 50),
-                                       loop_now_ms(e->node->loop)});
+    marks_put(&e->node->marks, (struct mark){{o->sid, o->ord, o->lane},
+                                             (unsigned)(s->sid >> 50),
+                                             loop_now_ms(e->node->loop)});
     if (row)
         note_row(s, row);
     s->cack_due = true;

@@ -63,7 +63,7 @@ void c2s_enable(struct c2s *s, str item)
         f.ms = max_s * 1000;
     s->enabling = true;
     s->in_base = s->in_ord;
-    c2s_tell(s, &f, false);
+    c2s_tell(s, &f, true);
 }
 
 void c2s_on_enabled(struct c2s *s, const struct frame *f)

@@ -297,7 +297,7 @@ static json_t *session_json(struct home *h, struct session *s)
     str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), s->edge);
     str address = session_address(s, home_arena(h));
     str home_at = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), n->shard);
-    int64_t since = home_wall_us(h) - (int64_t)(loop_now_ms(n->loop) - s->since_ms) * 1000;
+    int64_t since = s->since_us;
     return json_pack("{s:s%, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:i}", "jid", full.p,
                      full.n, "state", s->detached ? "detached" : "connected", "edge", edge.p,
                      "home", home_at.p, "address", address.p, "tls", tls_name(s->tls), "since",

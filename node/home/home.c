@@ -38,6 +38,8 @@ void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_
                       .stanza = s};
     if (to.n)
         f.recipients = &to, f.recipient_count = 1;
+    if (t && ticket_is_again(t))
+        f.flags |= FRAME_AGAIN;
     struct jid j = jid_parse_prepared(address);
     struct hold hold = t ? ticket_hold(t) : (struct hold){HOLD_NONE, 0, 0};
     channel_send(h->node->channels, ring_home(h->node->ring, j.bare), &f, hold, true);
@@ -69,7 +71,9 @@ static void fanout_flush(struct fanout *f, unsigned shard)
         return;
     home_count(f->home, METRIC_fanout_recipients, (int64_t)f->shard[shard].n);
     home_count(f->home, METRIC_fanout_frames, 1);
+    bool again = f->ticket && ticket_is_again(f->ticket);
     struct frame frame = {.kind = FRAME_ROUTE,
+                          .flags = again ? FRAME_AGAIN : 0,
                           .sid = f->uid.sid,
                           .ord = f->uid.ord,
                           .lane = f->uid.lane,
@@ -152,22 +156,6 @@ struct frame_work {
     char text[];
 };
 
-/* Keeps its order with what the same client or peers send next: it is not parked by the barrier. */
-static void orphan(struct user *u, const struct frame *f, struct ticket *t)
-{
-    struct route r = {.home = u->home,
-                      .user = u,
-                      .ticket = t,
-                      .stanza = f->stanza,
-                      .to = jid_parse_prepared(stanza_to(f->stanza)),
-                      .uid = frame_uid(f),
-                      .us = (int64_t)f->us,
-                      .flags = FRAME_AGAIN,
-                      .sid = f->seq ? f->conn : 0,
-                      .seq = f->seq};
-    route_undelivered(&r, false, false);
-}
-
 static void bind_failed(struct home *h, unsigned edge, const struct frame *f, err e)
 {
     struct frame answer = {
@@ -183,8 +171,6 @@ static void run_frame(struct work *work, struct user *u)
         session_bind(u, w->edge, f, w->ticket);
     else if (f->kind == FRAME_RESUME && u)
         session_resume(u, w->edge, f, w->ticket);
-    else if (f->kind == FRAME_ORPHAN && u)
-        orphan(u, f, w->ticket);
     else if (f->kind == FRAME_CACK && u)
         offline_taken(u, f->payload, w->ticket);
     else if (f->kind == FRAME_BIND || f->kind == FRAME_RESUME)
@@ -247,6 +233,91 @@ static void on_user_frame(struct home *h, struct origin from, const struct frame
         enter(h, w);
 }
 
+/* ---- frames that name a session ---- */
+
+/* One that waits: for the barrier, or for its session to be made again. */
+struct late {
+    struct work work;
+    struct home *home;
+    struct origin origin;
+    struct frame frame;
+    char text[];
+};
+
+static void to_session(struct home *h, struct origin from, const struct frame *f)
+{
+    struct session *s = session_find(h, f->sid);
+    bool rows = f->kind == FRAME_CACK && f->payload.n && f->bare.n;
+    /* Another generation: the client is on another connection by now, whose edge has the truth. */
+    if (s && s->gen == f->gen && f->kind == FRAME_CACK)
+        session_acked(s, f->seq);
+    if (rows)
+        on_user_frame(h, from, f);
+    else if (s && s->gen == f->gen && f->kind != FRAME_CACK)
+        session_frame(s, from, f);
+    else
+        channel_done(h->node->channels, from);
+}
+
+static void on_session_frame(struct home *h, struct origin from, const struct frame *f);
+
+static void run_late(struct work *work, struct user *u)
+{
+    struct late *l = container_of(work, struct late, work);
+    if (!u) { /* its account was not there in time: next second again */
+        list_push_back(&l->home->frames, &work->link);
+        return;
+    }
+    to_session(l->home, l->origin, &l->frame);
+    stanza_unref(l->frame.stanza);
+    free(l);
+}
+
+/* Not bounded by limits.park_max: how many there are is what edges were let in (delivery.md 5.3).
+ */
+static struct late *late_new(struct home *h, struct origin from, const struct frame *f)
+{
+    size_t n = f->bare.n + f->payload.n;
+    struct late *l = malloc(sizeof *l + n);
+    must(l);
+    *l = (struct late){.work = {.run = run_late}, .home = h, .origin = from, .frame = *f};
+    list_init(&l->work.link);
+    keep(keep(l->text, &l->frame.bare), &l->frame.payload);
+    l->frame.resource = l->frame.text = STR_NONE;
+    l->frame.recipients = NULL, l->frame.recipient_count = 0;
+    if (f->stanza)
+        stanza_ref(f->stanza);
+    return l;
+}
+
+static void on_session_frame(struct home *h, struct origin from, const struct frame *f)
+{
+    str bare = attach_bare(h, f->sid);
+    if (h->awaited)
+        list_push_back(&h->frames, &late_new(h, from, f)->work.link);
+    else if (!bare.n)
+        to_session(h, from, f);
+    else if (user_find(h, bare))
+        user_with(h, bare, &late_new(h, from, f)->work);
+    else /* its account is asked for once a second */
+        list_push_back(&h->frames, &late_new(h, from, f)->work.link);
+}
+
+static void run_frames(struct home *h)
+{
+    struct list frames;
+    list_init(&frames);
+    list_append(&frames, &h->frames);
+    while (!list_empty(&frames)) {
+        struct work *w = list_first(&frames, struct work, link);
+        struct late *l = container_of(w, struct late, work);
+        list_remove(&w->link);
+        on_session_frame(h, l->origin, &l->frame);
+        stanza_unref(l->frame.stanza);
+        free(l);
+    }
+}
+
 /* ---- the barrier ---- */
 
 void home_park(struct home *h, struct list *list, struct work *w)
@@ -268,17 +339,18 @@ static struct work *unpark(struct home *h, struct list *list)
     return w;
 }
 
-/* Routes first: what they bring belongs behind what the dead home's edges held, and before what is
- * sent to sessions that begin now. */
+/* Sessions first, then what their clients sent, then routes: what they bring belongs behind what
+ * was held, and before what is sent to sessions that begin now. */
 static void open_barrier(struct home *h)
 {
     h->awaited = 0;
     loop_timer_stop(h->node->loop, &h->barrier);
+    attach_restore(h);
+    run_frames(h);
     while (!list_empty(&h->routes)) {
         struct work *w = unpark(h, &h->routes);
         w->run(w, NULL);
     }
-    mark_set_clear(&h->known);
     while (!list_empty(&h->logins))
         enter(h, container_of(unpark(h, &h->logins), struct frame_work, work));
 }
@@ -310,6 +382,9 @@ static void on_route(struct home *h, struct origin from, const struct frame *f)
 {
     struct uid uid = frame_uid(f);
     struct ticket *t = ticket_new(h->node->channels, from, uid, NULL, NULL);
+    ticket_list(t, &h->open);
+    if (f->flags & FRAME_AGAIN)
+        ticket_set_again(t);
     str own = stanza_to(f->stanza);
     const str *to = f->recipient_count ? f->recipients : &own;
     size_t n = f->recipient_count ? f->recipient_count : 1;
@@ -319,54 +394,45 @@ static void on_route(struct home *h, struct origin from, const struct frame *f)
     ticket_close(t);
 }
 
-static void on_cack(struct home *h, struct origin from, const struct frame *f)
+/* Clients whose edge and home has died may come back so late and send again (delivery.md 3). */
+static uint64_t late_ms(const struct home *h)
 {
-    struct session *s = session_find(h, f->sid);
-    if (s && s->gen == f->gen)
-        session_acked(s, f->seq);
-    if (f->payload.n && f->bare.n)
-        on_user_frame(h, from, f);
-    else
-        channel_done(h->node->channels, from);
+    return (uint64_t)h->node->conf->limits_resume_timeout + SEEN_MS;
+}
+
+static void on_known(struct home *h, struct origin from, const struct frame *f)
+{
+    mark_set_add(&h->known, f->payload);
+    h->known_until_ms = loop_now_ms(h->node->loop) + late_ms(h);
+    channel_done(h->node->channels, from);
 }
 
 void home_frame(struct home *h, struct origin from, const struct frame *f)
 {
-    struct session *s;
     switch (f->kind) {
-    case FRAME_KNOWN:
-        if (h->awaited)
-            mark_set_add(&h->known, f->payload);
-        channel_done(h->node->channels, from);
-        return;
+    case FRAME_ATTACH:
+    case FRAME_QUEUED: attach_offer(h, from, f); return;
+    case FRAME_KNOWN: on_known(h, from, f); return;
     case FRAME_ATTACHED:
         attached(h, from.peer);
         channel_done(h->node->channels, from);
         return;
-    case FRAME_CACK: on_cack(h, from, f); return;
     case FRAME_BIND:
     case FRAME_RESUME: on_user_frame(h, from, f); return;
-    case FRAME_ORPHAN:
-        if (f->stanza)
-            on_user_frame(h, from, f);
-        else
-            channel_done(h->node->channels, from);
-        return;
     case FRAME_ROUTE:
         if (f->stanza)
             on_route(h, from, f);
         else
             channel_done(h->node->channels, from);
         return;
-    default:
-        s = session_find(h, f->sid);
-        /* Another generation: the client is on another connection by now, whose edge has the
-         * truth. */
-        if (s && s->gen == f->gen)
-            session_frame(s, from, f);
-        else
-            channel_done(h->node->channels, from);
+    default: on_session_frame(h, from, f);
     }
+}
+
+void home_settled(struct home *h, struct hold hold, bool lost)
+{
+    if (!lost)
+        session_mirrored(h, hold.a, hold.b);
 }
 
 /* ---- life ---- */
@@ -383,10 +449,22 @@ static void on_reap(struct turn_hook *hook)
     h->doomed = (struct doomed){0};
 }
 
+static void on_notes(struct turn_hook *hook)
+{
+    second_flush(container_of(hook, struct home, noting));
+}
+
 static void on_sweep(struct timer *timer)
 {
     struct home *h = container_of(timer, struct home, sweep);
     user_sweep(h);
+    seen_sweep(&h->seen, loop_now_ms(h->node->loop));
+    if (h->known_until_ms < loop_now_ms(h->node->loop))
+        mark_set_clear(&h->known);
+    if (!h->awaited) {
+        attach_sweep(h);
+        run_frames(h);
+    }
     loop_timer_set(h->node->loop, &h->sweep, 1000);
 }
 
@@ -402,6 +480,14 @@ struct home *home_new(struct node *n)
     list_init(&h->givings);
     list_init(&h->reap.link);
     h->reap.fn = on_reap;
+    list_init(&h->noting.link);
+    h->noting.fn = on_notes;
+    list_init(&h->notes);
+    list_init(&h->open);
+    list_init(&h->frames);
+    list_init(&h->unloaded);
+    htable_init(&h->attached);
+    seen_init(&h->seen, SEEN_MAX);
     list_init(&h->routes);
     list_init(&h->logins);
     timer_init(&h->barrier, on_barrier);
@@ -410,12 +496,36 @@ struct home *home_new(struct node *n)
     return h;
 }
 
+struct slots_of {
+    const struct ring *ring;
+    unsigned shard;
+};
+
+static bool is_home_of(const void *ctx, unsigned slot)
+{
+    const struct slots_of *h = ctx;
+    return ring_home_of_slot(h->ring, slot) == h->shard;
+}
+
+static void pin_senders_of(struct home *h, unsigned shard)
+{
+    struct slots_of of = {h->node->ring, shard};
+    seen_pin(&h->seen, is_home_of, &of, loop_now_ms(h->node->loop) + late_ms(h));
+}
+
 void home_peer_down(struct home *h, unsigned shard)
 {
+    pin_senders_of(h, shard);
     htable_each(it, &h->sessions)
         session_edge_died(container_of(it, struct session, node), shard);
     htable_each(it, &h->sessions)
-        presence_home_lost(container_of(it, struct session, node), shard);
+        second_peer_down(container_of(it, struct session, node), shard);
+}
+
+void home_peer_up(struct home *h, unsigned shard)
+{
+    htable_each(it, &h->sessions)
+        second_peer_up(container_of(it, struct session, node));
 }
 
 /* Nothing is copied from the config, so only hosts that have gone matter. */
@@ -450,6 +560,11 @@ void home_free(struct home *h)
     loop_timer_stop(h->node->loop, &h->sweep);
     list_remove(&h->reap.link);
     free(h->doomed.sids);
+    attach_free(h);
+    list_remove(&h->noting.link);
+    seen_close(&h->seen);
+    mark_set_clear(&h->known);
+    htable_close(&h->attached);
     htable_close(&h->users);
     htable_close(&h->sessions);
     pool_close(&h->outbounds);

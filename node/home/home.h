@@ -4,7 +4,8 @@
  *
  *   home.c      frames in and out, look-ups, peers that die
  *   user.c      one account in memory: loading, parking, leaving
- *   session.c   a bound full JID: bind, conflict, resume, detach, end, its outbound queue
+ *   session.c   a bound full JID: bind, conflict, resume, detach, end;  outbound.c  its queue
+ *   second.c    who else holds it;  attach.c  sessions of a home that died, made again
  *   from.c      what the sender's home does with a stanza of its client (the sender's rules)
  *   route.c     what the addressee's home does: RFC 6121 8 as one function (xmpp.md 3)
  *   presence.c  presence: initial, later, directed, probes, unavailable
@@ -27,12 +28,16 @@ struct home *home_new(struct node *n);
 /* The barrier (delivery.md 5.2, 6): routes and logins wait until each other shard has said what it
  * holds of a former home of these slots (ATTACHED), or is late. Called before the first frame. */
 void home_await_others(struct home *h);
-/* BIND RESUME ENABLE IN CACK DETACH END ORPHAN ATTACHED ROUTE. channel_done exactly once each, when
- * safe. */
+/* BIND RESUME ENABLE IN CACK DETACH END ROUTE, ATTACH QUEUED KNOWN ATTACHED. channel_done exactly
+ * once each, when safe. */
 void home_frame(struct home *h, struct origin from, const struct frame *f);
+/* A settled hold of HOLD_MIRROR. */
+void home_settled(struct home *h, struct hold hold, bool lost);
 /* A shard has died: the sessions of its edge are detached, or end where they cannot be resumed;
- * those of its home have ended, and whoever sees their presence is told. */
+ * those that it held a copy of get another holder. */
 void home_peer_down(struct home *h, unsigned shard);
+/* One is there again: it may hold copies. */
+void home_peer_up(struct home *h, unsigned shard);
 void home_reload(struct home *h);
 /* All sessions end; what was not delivered is stored; done when the store has it. */
 void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);

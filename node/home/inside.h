@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "cluster/mark.h"
+#include "cluster/seen.h"
+#include "cluster/snap.h"
 #include "cluster/ticket.h"
 #include "node/conf/conf.h"
 #include "node/home/roster.h"
@@ -20,6 +22,7 @@ enum {
     BARRIER_MS = 5000,          /* a shard silent for so long is late, and late is dead (5.3) */
     RESUME_WAIT_MS = 30000,     /* for open tickets: longer than the longest of their waits */
     SUBSCRIBE_BYTES_MAX = 8192, /* of a request that is kept for the user's answer */
+    SEEN_MAX = 65536,           /* rows of cluster/seen.h, about 190 bytes each */
     ROSTER_LOG = 500,           /* versions whose changes are known (xmpp.md 4) */
 };
 
@@ -35,10 +38,18 @@ struct home {
     } doomed;
     int64_t in_us;              /* wall time at which its edge read the stanza that is being run */
     struct timer sweep;         /* every second */
-    struct list routes, logins; /* struct work.link: behind the barrier, routes go first */
-    uint64_t awaited;           /* a bit per shard that has not said what it holds of ours */
-    struct mark_set known;      /* what the edges' clients had of a former home, until it opens */
-    struct timer barrier;       /* … and will not be waited for any longer */
+    struct list frames;         /* struct late.link: of sessions, behind the barrier */
+    struct list routes, logins; /* struct work.link: the same; routes go first */
+    struct htable attached;     /* struct attached.by_sid: sessions to be made again */
+    struct list unloaded;       /* struct attached.link: their account could not be loaded */
+    struct list notes;          /* struct notes.link (second.c) */
+    struct turn_hook noting;
+    uint64_t awaited;      /* a bit per shard that has not said what it holds of ours */
+    struct list open;      /* tickets of ROUTEs */
+    struct seen seen;      /* what was handled lately */
+    struct mark_set known; /* what the edges' clients had of a former home */
+    uint64_t known_until_ms;
+    struct timer barrier; /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
     struct pool outbounds;
@@ -138,6 +149,8 @@ struct route {
 void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
                    int64_t us, struct ticket *t);
 void route_stanza(struct user *u, struct route *r);
+/* It was handled by our predecessor. */
+void route_note(struct home *h, str to, const struct stanza *s, struct uid uid);
 /* A copy that may wait: holds the stanza and an effect of the ticket. */
 struct route *route_keep(const struct route *r);
 void route_done(struct route *kept);
@@ -152,8 +165,9 @@ unsigned route_to_eligible(struct user *u, struct route *r);
 
 void presence_from(struct session *s, struct stanza *stanza, struct ticket *t);
 void presence_ended(struct session *s); /* unavailable on behalf of a session that ends */
-/* This shard died, and with it all sessions whose home it was: s sees its contacts there go. */
-void presence_home_lost(struct session *s, unsigned shard);
+/* Its part of what a second holder keeps, and back. */
+void presence_snap(const struct session *s, struct snap *snap);
+void presence_restore(struct session *s, const struct snap *snap);
 void presence_probed(struct user *u, struct route *r);
 /* <presence from to type/>; to and type may be empty, NULL. */
 struct stanza *presence_make(struct home *h, str from, str to, const char *type);
@@ -192,16 +206,41 @@ void offline_more(struct session *s);                 /* its queue has become sh
 void offline_sweep(struct home *h, uint64_t now_ms);
 void offline_free(struct user *u);
 
-/* ---- left.c ---- */
+/* ---- second.c ---- */
 
-void left_detached(struct session *s); /* its connection has gone, just now */
-void left_edge_died(struct session *s, unsigned shard);
-/* A ticket for the OUTs that are sent again to a new connection. When these are held the former
- * edge forgets its copy. */
-struct ticket *left_replay(struct session *s);
-/* One for the effects of the queue of a session that ends, whose edges forget it when these are
- * safe; NULL: they have nothing. */
-struct ticket *left_disposal(struct session *s);
+/* Who is to hold s now: its edge, a copy, nobody. False: a copy was begun, and session_copied
+ * follows. */
+bool second_choose(struct session *s);
+bool second_mirrors(const struct session *s);    /* what goes to the client is in a copy first */
+struct others *second_others(struct session *s); /* made when there are none */
+void second_settled(struct session *s);          /* … and let go when they say nothing */
+/* What its holder is to know beside the queue has changed; an effect of t (may be NULL) until it
+ * does. */
+void second_state(struct session *s, struct ticket *t);
+void second_mirror(struct session *s, const struct outbound *o);
+/* From the end of an IN's ticket: its ack waits until the copy knows. */
+void second_safe(struct session *s, struct ticket *t);
+void second_acked(struct session *s);    /* out_acked has moved */
+void second_detached(struct session *s); /* its connection is going, just now */
+void second_fence(struct session *s);    /* a RESUME is taken */
+void second_replayed(struct session *s); /* its new edge was sent all */
+void second_former(struct session *s, struct holder who);
+/* For the effects of the queue of a session that ends, whose holders forget it when these are
+ * safe. */
+struct ticket *second_disposal(struct session *s);
+void second_peer_down(struct session *s, unsigned shard);
+void second_peer_up(struct session *s);
+void second_flush(struct home *h); /* the notes of this turn */
+
+/* ---- attach.c ---- */
+
+void attach_offer(struct home *h, struct origin from, const struct frame *f); /* ATTACH, QUEUED */
+/* The barrier is open: sessions are made again as their accounts are loaded. */
+void attach_restore(struct home *h);
+void attach_sweep(struct home *h); /* those whose account could not be loaded: again */
+/* The account of a session that is to be made again; empty: there is none such. */
+str attach_bare(struct home *h, uint64_t sid);
+void attach_free(struct home *h);
 
 /* ---- iq.c ---- */
 

@@ -15,7 +15,7 @@ struct giving {
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
-    bool again; /* rows have come back from a queue: from the first one on */
+    bool again; /* rows have come back from a queue, or left it: from the first one on */
     bool over;  /* ended while a page was asked for: its answer frees it */
 };
 
@@ -372,6 +372,8 @@ static void remove_with(struct user *u, const uint64_t *ids, size_t n, struct ti
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflineRemove op = STORE__OFFLINE_REMOVE__INIT;
     op.ids = (uint64_t *)ids, op.n_ids = n;
+    if (u->giving && u->giving->asked)
+        u->giving->again = true; /* they may be in the page that comes */
     req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE, req.offline_remove = &op;
     home_store(u->home, user_bare(u), &req, on_removed, t);
 }

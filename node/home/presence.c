@@ -71,17 +71,21 @@ static struct stanza *with_delay(struct home *h, const struct session *s)
     return delayed;
 }
 
+static void keep_shown(struct session *s, str xml, int64_t us)
+{
+    free(s->shown);
+    s->shown = malloc(sizeof *s->shown + xml.n);
+    must(s->shown);
+    s->shown->us = us;
+    s->shown->n = (uint32_t)xml.n;
+    memcpy(s->shown->xml, xml.p, xml.n);
+}
+
 static void show(struct session *s, const struct stanza *stanza)
 {
     str xml = stanza_xml(stanza), begin = shown_begin(s);
     must(str_starts(xml, begin));
-    xml = str_skip(xml, begin.n);
-    free(s->shown);
-    s->shown = malloc(sizeof *s->shown + xml.n);
-    must(s->shown);
-    s->shown->us = home_wall_us(s->user->home);
-    s->shown->n = (uint32_t)xml.n;
-    memcpy(s->shown->xml, xml.p, xml.n);
+    keep_shown(s, str_skip(xml, begin.n), home_wall_us(s->user->home));
 }
 
 /* ---- directed presence (RFC 6121 4.6) ---- */
@@ -172,6 +176,7 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
         return; /* the server needs no presence */
     if (stanza->type == TYPE_UNAVAILABLE && d) {
         directed_remove(s, d);
+        second_state(s, t);
     } else if (stanza->type == TYPE_AVAILABLE && !d && !is_told_anyway(s, to.bare)) {
         if (directed_full(s)) {
             home_count(s->user->home, METRIC_limit_directed, 1);
@@ -179,6 +184,7 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
             return;
         }
         directed_add(s, to.full);
+        second_state(s, t);
     }
     pass_on(s, stanza, t);
 }
@@ -338,6 +344,7 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
     struct uid uid = ticket_uid(t);
     show(s, stanza);
     s->priority = priority_of(stanza, home_arena(h));
+    second_state(s, t);
     to_own(s, stanza, uid, true, t);
     to_contacts(s->user, stanza, uid, t);
     if (initial) {
@@ -392,6 +399,8 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }
     to_directed(s, stanza, uid, broadcast, t);
+    if (!s->ended)
+        second_state(s, t);
 }
 
 void presence_ended(struct session *s)
@@ -405,39 +414,51 @@ void presence_ended(struct session *s)
     stanza_unref(stanza);
 }
 
-/* ---- a shard that died ---- */
+/* ---- what a second holder keeps ---- */
 
-struct lost {
-    struct session *session;
-    unsigned shard;
-    const char *purpose; /* no two deaths make the same uid */
-};
+/* Of a frame's header, which has 64 KiB: of more only the half is kept. */
+enum { SNAP_PRESENCE_MAX = 24 * 1024, SNAP_DIRECTED_MAX = 24 * 1024 };
 
-static void is_lost(const struct item *i, void *ctx)
+/* A presence that is larger is kept as one that says nothing but its priority. */
+static str presence_kept(const struct session *s)
 {
-    struct lost *l = ctx;
-    struct session *s = l->session;
-    struct home *h = s->user->home;
-    if (!(i->subscription & SUB_TO) || ring_home(h->node->ring, item_contact(i)) != l->shard ||
-        !session_has_room(s))
-        return;
-    struct stanza *p = presence_make(h, item_contact(i), STR_NONE, "unavailable");
-    struct uid uid = {s->sid, s->in_ord, home_lane(item_contact(i), l->purpose)};
-    session_send(s, p, uid, FRAME_TO_FULL, home_wall_us(h), NULL);
-    stanza_unref(p);
+    struct arena *a = home_arena(s->user->home);
+    if (s->shown->n <= SNAP_PRESENCE_MAX)
+        return str_from(s->shown->xml, s->shown->n);
+    return arena_printf(a, " xmlns='jabber:client'><priority>%d</priority></presence>",
+                        s->priority);
 }
 
-/* The sessions of its home have ended, and nobody is left who knows their names or could tell: the
- * contact is unavailable as a whole (from the bare JID, as a probe of one who is away is answered).
- * Who has more such contacts than fit into the queue hears of the rest when they come again. */
-void presence_home_lost(struct session *s, unsigned shard)
+void presence_snap(const struct session *s, struct snap *snap)
+{
+    struct arena *a = home_arena(s->user->home);
+    size_t bytes = 0;
+    if (s->shown)
+        snap->presence = presence_kept(s), snap->presence_us = s->shown->us;
+    if (!s->directed)
+        return;
+    str *jids = arena_alloc(a, s->directed->count * sizeof *jids);
+    snap->directed = jids;
+    htable_each(it, s->directed) {
+        struct directed *d = container_of(it, struct directed, node);
+        bytes += d->len + 8;
+        if (bytes <= SNAP_DIRECTED_MAX)
+            jids[snap->directed_count++] = str_from(d->jid, d->len);
+    }
+}
+
+void presence_restore(struct session *s, const struct snap *snap)
 {
     struct home *h = s->user->home;
-    if (!session_available(s))
+    for (size_t i = 0; i < snap->directed_count; i++)
+        if (!directed_find(s, snap->directed[i]) && !directed_full(s))
+            directed_add(s, snap->directed[i]);
+    if (!snap->presence.n)
         return;
-    struct lost l = {s, shard,
-                     arena_printf(home_arena(h), "lost %lld", (long long)home_wall_us(h)).p};
-    user_roster_each(s->user, is_lost, &l);
+    keep_shown(s, snap->presence, snap->presence_us);
+    struct stanza *p = shown_stanza(h, s);
+    s->priority = priority_of(p, home_arena(h));
+    stanza_unref(p);
 }
 
 void presence_from(struct session *s, struct stanza *stanza, struct ticket *t)

@@ -473,7 +473,10 @@ void roster_iq_get(struct iq *q)
     struct user *u = q->user;
     uint64_t now = u->roster ? u->roster->version : 0, floor = u->roster ? u->roster->log_floor : 0;
     uint64_t since;
-    q->session->interested = true;
+    if (!q->session->interested) {
+        q->session->interested = true;
+        second_state(q->session, q->ticket);
+    }
     bool known = parse_version(u, xml_attr(&q->payload, "ver", q->arena), &since) && since <= now &&
                  since >= floor;
     struct session *s = q->session;

@@ -158,6 +158,12 @@ static void message_without_account(struct route *r)
 /* RFC 6121 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1, 8.5.3.2.1. */
 static void route_message(struct user *u, struct route *r)
 {
+    /* Our predecessor may have stored it: the store knows its uid, and gives all in order. */
+    if ((r->flags & FRAME_AGAIN) && (u->offline_count || u->putting) &&
+        offline_wants(u, r->stanza)) {
+        offline_put(u, r);
+        return;
+    }
     bool full = r->to.resource.n > 0;
     struct session *s = full ? session_named(u, r->to.resource) : NULL;
     if (s) {
@@ -324,11 +330,40 @@ static void run_behind_barrier(struct work *w, struct user *u)
     struct route *r = container_of(w, struct route, work);
     if (r->home->awaited) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
-    else if (mark_set_has(&r->home->known, r->uid, ring_slot(r->home->node->ring, r->to.bare)))
-        home_count(r->home, METRIC_duplicates_home, 1);
     else
         route_deliver(r->home, r->to.full, r->stanza, r->uid, r->flags, r->us, r->ticket);
     route_done(r);
+}
+
+/* Has this been handled before? Then it is as safe as it was then: what is still open of it is
+ * waited for. Presence may be repeated (delivery.md 9, 5). */
+static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
+{
+    if (!uid.sid || s->kind == STANZA_PRESENCE)
+        return false;
+    uint64_t hash = hash_str(&h->node->key, to);
+    return seen_note(&h->seen, uid, hash, stanza_fp(s), loop_now_ms(h->node->loop));
+}
+
+void route_note(struct home *h, str to, const struct stanza *s, struct uid uid)
+{
+    bool was = note(h, to, s, uid);
+    (void)was;
+}
+
+static bool is_known(struct home *h, const struct route *r)
+{
+    bool known = note(h, r->to.full, r->stanza, r->uid);
+    if (!(r->flags & FRAME_AGAIN))
+        return false;
+    known |= mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare));
+    if (!known)
+        return false;
+    home_count(h, METRIC_duplicates_home, 1);
+    struct ticket *first = r->ticket ? ticket_find(&h->open, r->uid, r->ticket) : NULL;
+    if (first)
+        ticket_join(first, r->ticket);
+    return true;
 }
 
 void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
@@ -350,6 +385,8 @@ void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uin
         home_park(h, &h->routes, &k->work);
         return;
     }
+    if (is_known(h, &r))
+        return;
     struct user *u = user_find(h, r.to.bare);
     if (u && u->state == USER_READY) {
         user_pin(u);

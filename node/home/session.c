@@ -6,7 +6,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "cluster/snap.h"
+#include "cluster/copy.h"
 #include "node/home/inside.h"
 
 static const struct hold NOBODY = {HOLD_NONE, 0, 0};
@@ -67,194 +67,6 @@ static void tell_close(struct session *s, err reason)
 {
     struct frame f = {.kind = FRAME_CLOSE, .sid = s->sid, .gen = s->gen, .reason = reason};
     to_edge(home_of(s), s->edge, &f);
-}
-
-/* ---- outbound ---- */
-
-static void send_out(struct session *s, const struct outbound *o, uint32_t flags, struct ticket *t)
-{
-    struct frame f = {.kind = FRAME_OUT,
-                      .flags = flags,
-                      .sid = s->sid,
-                      .gen = s->gen,
-                      .seq = o->seq,
-                      .conn = o->uid.sid,
-                      .ord = o->uid.ord,
-                      .lane = o->uid.lane,
-                      .us = (uint64_t)o->us,
-                      .sent = node_stage_stamp(home_of(s)->node, (uint64_t)o->us, o->uid.ord),
-                      .h = o->offline_id,
-                      .stanza = o->stanza};
-    struct hold hold = t ? ticket_hold(t) : NOBODY;
-    channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
-}
-
-static bool same_uid(struct uid a, struct uid b)
-{
-    return a.sid == b.sid && a.ord == b.ord && a.lane == b.lane;
-}
-
-/* From the newest: what is looked for is nearly always among the last. */
-static struct outbound *find_out(const struct session *s, struct uid uid)
-{
-    for (struct outbound *o = s->last; o; o = o->prev)
-        if (same_uid(o->uid, uid))
-            return o;
-    return NULL;
-}
-
-static void count_queued(struct session *s, int stanzas, int64_t bytes)
-{
-    home_count(home_of(s), METRIC_unacked_stanzas, stanzas);
-    home_count(home_of(s), METRIC_unacked_bytes, bytes);
-}
-
-static void check_bounds(struct session *s)
-{
-    const struct conf *c = home_of(s)->node->conf;
-    if (s->ended || s->doomed ||
-        (s->queued <= c->limits_unacked_max && s->queued_bytes <= c->limits_unacked_bytes_max))
-        return;
-    home_count(home_of(s), METRIC_queue_overflows, 1);
-    LOG(home_of(s)->node->log, queue_overflow,
-        F_JID("jid", session_full(s, home_arena(home_of(s)))), F_INT("bytes", s->queued_bytes),
-        F_STR("fate", STR("ended")));
-    session_doom(s, ERR_STREAM_QUEUE_OVERFLOW);
-}
-
-bool session_has_room(const struct session *s)
-{
-    const struct conf *c = home_of(s)->node->conf;
-    return s->queued <= c->limits_unacked_max / 2 &&
-           s->queued_bytes <= c->limits_unacked_bytes_max / 2;
-}
-
-static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
-{
-    struct outbound *at = pool_get(&home_of(s)->outbounds, sizeof *at);
-    *at = o;
-    at->prev = s->last, at->seq = ++s->out_seq;
-    stanza_ref(at->stanza);
-    *(s->last ? &s->last->next : &s->first) = at;
-    s->last = at;
-    s->queued++, s->queued_bytes += at->stanza->size;
-    count_queued(s, 1, at->stanza->size);
-    if (s->gates && t)
-        at->ticket = t, ticket_open(t);
-    else if (!s->gates && !s->detached)
-        send_out(s, at, at->flags, t);
-    check_bounds(s);
-    return at;
-}
-
-struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
-                              uint32_t flags, int64_t us, struct ticket *t)
-{
-    if ((flags & FRAME_AGAIN) && find_out(s, uid)) {
-        home_count(home_of(s), METRIC_duplicates_home, 1);
-        return NULL;
-    }
-    struct outbound o = {
-        .uid = uid, .stanza = stanza, .us = us, .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
-    return queue(s, o, t);
-}
-
-void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
-                      int64_t us, uint64_t row)
-{
-    struct outbound o = {.uid = uid, .stanza = stanza, .us = us, .offline_id = row, .flags = flags};
-    queue(s, o, NULL);
-}
-
-void session_gate(struct session *s)
-{
-    if (!s->gates++)
-        s->gate = s->out_seq;
-}
-
-/* What has waited goes out in order; it is its edge's to hold, or, detached, held by being here.
- * The tickets close afterwards: the last one may let a RESUME go on, which changes the queue. */
-void session_ungate(struct home *h, uint64_t sid)
-{
-    struct session *s = session_find(h, sid);
-    if (!s || --s->gates)
-        return;
-    struct ticket **tickets = arena_alloc(home_arena(h), (s->queued + 1) * sizeof *tickets);
-    size_t n = 0;
-    for (struct outbound *o = s->first; o; o = o->next) {
-        if (o->seq <= s->gate)
-            continue;
-        if (!s->detached)
-            send_out(s, o, o->flags, o->ticket);
-        if (o->ticket)
-            tickets[n++] = o->ticket, o->ticket = NULL;
-    }
-    for (size_t i = 0; i < n; i++)
-        ticket_close(tickets[i]);
-}
-
-void session_answer(struct session *s, struct stanza *answer, const char *purpose, struct ticket *t)
-{
-    struct uid uid = t ? ticket_uid(t) : (struct uid){0, 0, 0};
-    uid.lane = home_lane(user_bare(s->user), purpose);
-    session_send(s, answer, uid, 0, home_wall_us(home_of(s)), t);
-}
-
-static struct outbound *pop_out(struct session *s)
-{
-    struct outbound *o = s->first;
-    s->first = o->next;
-    *(s->first ? &s->first->prev : &s->last) = NULL;
-    s->queued--, s->queued_bytes -= o->stanza->size;
-    count_queued(s, -1, -(int64_t)o->stanza->size);
-    return o;
-}
-
-/* One resource has it for sure: the copies of the others need no other home when these end. */
-static void mark_taken(struct session *s, struct uid uid)
-{
-    user_each_session(other, s->user) {
-        struct outbound *o = other == s ? NULL : find_out(other, uid);
-        if (o)
-            o->taken = true;
-    }
-}
-
-static void let_go(struct home *h, struct outbound *o)
-{
-    if (o->ticket)
-        ticket_close(o->ticket);
-    stanza_unref(o->stanza);
-    pool_put(&h->outbounds, o);
-}
-
-/* rows: those of the offline store leave it. */
-static void acked(struct session *s, uint64_t seq, bool rows)
-{
-    uint64_t ids[64];
-    size_t n = 0;
-    while (s->first && s->first->seq <= seq) {
-        struct outbound *o = pop_out(s);
-        if (o->offline_id && rows)
-            ids[n++] = o->offline_id;
-        if (o->shared)
-            mark_taken(s, o->uid);
-        let_go(home_of(s), o);
-        if (n == array_len(ids))
-            offline_acked(s, ids, n), n = 0;
-    }
-    s->out_acked = seq > s->out_acked ? seq : s->out_acked;
-    if (n)
-        offline_acked(s, ids, n);
-    presence_probe_more(s);
-    if (s->user->giving)
-        offline_more(s);
-}
-
-void session_acked(struct session *s, uint64_t seq)
-{
-    if (seq <= s->out_seq)
-        acked(s, seq, false);
 }
 
 /* ---- bind ---- */
@@ -322,24 +134,29 @@ static void unlink_session(struct session *s)
     *at = s->next;
 }
 
-static struct session *session_new(struct user *u, str resource)
+static uint64_t new_sid(struct user *u)
+{
+    struct home *h = u->home;
+    uint64_t sid, slot = ring_slot(h->node->ring, user_bare(u));
+    do
+        sid = slot << 50 | (entropy_u64(h->node->entropy) & ((1ull << 50) - 1));
+    while (!sid || session_find(h, sid));
+    return sid;
+}
+
+static struct session *session_new(struct user *u, str resource, uint64_t sid, uint32_t gen)
 {
     struct home *h = u->home;
     size_t size = offsetof(struct session, resource) + resource.n;
     struct session *s = calloc(1, size > sizeof *s ? size : sizeof *s);
     must(s);
-    s->user = u;
-    uint64_t slot = ring_slot(h->node->ring, user_bare(u));
-    do
-        s->sid = slot << 50 | (entropy_u64(h->node->entropy) & ((1ull << 50) - 1));
-    while (!s->sid || session_find(h, s->sid));
-    s->gen = 1;
-    s->since_ms = loop_now_ms(h->node->loop);
+    s->user = u, s->gen = gen;
+    s->since_us = home_wall_us(h);
     s->resource_len = (uint16_t)resource.n;
     memcpy(s->resource, resource.p, resource.n);
     user_count_session(u, 1);
     *end_of(u) = s;
-    htable_insert(&h->sessions, &s->node, s->sid);
+    htable_insert(&h->sessions, &s->node, sid);
     user_touch(u);
     return s;
 }
@@ -365,10 +182,10 @@ static struct peer parse_peer(str text)
 }
 
 /* Where its client is, as the edge says. */
-static void note_peer(struct session *s, const struct frame *f)
+static void note_peer(struct session *s, str address, uint16_t tls)
 {
-    s->peer = parse_peer(f->text);
-    s->tls = (uint16_t)f->lane;
+    s->peer = parse_peer(address);
+    s->tls = tls;
 }
 
 str session_address(const struct session *s, struct arena *a)
@@ -411,9 +228,10 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
         answer_bound(h, edge, f, NULL, e);
         return;
     }
-    struct session *s = session_new(u, resource);
+    struct session *s = session_new(u, resource, new_sid(u), 1);
     s->edge = edge;
-    note_peer(s, f);
+    note_peer(s, f->text, (uint16_t)f->lane);
+    second_choose(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_started, 1);
     struct sockaddr_storage from = peer_address(&s->peer);
@@ -457,13 +275,16 @@ static struct held_in *next_held(struct session *s)
 static void on_in(struct session *s, struct origin from, const struct frame *f)
 {
     struct home *h = home_of(s);
-    if (f->ord != s->in_ord + 1 || !f->stanza) {
+    bool again = (f->flags & FRAME_AGAIN) && f->ord <= s->in_ord; /* received by our predecessor */
+    if ((!again && f->ord != s->in_ord + 1) || !f->stanza) {
         channel_done(h->node->channels, from);
         return;
     }
-    s->in_ord++, s->open_in++;
+    s->in_ord += !again, s->open_in++;
     struct ticket *t =
         ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0}, on_in_safe, h);
+    if ((f->flags & FRAME_AGAIN) || (s->others && f->ord <= s->others->doubt))
+        ticket_set_again(t);
     if (s->holds || s->held || s->doomed)
         hold_in(s, f->stanza, (int64_t)f->us, f->reason, t);
     else
@@ -524,8 +345,8 @@ static void absence_free(struct session *s)
 static void detach(struct session *s, err reason)
 {
     struct home *h = home_of(s);
+    second_detached(s);
     s->detached = true;
-    left_detached(s);
     s->absence = absence_new(s);
     loop_timer_set(h->node->loop, &s->absence->timer, s->max_ms);
     home_count(h, METRIC_sessions_connected, -1);
@@ -533,6 +354,7 @@ static void detach(struct session *s, err reason)
     LOG(h->node->log, session_detached, F_JID("jid", session_full(s, home_arena(h))),
         F_STR("reason", str_of(err_row(reason)->name)));
     offline_left(s->user, s);
+    session_pump(s);
 }
 
 static void lost(struct session *s, err reason)
@@ -580,7 +402,6 @@ void session_edge_died(struct session *s, unsigned shard)
         resume_end(s);
         loop_timer_set(home_of(s)->node->loop, &s->absence->timer, s->max_ms);
     }
-    left_edge_died(s, shard);
     if (s->edge == shard)
         lost(s, ERR_CLOSED);
 }
@@ -607,7 +428,7 @@ static bool seq_of_h(const struct session *s, uint32_t client_h, uint64_t *seq)
     return *seq <= s->out_seq;
 }
 
-static void answer_resumed(struct session *s, uint64_t conn)
+static void answer_resumed(struct session *s)
 {
     struct home *h = home_of(s);
     struct snap snap = {.sid = s->sid,
@@ -622,16 +443,35 @@ static void answer_resumed(struct session *s, uint64_t conn)
                         .out_base = s->out_base,
                         .out_acked = s->out_acked};
     struct frame f = {.kind = FRAME_RESUMED,
-                      .conn = conn,
+                      .conn = s->others->conn,
                       .sid = s->sid,
                       .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
     to_edge(h, s->edge, &f);
-    struct ticket *t = s->left.gen ? left_replay(s) : NULL;
-    for (const struct outbound *o = s->first; o && (!s->gates || o->seq <= s->gate); o = o->next)
-        send_out(s, o, o->flags | FRAME_REPLAY, t);
-    if (t)
-        ticket_close(t);
+    s->others->answer = ANSWER_NONE;
+    session_replay(s);
+    second_replayed(s);
+}
+
+static void answer_enabled(struct session *s)
+{
+    struct frame answer = {
+        .kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen, .seq = s->out_base, .ms = s->max_ms};
+    to_edge(home_of(s), s->edge, &answer);
+    s->others->answer = ANSWER_NONE;
+}
+
+/* delivery.md 5.2, 2: nothing was said that the copy does not know. */
+void session_copied(struct session *s)
+{
+    if (!s->others)
+        return;
+    if (s->others->answer == ANSWER_ENABLED)
+        answer_enabled(s);
+    else if (s->others->answer == ANSWER_RESUMED)
+        answer_resumed(s);
+    second_settled(s);
+    session_pump(s);
 }
 
 static void resume_go(struct session *s)
@@ -640,21 +480,23 @@ static void resume_go(struct session *s)
     struct absence *a = s->absence;
     uint64_t seq, from = s->edge, gap_ms = loop_now_ms(h->node->loop) - a->since_ms;
     bool good = seq_of_h(s, a->resume.h, &seq);
-    uint64_t conn = a->resume.conn;
+    second_fence(s);
+    s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
     s->edge = a->resume.edge;
     resume_end(s);
     s->detached = false;
     absence_free(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_detached, -1);
-    if (good)
-        acked(s, seq, true);
-    answer_resumed(s, conn);
     if (!good) {
         home_count(h, METRIC_resumption_failures_h, 1);
+        answer_resumed(s);
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
         return;
     }
+    session_out_acked(s, seq, true);
+    if (second_choose(s))
+        session_copied(s);
     home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node,
                1);
     metric_observe(h->node->metrics, HISTOGRAM_resumption_gap, gap_ms * 1000);
@@ -669,6 +511,7 @@ static void on_in_safe(void *ctx, struct ticket *t)
     struct session *s = session_find(ctx, ticket_uid(t).sid);
     if (!s)
         return;
+    second_safe(s, t);
     must(s->open_in);
     if (--s->open_in == 0 && is_resuming(s))
         resume_go(s);
@@ -699,25 +542,33 @@ static void token_of(uint64_t sid, unsigned char out[8])
         out[i] = (unsigned char)(sid >> (56 - 8 * i));
 }
 
+/* What the store has of its queue with these numbers (as the client counts) is not for others. */
+static void remove_rows_of(struct user *u, uint64_t sid, uint64_t seq_min, uint64_t seq_max)
+{
+    unsigned char token[8];
+    token_of(sid, token);
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineRemoveQueue remove = STORE__OFFLINE_REMOVE_QUEUE__INIT;
+    remove.sid = home_bytes(str_from(token, 8));
+    remove.seq_min = seq_min, remove.seq_max = seq_max;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE_QUEUE, req.offline_remove_queue = &remove;
+    home_store(u->home, user_bare(u), &req, on_nothing, NULL);
+}
+
 static void resume_unknown(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
     LOG(h->node->log, resume_failed, F_JID("jid", user_bare(u)), F_STR("reason", STR("unknown")));
     unsigned char token[8];
     token_of(f->sid, token);
-    Store__Request req = STORE__REQUEST__INIT;
-    Store__OfflineRemoveQueue remove = STORE__OFFLINE_REMOVE_QUEUE__INIT;
-    remove.sid = home_bytes(str_from(token, 8)), remove.seq_max = (uint32_t)f->h;
-    req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE_QUEUE, req.offline_remove_queue = &remove;
-    home_store(h, user_bare(u), &req, on_nothing, NULL);
-
+    remove_rows_of(u, f->sid, 0, (uint32_t)f->h);
     struct failing *w = malloc(sizeof *w);
     must(w);
     *w = (struct failing){.ticket = t, .conn = f->conn, .edge = edge};
     ticket_open(t);
     Store__EndedGet get = STORE__ENDED_GET__INIT;
-    get.token = remove.sid, get.time_us = home_wall_us(h);
-    req = (Store__Request)STORE__REQUEST__INIT;
+    get.token = home_bytes(str_from(token, 8)), get.time_us = home_wall_us(h);
+    Store__Request req = STORE__REQUEST__INIT;
     req.op_case = STORE__REQUEST__OP_ENDED_GET, req.ended_get = &get;
     home_store(h, user_bare(u), &req, on_ended_known, w);
 }
@@ -738,7 +589,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     s->gen++; /* from now on nothing of the old attachment is obeyed */
     s->absence->resume = (struct resume){t, f->conn, (uint32_t)f->h, edge};
     ticket_open(t);
-    note_peer(s, f);
+    note_peer(s, f->text, (uint16_t)f->lane);
     loop_timer_set(h->node->loop, &s->absence->timer, RESUME_WAIT_MS);
     if (!s->open_in)
         resume_go(s);
@@ -754,9 +605,10 @@ static void enable(struct session *s, const struct frame *f)
     s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
     s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
     s->out_base = s->out_seq, s->in_base = f->ord;
-    struct frame answer = {
-        .kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen, .seq = s->out_base, .ms = s->max_ms};
-    to_edge(home_of(s), s->edge, &answer);
+    struct others *o = second_others(s);
+    o->answer = ANSWER_ENABLED, o->stop = s->out_base;
+    if (second_choose(s))
+        session_copied(s);
 }
 
 /* ---- end ---- */
@@ -795,9 +647,9 @@ static void dispose(struct session *s)
 {
     struct user *u = s->user;
     str full = session_full(s, home_arena(u->home));
-    struct ticket *t = left_disposal(s);
+    struct ticket *t = second_disposal(s);
     while (s->first) {
-        struct outbound *o = pop_out(s);
+        struct outbound *o = session_pop_out(s);
         str to = stanza_to(o->stanza);
         struct route r = {.home = u->home,
                           .user = u,
@@ -813,10 +665,9 @@ static void dispose(struct session *s)
             offline_back(u, &r);
         else
             route_undelivered(&r, o->shared, o->taken);
-        let_go(home_of(s), o);
+        session_let_go(home_of(s), o);
     }
-    if (t)
-        ticket_close(t);
+    ticket_close(t);
 }
 
 static uint64_t drop_held(struct session *s)
@@ -838,7 +689,7 @@ static void count_ended(struct session *s, err reason)
     home_count(h, METRIC_AT(sessions_ended, METRIC_ERR(CLOSE, reason), 0), 1);
     LOG(h->node->log, session_ended, F_JID("jid", session_full(s, home_arena(h))),
         F_STR("reason", str_of(err_row(reason)->name)),
-        F_INT("seconds", (loop_now_ms(h->node->loop) - s->since_ms) / 1000), F_INT("in", s->in_ord),
+        F_INT("seconds", (home_wall_us(h) - s->since_us) / 1000000), F_INT("in", s->in_ord),
         F_INT("out", s->out_seq), F_INT("unacked", s->queued));
 }
 
@@ -867,10 +718,79 @@ void session_end(struct session *s, err reason, bool tell)
     directed_free(s);
     probes_free(s);
     free(s->shown);
+    free(s->others);
     free(s);
     if (u->anonymous && !u->sessions)
         u->exists = false;
     user_unpin(u);
+}
+
+/* ---- made again ---- */
+
+struct session *session_restore(struct user *u, const struct snap *snap)
+{
+    struct home *h = u->home;
+    struct jid full = jid_parse_prepared(snap->full);
+    struct session *s = session_new(u, full.resource, snap->sid, snap->gen);
+    s->sm = snap->sm, s->resumable = snap->resumable, s->max_ms = snap->max_ms;
+    s->in_ord = snap->in_ord, s->in_base = snap->in_base, s->out_base = snap->out_base;
+    s->out_seq = s->out_acked = snap->out_acked;
+    s->interested = snap->interested;
+    s->since_us = snap->since_us ? snap->since_us : s->since_us;
+    second_others(s)->doubt = s->in_ord + WINDOW_MAX; /* a client sends again */
+    note_peer(s, snap->address, snap->tls);
+    presence_restore(s, snap);
+    home_count(h, METRIC_sessions_detached, 1);
+    s->detached = true;
+    return s;
+}
+
+void session_restore_out(struct session *s, const struct out *o)
+{
+    struct uid uid = {o->sid, o->ord, o->lane};
+    uint32_t flags = o->flags & (FRAME_TO_BARE | FRAME_TO_FULL);
+    if (o->row)
+        session_send_row(s, o->stanza, uid, flags, (int64_t)o->us, o->row);
+    else
+        session_send(s, o->stanza, uid, flags, (int64_t)o->us, NULL);
+}
+
+/* A former home may have stored what is in the queue again, when it ended the session that it had,
+ * or not yet removed what the client has: both are ours now. Not the rows that are in the queue
+ * themselves. */
+void session_take_back_rows(struct session *s)
+{
+    uint64_t from = 0, last = s->out_seq > s->out_base ? s->out_seq - s->out_base : 0;
+    for (const struct outbound *o = s->first; o; o = o->next) {
+        uint64_t at = o->seq > s->out_base ? o->seq - s->out_base : 0;
+        if (!o->offline_id || !at)
+            continue;
+        if (at > from)
+            remove_rows_of(s->user, s->sid, from, at - 1);
+        from = at + 1;
+    }
+    if (last >= from)
+        remove_rows_of(s->user, s->sid, from, last);
+}
+
+void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent)
+{
+    struct home *h = home_of(s);
+    s->edge = edge;
+    if (live) {
+        s->detached = false;
+        home_count(h, METRIC_sessions_connected, 1);
+        home_count(h, METRIC_sessions_detached, -1);
+        for (s->unsent = s->first; s->unsent && s->unsent->seq <= sent;)
+            s->unsent = s->unsent->next;
+    } else {
+        s->absence = absence_new(s);
+        loop_timer_set(h->node->loop, &s->absence->timer, s->max_ms);
+    }
+    second_choose(s);
+    session_pump(s);
+    if (session_eligible(s) && !s->detached)
+        offline_start(s);
 }
 
 /* ---- frames ---- */

@@ -12,6 +12,8 @@
 #include "node/home/user.h"
 #include "proto/bus/frame.h"
 
+struct out;
+struct snap;
 struct ticket;
 
 /* One stanza that the client has not acknowledged. */
@@ -22,14 +24,27 @@ struct outbound {
     struct stanza *stanza;
     int64_t us;            /* wall time the home took it */
     uint64_t offline_id;   /* row of the offline store that it is; 0: none */
-    struct ticket *ticket; /* behind the gate: an effect that ends when its edge holds it */
+    struct ticket *ticket; /* an effect that ends when it is held; while it is not sent */
     uint32_t flags;        /* FRAME_TO_BARE, FRAME_TO_FULL */
     bool shared, taken;    /* given to several resources; one of them has it for sure */
 };
 
-/* The queue as the edge of a former connection keeps it (left.c). gen 0: none. */
-struct copy {
-    uint32_t edge, gen;
+/* Somebody who holds it too (second.c), in that generation. gen 0: nobody. */
+struct holder {
+    uint32_t peer, gen;
+};
+enum second_kind { SECOND_NONE, SECOND_EDGE, SECOND_COPY };
+/* Of a session that has another holder than the edge of its connection, or had. */
+struct others {
+    struct holder second;        /* a copy, or the edge of the connection that has gone */
+    struct holder former;        /* of an attachment before, until second holds it all */
+    struct outbound *unmirrored; /* first that the copy was not sent; NULL: it was sent all */
+    uint64_t mirrored;           /* the copy has all up to this seq */
+    uint64_t doubt;              /* up to this ord its stanzas may have been done already */
+    /* What is said when the copy is there; until then nothing beyond seq `stop` goes to the edge.
+     */
+    enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED } answer;
+    uint64_t stop, conn;
 };
 
 /* The last broadcast available presence. */
@@ -57,27 +72,29 @@ struct session {
     struct session *next; /* of user->sessions */
     struct user *user;
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
-    struct outbound *first, *last;
+    struct outbound *first, *last, *unsent; /* unsent: first that its edge was not sent, or NULL */
     uint32_t queued, queued_bytes;
-    struct list *held;       /* ring of struct held_in.link: behind a stanza that waits */
-    struct list *kept;       /* ring of kept IQs that name this session */
-    struct absence *absence; /* detached: until when, and a RESUME; NULL: attached */
-    struct htable *directed; /* JIDs that got directed presence; NULL: none */
-    struct probes *probes;   /* contacts that are still to be probed; NULL: none */
-    struct shown *shown;     /* NULL: not available */
-    uint64_t since_ms;
+    struct list *held;          /* ring of struct held_in.link: behind a stanza that waits */
+    struct list *kept;          /* ring of kept IQs that name this session */
+    struct absence *absence;    /* detached: until when, and a RESUME; NULL: attached */
+    struct htable *directed;    /* JIDs that got directed presence; NULL: none */
+    struct probes *probes;      /* contacts that are still to be probed; NULL: none */
+    struct shown *shown;        /* NULL: not available */
+    struct others *others;      /* NULL: none, but perhaps the edge of its connection */
+    int64_t since_us;           /* wall time */
     uint32_t gen, max_ms, edge; /* edge: shard */
-    struct copy left; /* the other holder of a detached one, until a new one holds it all */
-    uint64_t gate;    /* while gates: nothing beyond this seq is sent */
-    uint32_t open_in; /* tickets of its client's stanzas that are open */
-    uint16_t holds;   /* handlers that its later stanzas wait for */
-    uint16_t gates;   /* pages of offline messages that the store is noting as given */
+    uint64_t gate;              /* while gates: nothing beyond this seq is sent */
+    uint32_t open_in;           /* tickets of its client's stanzas that are open */
+    uint16_t holds;             /* handlers that its later stanzas wait for */
+    uint16_t gates;             /* pages of offline messages that the store is noting as given */
     uint16_t resource_len;
     uint16_t tls; /* version of the last connection's, 0: none */
     struct peer peer;
     int8_t priority;
+    enum second_kind second_kind : 8;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
     bool doomed : 1;       /* ends at the end of this turn, as `doom` says */
+    bool missing : 1;      /* counted as without a second holder */
     bool closing : 1;      /* its client has ended it; stanzas before that wait */
     bool draining : 1;     /* held stanzas are being run */
     bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
@@ -120,6 +137,10 @@ void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, 
  * which is the other holder of these rows, is to know their seqs before the client counts them). */
 void session_gate(struct session *s);
 void session_ungate(struct home *h, uint64_t sid);
+/* Sends on what may go: to the copy, to the edge. */
+void session_pump(struct session *s);
+/* Its copy has all up to seq. */
+void session_mirrored(struct home *h, uint64_t sid, uint64_t seq);
 /* The same for an answer of our own, lane by purpose. */
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);
@@ -135,6 +156,14 @@ void session_doom(struct session *s, err reason);
 void session_hold(struct session *s);
 void session_release(struct home *h, uint64_t sid);
 
+/* Its queue, from the front; out_acked stays. */
+struct outbound *session_pop_out(struct session *s);
+void session_let_go(struct home *h, struct outbound *o);
+/* All up to seq is with the client; rows: those of the offline store leave it. */
+void session_out_acked(struct session *s, uint64_t seq, bool rows);
+/* All that may go, to a new edge. */
+void session_replay(struct session *s);
+
 /* From home.c. */
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
 void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
@@ -142,6 +171,15 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
 /* CACK: the rows among it are not its business. */
 void session_acked(struct session *s, uint64_t seq);
 void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
+/* Its copy has all that there was when it was begun (or has died): what waited for that. */
+void session_copied(struct session *s);
+/* A session of a former home, as its holders had it (attach.c): detached, without a queue.
+ * session_restore_out fills that, session_restored lets it go on: live: at that edge, which was
+ * sent all up to `sent`. */
+struct session *session_restore(struct user *u, const struct snap *snap);
+void session_restore_out(struct session *s, const struct out *o);
+void session_take_back_rows(struct session *s);
+void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "cluster/copy.h"
 #include "cluster/ticket.h"
 #include "node/conf/conf.h"
 #include "node/edge/edge.h"
@@ -60,7 +61,14 @@ static void dispatch(struct shard *s, struct origin from, const struct frame *f)
     case FRAME_FAILED:
     case FRAME_ENABLED:
     case FRAME_OUT:
+    case FRAME_STATE:
     case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
+    case FRAME_SNAP:
+    case FRAME_MIRROR:
+    case FRAME_NOTE:
+        copies_frame(s->node.copies, f);
+        channel_done(s->node.channels, from);
+        break;
     default: home_frame(s->home, from, f);
     }
 }
@@ -95,10 +103,11 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
 static void on_settled(void *ctx, struct hold h, bool lost)
 {
     struct shard *s = ctx;
-    if (h.owner == HOLD_EDGE_IN)
-        edge_settled(s->edge, h, lost);
-    else
-        ticket_settled(h);
+    switch (h.owner) {
+    case HOLD_EDGE_IN: edge_settled(s->edge, h, lost); break;
+    case HOLD_MIRROR: home_settled(s->home, h, lost); break;
+    default: ticket_settled(h);
+    }
 }
 
 static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
@@ -165,7 +174,6 @@ static void peer_gone(struct shard *s, enum child_kind kind, uint32_t index)
         store_client_worker_down(s->store);
     } else if (channel_peer_is_up(s->node.channels, index)) {
         channel_peer_down(s->node.channels, index);
-        edge_peer_down(s->edge, index);
         home_peer_down(s->home, index);
     }
 }
@@ -177,11 +185,13 @@ static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64
         peer_gone(s, kind, index);
 }
 
-/* What was kept for its predecessor has gone first: so this tells it that that was all. */
+/* What was kept for its predecessor goes first, then what we hold of its sessions. */
 static void shard_up(struct shard *s, unsigned peer, uint32_t incarnation)
 {
     struct frame f = {.kind = FRAME_ATTACHED};
     channel_peer_up(s->node.channels, peer, incarnation);
+    edge_attach(s->edge, peer);
+    home_peer_up(s->home, peer);
     channel_send(s->node.channels, peer, &f, (struct hold){HOLD_NONE, 0, 0}, false);
 }
 
@@ -272,6 +282,8 @@ static void start_tls(struct shard *s, int certs_fd)
     s->node.helper = helper_new(s->node.loop);
 }
 
+static uint64_t now_ms(void *ctx) { return loop_now_ms(((struct shard *)ctx)->node.loop); }
+
 static void start_hub(struct shard *s, const struct child_start *start)
 {
     struct fifo_hub_config c = {
@@ -290,6 +302,13 @@ static void start_hub(struct shard *s, const struct child_start *start)
     s->node.channels = channels_new(start->index, start->shards, &sinks);
     list_init(&s->channel_hook.link);
     s->channel_hook.fn = run_channels;
+    struct copies_config copies = {.channels = s->node.channels,
+                                   .ring = s->node.ring,
+                                   .turn = &s->turn,
+                                   .marks = &s->node.marks,
+                                   .now_ms = now_ms,
+                                   .ctx = s};
+    s->node.copies = copies_new(&copies);
 }
 
 static void count_fifos(struct shard *s)

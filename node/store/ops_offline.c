@@ -97,9 +97,11 @@ err op_offline_remove_queue(struct ops *x)
     const Store__OfflineRemoveQueue *remove = x->q->offline_remove_queue;
     str sid = ops_str(remove->sid);
     uint64_t seq_max = remove->seq_max < INT64_MAX ? remove->seq_max : INT64_MAX;
+    uint64_t seq_min = remove->seq_min < INT64_MAX ? remove->seq_min : INT64_MAX;
     if (sid.n == 0 || sid.n > UID_MAX)
         return ERR_BAD;
-    ops_sql(x, offline_remove_queue, NULL, A_TEXT(x->owner), A_BLOB(sid), A_INT(seq_max));
+    ops_sql(x, offline_remove_queue, NULL, A_TEXT(x->owner), A_BLOB(sid), A_INT(seq_max),
+            A_INT(seq_min));
     return ERR_OK;
 }
 

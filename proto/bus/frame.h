@@ -25,12 +25,14 @@ enum frame_kind {
                      bare, payload = rows of the offline store among it, 8 bytes each, big-endian */
     FRAME_DETACH, /* sid gen reason: the connection is lost, the session may be resumed */
     FRAME_END,    /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
-    FRAME_ORPHAN, /* a home died: uid, bare, stanza: what this edge held for it, un-acked by the
-                     client; the new home keeps it as at the end of a session. conn: that session's
-                     sid, seq: its number there as the client counts; 0: not counted */
-    FRAME_KNOWN,  /* a home died: payload = marks of what this edge's clients have of it lately
-                     (cluster/mark.h); sent again, it is no news */
-    FRAME_ATTACHED, /* to a new home, from each shard: that was all I held (delivery.md 5.2, 6) */
+    /* second holder -> new home (delivery.md 6) */
+    FRAME_ATTACH,   /* sid gen, payload = snap: a session whose home was another. Flags: LIVE, its
+                       connection is here; ENDED, it is over */
+    FRAME_QUEUED,   /* sid gen seq, uid (its sid in conn) stanza us flags h as in OUT: the next that
+                       this holder has for it, behind its ATTACH */
+    FRAME_KNOWN,    /* payload = marks of what its clients have lately (cluster/mark.h); sent again,
+                       it is no news */
+    FRAME_ATTACHED, /* from each shard: that was all I held (delivery.md 5.2, 6) */
     /* home -> home */
     FRAME_ROUTE, /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
     /* home -> edge */
@@ -40,8 +42,12 @@ enum frame_kind {
     FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
     FRAME_OUT,     /* sid gen seq, uid (its sid in conn) stanza, us = time it came,
                       flags: FRAME_TO_*, FRAME_REPLAY; h = its row of the offline store, 0: none */
-    FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error; without a reason:
-                      forget what is left of it (node/edge/left.h)                        */
+    FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
+    /* home -> second holder (cluster/copy.h) */
+    FRAME_STATE,  /* sid gen, payload = snap: what else it is to know; the numbers in it are not */
+    FRAME_SNAP,   /* the same, to a successor: hold this; the queue follows, as MIRROR     */
+    FRAME_MIRROR, /* as OUT                                                                */
+    FRAME_NOTE,   /* payload = notes: what is safe, what clients have, what is not needed  */
     FRAME_KINDS
 };
 
@@ -53,6 +59,8 @@ enum frame_flag {
     FRAME_HAS_H = 1 << 4,
     FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
     FRAME_ANONYMOUS = 1 << 6, /* BIND: SASL ANONYMOUS, there is no account */
+    FRAME_ENDED = 1 << 7,     /* ATTACH: the session is over, its queue is to be disposed of */
+    FRAME_LIVE = 1 << 8,      /* ATTACH: its connection is the sender's */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

@@ -48,13 +48,13 @@ def find_shards(server, jid):
     return int(item["home"].split("/")[1]), int(item["edge"].split("/")[1])
 
 
-def placed(server, name, home, edge):
+def placed(server, name, home, edge, sm=True):
     """A client with this home (accounts are tried) and this edge (connections are)."""
     for i in range(40):
         bare = f"{name}{i}@localhost"
         server.add_user(bare)
         for _ in range(40):
-            c = Client(server, bare + "/x").login(sm=True, presence=True)
+            c = Client(server, bare + "/x").login(sm=sm, presence=True)
             got = find_shards(server, bare)
             if got == (home, edge):
                 return c
@@ -86,24 +86,59 @@ def test_kill_of_an_edge_whose_homes_live_lets_clients_resume_without_loss_or_do
     b.close()
 
 
-def test_kill_of_a_shard_is_seen_by_the_others_as_presence_only(server):
-    """RFC 6121 4.5: the sessions of a dead home have ended, also for those who only look on."""
-    watcher, friend = placed(server, "sees-a", 0, 0), placed(server, "sees-b", 0, 0)
-    gone = placed(server, "sees-c", 1, 1)
+def test_session_outlives_the_process_that_was_its_home_and_its_edge(server):
+    """Nobody sees anything of it: the client resumes, and has what was sent to it meanwhile."""
+    watcher, gone = placed(server, "sees-a", 0, 0), placed(server, "sees-c", 1, 1)
     befriend(watcher, gone)
-    befriend(watcher, friend)
+    watcher.ping()
+    watcher.backlog.clear()
+    watcher.message(gone.jid, "before")
+    gone.expect_body("before")
+    server.kill_process("shard", 1)
+    gone.closed(stream_end=False)
+    gone.sock.close()
+    watcher.message(gone.jid, "meanwhile")
+    again, answer = resume(server, gone)
+    assert answer.tag == q("sm:resumed"), answer.tag
+    again.expect_body("meanwhile")
+    barrier(again, watcher)
+    assert not watcher.take(lambda e: e.tag == q("c:presence"))
+    assert not again.take(lambda e: e.tag == q("c:message"))
+    for c in (watcher, again):
+        c.close()
+
+
+def test_client_of_a_dead_home_whose_edge_lives_goes_on_without_noticing(server):
+    watcher, b = placed(server, "goes-a", 0, 0), placed(server, "goes-b", 1, 0)
+    befriend(watcher, b)
     watcher.ping()
     watcher.backlog.clear()
     server.kill_process("shard", 1)
+    watcher.message(b.jid, "still there?")
+    b.expect_body("still there?")
+    b.message(watcher.jid, "yes")
+    watcher.expect_body("yes")
+    # It is available as before: a probe at a login of somebody who sees it is answered.
+    late = Client(server, watcher.jid.split("/")[0] + "/late").login(presence=True)
+    late.expect_presence(b.jid)
+    for c in (watcher, b, late):
+        c.close()
+
+
+def test_session_that_ends_with_its_connection_is_seen_to_go_when_home_and_edge_die(server):
+    """Without XEP-0198 nobody can come back: whoever saw it sees that it is gone, by its full JID."""
+    watcher, gone = placed(server, "ends-a", 0, 0), placed(server, "ends-c", 1, 1, sm=False)
+    befriend(watcher, gone)
+    watcher.ping()
+    watcher.backlog.clear()
+    server.kill_process("shard", 1)
+    watcher.expect_presence(gone.jid, "unavailable")
     bare = gone.jid.split("/")[0]
-    watcher.expect_presence(bare, "unavailable")
-    watcher.message(friend.jid, "nothing has happened")
-    friend.expect_body("nothing has happened")
     watcher.message(bare, "when you are back")
     again = Client(server, gone.jid).login(presence=True)
     again.expect_body("when you are back")
     watcher.expect_presence(gone.jid)
     barrier(again, watcher)
     assert not watcher.take(lambda e: e.tag == q("c:presence") and e.get("type") is not None)
-    for c in (watcher, friend, again):
+    for c in (watcher, again):
         c.close()

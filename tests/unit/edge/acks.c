@@ -394,7 +394,7 @@ static void the_last_answer_of_a_removed_account_is_still_written(void **state)
     world_close();
 }
 
-static void a_dead_home_leaves_orphans_to_the_next(void **state)
+static void a_new_home_is_told_all_that_an_edge_holds_and_its_client_hears_nothing(void **state)
 {
     bound_with_sm(0);
     client_sends("<message/>");
@@ -406,16 +406,17 @@ static void a_dead_home_leaves_orphans_to_the_next(void **state)
     turn();
     client_sends("<a " SM " h='1'/>");
     received();
-    edge_peer_down(w.edge, 1 - ring_home(w.node.ring, STR(JULIET)));
+    edge_attach(w.edge, 1 - ring_home(w.node.ring, STR(JULIET)));
+    assert_null(last_frame(FRAME_ATTACH));
+    edge_attach(w.edge, ring_home(w.node.ring, STR(JULIET)));
     turn();
     assert_string_equal(received(), "");
-    edge_peer_down(w.edge, ring_home(w.node.ring, STR(JULIET)));
-    turn();
-    const char *text = received();
-    assert_true(got(text, "<a xmlns='urn:xmpp:sm:3' h='1'/><stream:error><internal-server-error"));
-    assert_int_equal(frame_count(FRAME_ORPHAN), 1);
-    struct sent_frame *f = last_frame(FRAME_ORPHAN);
-    assert_true(f->keep && f->f.sid == 77 && f->f.ord == 2 && str_is(f->f.bare, JULIET));
+    struct sent_frame *f = last_frame(FRAME_ATTACH);
+    assert_true(f->f.sid == sid_of_juliet() && f->f.gen == 1 && (f->f.flags & FRAME_LIVE));
+    assert_int_equal(frame_count(FRAME_QUEUED), 1);
+    f = last_frame(FRAME_QUEUED);
+    assert_true(f->f.seq == 2 && f->f.conn == 77 && f->f.ord == 2);
+    assert_non_null(last_frame(FRAME_KNOWN)); /* what the client has acked */
     assert_null(last_frame(FRAME_END));
     world_close();
 }
@@ -518,7 +519,7 @@ int main(void)
         cmocka_unit_test(a_failed_resume_leaves_the_stream_for_a_bind),
         cmocka_unit_test(a_close_from_the_home_is_not_told_back),
         cmocka_unit_test(the_last_answer_of_a_removed_account_is_still_written),
-        cmocka_unit_test(a_dead_home_leaves_orphans_to_the_next),
+        cmocka_unit_test(a_new_home_is_told_all_that_an_edge_holds_and_its_client_hears_nothing),
         cmocka_unit_test(a_queue_over_its_bound_ends_the_session),
         cmocka_unit_test(a_slow_reader_holds_its_senders_back_and_is_closed_in_the_end),
         cmocka_unit_test(a_client_that_is_slow_to_ack_slows_its_senders_for_a_while),

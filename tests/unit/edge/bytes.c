@@ -90,7 +90,7 @@ static void stanzas_are_numbered_without_gaps(void **state)
         assert_int_equal(w.frames[i].f.ord, i + 1);
         assert_int_equal(w.frames[i].hold.owner, HOLD_EDGE_IN);
         assert_int_equal(w.frames[i].hold.a, sid_of_juliet());
-        assert_false(w.frames[i].keep);
+        assert_true(w.frames[i].keep); /* the next home gets it too */
     }
     world_close();
 }

@@ -320,6 +320,8 @@ __attribute__((unused)) static void pass_ms(uint64_t ms)
     w.now_us = until;
 }
 
+static uint64_t fake_now_ms(void *ctx) { return w.now_us / 1000; }
+
 static void world_open(const char *const *settings)
 {
     memset(&w, 0, offsetof(struct world, frames));
@@ -342,6 +344,9 @@ static void world_open(const char *const *settings)
         .conf = settings ? conf_test_with(settings) : conf_test_default(),
     };
     w.node.ring = ring_single(w.node.secret, 2);
+    struct copies_config copies = {
+        .ring = w.node.ring, .turn = &w.turn, .marks = &w.node.marks, .now_ms = fake_now_ms};
+    w.node.copies = copies_new(&copies);
     struct scram_keys keys;
     scram_keys_make(STR(PASSWORD), 1, &w.entropy, &keys);
     w.keys_n = scram_keys_encode(&keys, w.keys);
@@ -501,6 +506,8 @@ static void world_close(void)
     }
     must(w.stop_calls == 1);
     edge_free(w.edge);
+    copies_free(w.node.copies);
+    marks_close(&w.node.marks);
     forget_frames();
     ring_free((struct ring *)w.node.ring);
     xml_scan_free(w.node.scan);

@@ -191,10 +191,7 @@ static void step(void)
     default:
         switch (any(12)) {
         case 0: pass_ms(any(400000)); break;
-        case 1:
-            edge_peer_down(w.edge, ring_home(w.node.ring, STR(JULIET)));
-            g.enabled = false;
-            break;
+        case 1: edge_attach(w.edge, ring_home(w.node.ring, STR(JULIET))); break;
         case 2: home_says((struct frame){.kind = FRAME_CLOSE, .reason = ERR_STREAM_KICKED}); break;
         default: pass_ms(any(1200));
         }

@@ -246,30 +246,6 @@ static void a_failed_resumption_takes_back_stored_messages_too(void **state)
     rig_close(r);
 }
 
-/* A home has died: its edge hands over what its client has not counted, and the sender's home sends
- * again what was not acked. */
-static void an_orphan_that_its_client_had_is_taken_back(void **state)
-{
-    struct client alice, bob;
-    struct rig *r = open_with(&alice, NULL);
-    const char *xml = "<message from='alice@localhost/x' to='bob@localhost' type='chat'>"
-                      "<body>1</body></message>";
-    rig_inject(r, xml, (struct uid){5, 1, 0}, FRAME_AGAIN);
-    rig_orphan(r, xml, (struct uid){5, 1, 0}, 4711, 3);
-    rig_orphan(r, xml, (struct uid){5, 2, 0}, 4711, 4);
-    rig_run(r);
-    bob = (struct client){.rig = r, .sid = 4711, .bare = "bob@localhost"};
-    rig_resume(&bob, 1, 3);
-    rig_run(r);
-    assert_int_equal(rig_next(&bob)->frame.kind, FRAME_FAILED);
-    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
-    rig_send(&bob, "<presence/>");
-    rig_expect(&bob, "<presence");
-    rig_expect(&bob, "<body>1");
-    rig_expect_nothing(&bob);
-    rig_close(r);
-}
-
 /* The resource that was given them goes: the next one gets the rest at once. */
 static void who_takes_no_more_messages_leaves_them_to_another(void **state)
 {
@@ -377,7 +353,6 @@ int main(void)
         cmocka_unit_test(who_comes_while_a_message_is_written_gets_it_too),
         cmocka_unit_test(a_failed_resumption_takes_back_what_its_client_had),
         cmocka_unit_test(a_failed_resumption_takes_back_stored_messages_too),
-        cmocka_unit_test(an_orphan_that_its_client_had_is_taken_back),
         cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
         cmocka_unit_test(a_senders_own_delay_is_not_taken_for_ours),
         cmocka_unit_test(what_waited_is_stored_behind_what_was_given),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cluster/copy.h"
 #include "cluster/ticket.h"
 #include "node/os/loop_impl.h"
 #include "proto/xmpp/jid.h"
@@ -134,6 +135,12 @@ static void note_route(struct rig *r, const struct stanza *s)
     r->routed[r->routed_count++].type = (enum stanza_type)s->type;
 }
 
+static void count_drops(struct rig *r, const struct frame *f)
+{
+    for (size_t at = NOTE_BYTES; f->kind == FRAME_NOTE && at <= f->payload.n; at += NOTE_BYTES)
+        r->drops += f->payload.p[at - 1] == NOTE_DROP;
+}
+
 static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct side *s = ctx;
@@ -143,13 +150,14 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
     case FRAME_FAILED:
     case FRAME_ENABLED:
     case FRAME_OUT:
-    case FRAME_CLOSE:
-        if (f->kind == FRAME_CLOSE && f->reason == ERR_OK) { /* the edge's business alone */
-            s->rig->drops++;
-            channel_done(s->node.channels, from);
-            break;
-        }
-        take_note(s, from, f);
+    case FRAME_CLOSE: take_note(s, from, f); break;
+    case FRAME_STATE:
+    case FRAME_SNAP:
+    case FRAME_MIRROR:
+    case FRAME_NOTE:
+        count_drops(s->rig, f);
+        copies_frame(s->node.copies, f);
+        channel_done(s->node.channels, from);
         break;
     case FRAME_ROUTE:
         note_route(s->rig, f->stanza);
@@ -173,6 +181,10 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     struct side *s = ctx;
     if (h.owner == HOLD_TICKET) {
         ticket_settled(h);
+        return;
+    }
+    if (h.owner == HOLD_MIRROR) {
+        home_settled(s->home, h, lost);
         return;
     }
     for (size_t i = 0; i < s->rig->client_count; i++)
@@ -263,6 +275,8 @@ void rig_edge_died(struct rig *r, unsigned edge)
 
 /* ---- life ---- */
 
+static uint64_t rig_now_ms(void *ctx) { return ((struct rig *)ctx)->now_us / 1000; }
+
 static void open_side(struct rig *r, unsigned i)
 {
     struct side *s = &r->side[i];
@@ -284,6 +298,13 @@ static void open_side(struct rig *r, unsigned i)
                             .conf = r->conf};
     memset(&s->node.key, (int)i + 1, sizeof s->node.key);
     s->node.channels = channels_new(i, RIG_SHARDS, &sinks);
+    struct copies_config copies = {.channels = s->node.channels,
+                                   .ring = r->ring,
+                                   .turn = &s->turn,
+                                   .marks = &s->node.marks,
+                                   .now_ms = rig_now_ms,
+                                   .ctx = r};
+    s->node.copies = copies_new(&copies);
     s->home = home_new(&s->node);
 }
 
@@ -327,6 +348,8 @@ void rig_close(struct rig *r)
         home_free(r->side[i].home);
     rig_run(r);
     for (unsigned i = 0; i < RIG_SHARDS; i++) {
+        copies_free(r->side[i].node.copies);
+        marks_close(&r->side[i].node.marks);
         channels_free(r->side[i].node.channels);
         arena_close(&r->side[i].turn);
         xml_scan_free(r->side[i].node.scan);
@@ -565,15 +588,4 @@ void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags)
         r, xml,
         (struct frame){
             .kind = FRAME_ROUTE, .sid = uid.sid, .ord = uid.ord, .lane = uid.lane, .flags = flags});
-}
-
-void rig_orphan(struct rig *r, const char *xml, struct uid uid, uint64_t sid, uint64_t seq)
-{
-    inject(r, xml,
-           (struct frame){.kind = FRAME_ORPHAN,
-                          .sid = uid.sid,
-                          .ord = uid.ord,
-                          .lane = uid.lane,
-                          .conn = sid,
-                          .seq = seq});
 }

@@ -39,11 +39,9 @@ void rig_user(struct rig *r, const char *bare); /* an account */
 void rig_run(struct rig *r);
 void rig_pass(struct rig *r, uint64_t ms); /* time */
 void rig_hold_out(struct rig *r, bool on); /* edges do not say that they hold what they get */
-unsigned rig_drops(const struct rig *r);   /* how often an edge was told to forget a queue */
+unsigned rig_drops(const struct rig *r);   /* how often a holder was told to forget a session */
 /* A stanza with from and to, as another home would send it. Does not run. */
 void rig_inject(struct rig *r, const char *xml, struct uid uid, uint32_t flags);
-/* The same as an edge hands it over when a home has died (FRAME_ORPHAN). */
-void rig_orphan(struct rig *r, const char *xml, struct uid uid, uint64_t sid, uint64_t seq);
 /* ROUTE frames so far with presence of this type from this JID. */
 unsigned rig_routed(struct rig *r, const char *from, enum stanza_type type);
 void rig_edge_died(struct rig *r, unsigned edge); /* the homes are told; its process goes on */

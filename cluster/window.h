@@ -2,8 +2,8 @@
  * with `safe` is; beyond it a bit per stanza, because acks come in any order. `h` towards the
  * client counts contiguous ones only, so that is the number kept. The bits have memory only while
  * one is set: nearly all acks come in order. */
-#ifndef PEMBERLEY_EDGE_WINDOW_H
-#define PEMBERLEY_EDGE_WINDOW_H
+#ifndef PEMBERLEY_WINDOW_H
+#define PEMBERLEY_WINDOW_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* outs: see outs.h. */
-#include "node/edge/outs.h"
+#include "cluster/outs.h"
 
 struct out out_of(const struct frame *f)
 {

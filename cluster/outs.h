@@ -1,7 +1,8 @@
 /* outs: stanzas from a home that a client (without XEP-0198: the transport) has not taken, in order
- * of their seq. A circular array with its header in one block; an empty queue is NULL. */
-#ifndef PEMBERLEY_EDGE_OUTS_H
-#define PEMBERLEY_EDGE_OUTS_H
+ * of their seq, as whoever holds them for it keeps them. A circular array with its header in one
+ * block; an empty queue is NULL. */
+#ifndef PEMBERLEY_OUTS_H
+#define PEMBERLEY_OUTS_H
 
 #include <stdlib.h>
 
@@ -10,7 +11,7 @@
 /* Its seq is its place. 48 bytes. */
 struct out {
     struct stanza *stanza;
-    uint64_t sid, ord; /* uid, for an ORPHAN */
+    uint64_t sid, ord; /* uid */
     uint64_t row;      /* of the offline store that it is; 0: none */
     uint32_t lane;
     uint32_t flags : 8; /* enum frame_flag */
@@ -23,7 +24,7 @@ struct outs {
     struct out at[];
 };
 
-struct out out_of(const struct frame *f); /* an OUT; refers to its stanza */
+struct out out_of(const struct frame *f); /* OUT, MIRROR, QUEUED; takes a reference of its stanza */
 void outs_push(struct outs **o, struct out out);
 /* The oldest goes; with the last one the queue. */
 void outs_pop(struct outs **o);

@@ -1,0 +1,86 @@
+/* copy: what a shard keeps of sessions that are not its own, for the day on which their home dies
+ * (delivery.md 1: the secondary). Two come here in the same form:
+ *
+ *   - the queue of a session whose connection this edge had (copies_take), until the home says that
+ *     another holds it;
+ *   - a session whose edge and home are one domain: SNAP begins it, MIRROR, STATE and NOTE keep it
+ *     what its home is. It is held when the frame is acked.
+ *
+ * When the slots of a home have gone to another, everything of them is attached there (ATTACH, then
+ * QUEUED per stanza); a copy itself ends only by DROP: make before break. (sid, gen) names one: an
+ * attachment that comes back must not be killed by what was meant for its predecessor
+ * (delivery.md 10, 15). */
+#ifndef PEMBERLEY_COPY_H
+#define PEMBERLEY_COPY_H
+
+#include "cluster/channel.h"
+#include "cluster/mark.h"
+#include "cluster/outs.h"
+#include "cluster/ring.h"
+#include "cluster/snap.h"
+#include "cluster/window.h"
+#include "pemberley/buf.h"
+
+/* ATTACH and QUEUED frames to a new home. own: what the holder itself knows better than the state
+ * that it was given last (STATE, SNAP; NULL: none yet): names, sid, gen, XEP-0198's part, in_ord.
+ */
+struct attaching {
+    struct snap own;
+    const struct buf *state;
+    struct outs *outs; /* the first has seq acked + 1 */
+    uint64_t acked;
+    uint32_t flags; /* FRAME_LIVE, FRAME_ENDED */
+};
+void copy_attach(struct channels *c, unsigned peer, const struct attaching *what, struct arena *a);
+struct buf *state_of(const struct frame *f); /* of STATE, SNAP */
+
+/* ---- notes: a home's short words to a holder, many to a frame ---- */
+
+enum note_kind {
+    NOTE_SAFE,  /* value: ord of a stanza of the client that is safe */
+    NOTE_ACKED, /* value: seq; the client has all up to it */
+    NOTE_DROP,  /* value: gen; that copy is not needed any more */
+};
+struct copy_note {
+    uint64_t sid, value;
+    enum note_kind kind;
+};
+enum { NOTE_BYTES = 17, NOTE_FRAME_MAX = 2048 }; /* in one frame: its header holds 64 KiB */
+void note_encode(struct copy_note n, char out[NOTE_BYTES]);
+
+/* ---- the copies of a shard ---- */
+
+struct copies;
+struct copies_config {
+    struct channels *channels;
+    const struct ring *ring;
+    struct arena *turn;
+    /* What clients have taken is remembered here when a NOTE says so. */
+    struct marks *marks;
+    uint64_t (*now_ms)(void *ctx);
+    void *ctx;
+};
+struct copies *copies_new(const struct copies_config *c);
+void copies_free(struct copies *c);
+size_t copies_count(const struct copies *c);
+
+/* STATE SNAP MIRROR NOTE, and OUT for a session whose connection has just gone. The caller acks:
+ * when this returns it is held. */
+void copies_frame(struct copies *c, const struct frame *f);
+/* The edge's session as its connection goes; queue and state move here. ended: nobody will resume
+ * it, its home is disposing of the queue. */
+struct copy_of {
+    uint64_t sid;
+    uint32_t gen;
+    bool ended;
+    struct snap own;   /* as for copy_attach; its strings are copied */
+    struct buf *state; /* move here: */
+    struct window window;
+    struct outs *outs;
+    uint64_t acked;
+};
+void copies_take(struct copies *c, const struct copy_of *of);
+/* All whose home is `peer`, which is new there. */
+void copies_attach(struct copies *c, unsigned peer);
+
+#endif

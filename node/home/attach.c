@@ -1,0 +1,285 @@
+/* attach: a home that is new makes the sessions of its predecessor again (delivery.md 6, "home
+ * dies"). Each holder offers what it has (ATTACH, QUEUED) before the barrier opens; then the best
+ * of the offers of one session is taken:
+ *
+ *   highest gen wins; of that gen, whoever has the connection
+ *   outbound: the queue that goes furthest (they are prefixes of one sequence), without what any of
+ *   them knows to be acknowledged
+ *
+ * and the session waits for its account like everything that concerns a user; what names it waits
+ * behind it. Offers are bounded by what the holders had been given. */
+#include "cluster/copy.h"
+#include "node/home/inside.h"
+
+struct offer {
+    struct list link;
+    unsigned peer;
+    uint32_t gen, flags;
+    struct buf *snap;
+    struct outs *outs; /* the first has seq acked + 1 */
+    uint64_t acked;
+};
+
+struct attached {
+    struct hnode by_sid;
+    struct list link; /* of home->unloaded */
+    struct work work;
+    struct home *home;
+    uint64_t sid;
+    struct list offers;
+    size_t bare_n;
+    char bare[];
+};
+
+static struct attached *find(struct home *h, uint64_t sid)
+{
+    struct hnode *n = htable_find(&h->attached, hash_u64(sid));
+    for (; n; n = htable_find_next(n)) {
+        struct attached *a = container_of(n, struct attached, by_sid);
+        if (a->sid == sid)
+            return a;
+    }
+    return NULL;
+}
+
+str attach_bare(struct home *h, uint64_t sid)
+{
+    const struct attached *a = find(h, sid);
+    return a ? str_from(a->bare, a->bare_n) : STR_NONE;
+}
+
+static void offer_free(struct offer *o)
+{
+    list_remove(&o->link);
+    buf_unref(o->snap);
+    outs_close(&o->outs);
+    free(o);
+}
+
+static void attached_free(struct attached *a)
+{
+    list_each(o, &a->offers, struct offer, link)
+        offer_free(o);
+    list_remove(&a->link);
+    htable_remove(&a->home->attached, &a->by_sid);
+    free(a);
+}
+
+static bool snap_of(const struct offer *o, struct arena *a, struct snap *out)
+{
+    return snap_decode(str_from(o->snap->data, o->snap->len), a, out) == ERR_OK;
+}
+
+static uint64_t end_of(const struct offer *o) { return o->acked + outs_count(o->outs); }
+
+/* ---- offers ---- */
+
+static struct attached *attached_new(struct home *h, uint64_t sid, str bare)
+{
+    struct attached *a = calloc(1, sizeof *a + bare.n);
+    must(a);
+    a->home = h, a->sid = sid, a->bare_n = bare.n;
+    memcpy(a->bare, bare.p, bare.n);
+    list_init(&a->link);
+    list_init(&a->offers);
+    list_init(&a->work.link);
+    htable_insert(&h->attached, &a->by_sid, hash_u64(sid));
+    return a;
+}
+
+/* Late is dead (delivery.md 5.3): its client logs in again. */
+static void refuse(struct home *h, unsigned peer, const struct frame *f)
+{
+    struct frame close = {
+        .kind = FRAME_CLOSE, .sid = f->sid, .gen = f->gen, .reason = ERR_STREAM_HOME_LOST};
+    if (f->flags & FRAME_LIVE)
+        channel_send(h->node->channels, peer, &close, (struct hold){0}, false);
+}
+
+static void on_attach(struct home *h, unsigned peer, const struct frame *f)
+{
+    struct snap snap;
+    if (snap_decode(f->payload, home_arena(h), &snap) != ERR_OK)
+        return;
+    str bare = jid_parse_prepared(snap.full).bare;
+    if (!h->awaited || !bare.n || bare.n > JID_MAX || snap.sid != f->sid || snap.gen != f->gen) {
+        refuse(h, peer, f);
+        return;
+    }
+    struct attached *a = find(h, f->sid);
+    a = a ? a : attached_new(h, f->sid, bare);
+    struct offer *o = calloc(1, sizeof *o);
+    must(o);
+    o->peer = peer, o->gen = f->gen, o->flags = f->flags;
+    o->snap = state_of(f);
+    o->acked = snap.out_acked;
+    list_push_back(&a->offers, &o->link);
+}
+
+static void on_queued(struct home *h, unsigned peer, const struct frame *f)
+{
+    struct attached *a = h->awaited && f->stanza ? find(h, f->sid) : NULL;
+    if (!a)
+        return;
+    list_each(o, &a->offers, struct offer, link)
+        if (o->peer == peer && o->gen == f->gen && f->seq == end_of(o) + 1) {
+            outs_push(&o->outs, out_of(f));
+            return;
+        }
+}
+
+void attach_offer(struct home *h, struct origin from, const struct frame *f)
+{
+    if (f->kind == FRAME_ATTACH)
+        on_attach(h, from.peer, f);
+    else
+        on_queued(h, from.peer, f);
+    channel_done(h->node->channels, from);
+}
+
+/* ---- the best of them ---- */
+
+static struct offer *best_of(const struct attached *a)
+{
+    struct offer *best = NULL;
+    list_each(o, &a->offers, struct offer, link)
+        if (!best || o->gen > best->gen ||
+            (o->gen == best->gen && (o->flags & FRAME_LIVE) && !(best->flags & FRAME_LIVE)))
+            best = o;
+    return best;
+}
+
+static struct offer *longest_of(const struct attached *a)
+{
+    struct offer *longest = list_first(&a->offers, struct offer, link);
+    list_each(o, &a->offers, struct offer, link)
+        if (end_of(o) > end_of(longest))
+            longest = o;
+    return longest;
+}
+
+/* What the best was not told, another knows; of what the client has sent, who knows most. */
+static struct snap snap_of_all(const struct attached *a, const struct offer *best)
+{
+    struct arena *arena = home_arena(a->home);
+    struct snap snap, other;
+    bool good = snap_of(best, arena, &snap);
+    must(good); /* on_attach has looked */
+    list_each(o, &a->offers, struct offer, link) {
+        if (o == best || !snap_of(o, arena, &other))
+            continue;
+        snap.in_ord = other.in_ord > snap.in_ord ? other.in_ord : snap.in_ord;
+        if (snap.since_us || !other.since_us)
+            continue;
+        snap.since_us = other.since_us, snap.interested = other.interested;
+        snap.presence = other.presence, snap.presence_us = other.presence_us;
+        snap.directed = other.directed, snap.directed_count = other.directed_count;
+    }
+    return snap;
+}
+
+static void fill_queue(struct session *s, struct attached *a, struct offer *longest)
+{
+    uint64_t acked = s->out_acked;
+    list_each(o, &a->offers, struct offer, link)
+        acked = o->acked > acked ? o->acked : acked;
+    for (; longest->outs && longest->acked < acked; longest->acked++)
+        outs_pop(&longest->outs);
+    s->out_seq = s->out_acked = longest->outs ? longest->acked : acked;
+    if (!longest->outs && s->out_base > s->out_seq)
+        s->out_seq = s->out_acked = s->out_base;
+    for (; longest->outs; outs_pop(&longest->outs))
+        session_restore_out(s, outs_at(longest->outs, 0));
+}
+
+static void restore(struct attached *a, struct user *u)
+{
+    struct offer *best = best_of(a);
+    struct snap snap = snap_of_all(a, best);
+    uint64_t sent = end_of(best);
+    struct session *s = session_restore(u, &snap);
+    fill_queue(s, a, longest_of(a));
+    bool live = (best->flags & FRAME_LIVE) && !(best->flags & FRAME_ENDED);
+    bool ended = (best->flags & FRAME_ENDED) || (!s->resumable && !live);
+    if (!ended && s->resumable)
+        session_take_back_rows(s);
+    session_restored(s, best->peer, live, sent);
+    list_each(o, &a->offers, struct offer, link)
+        second_former(s, (struct holder){o->peer, o->gen});
+    if (ended)
+        session_end(s, ERR_STREAM_CONNECTION_TIMEOUT, false); /* before what waits behind it */
+}
+
+/* ---- when its account is there ---- */
+
+static void run(struct work *w, struct user *u)
+{
+    struct attached *a = container_of(w, struct attached, work);
+    if (!u) {
+        list_push_back(&a->home->unloaded, &a->link);
+        return;
+    }
+    if (!session_find(a->home, a->sid) && user_host(u))
+        restore(a, u);
+    attached_free(a);
+}
+
+static bool is_guest(struct attached *a)
+{
+    struct snap snap;
+    return snap_of(list_first(&a->offers, struct offer, link), home_arena(a->home), &snap) &&
+           snap.anonymous;
+}
+
+static void load(struct attached *a)
+{
+    str bare = str_from(a->bare, a->bare_n);
+    a->work.run = run;
+    a->work.bytes = 0;
+    if (is_guest(a) && !user_find(a->home, bare))
+        user_anonymous(a->home, bare);
+    user_with(a->home, bare, &a->work);
+}
+
+/* What they hold was handled: known before anything that may be the same again is looked at. */
+static void note_queues(struct attached *a)
+{
+    list_each(o, &a->offers, struct offer, link)
+        for (uint32_t i = 0; i < outs_count(o->outs); i++) {
+            const struct out *k = outs_at(o->outs, i);
+            struct uid uid = {k->sid, k->ord, k->lane};
+            route_note(a->home, stanza_to(k->stanza), k->stanza, uid);
+        }
+}
+
+void attach_restore(struct home *h)
+{
+    struct list all;
+    list_init(&all);
+    htable_each(it, &h->attached) {
+        struct attached *a = container_of(it, struct attached, by_sid);
+        note_queues(a);
+        list_push_back(&all, &a->link);
+    }
+    list_each(a, &all, struct attached, link) {
+        list_remove(&a->link);
+        load(a);
+    }
+}
+
+void attach_sweep(struct home *h)
+{
+    struct list again;
+    list_init(&again);
+    list_append(&again, &h->unloaded);
+    list_each(a, &again, struct attached, link) {
+        list_remove(&a->link);
+        load(a);
+    }
+}
+
+void attach_free(struct home *h)
+{
+    htable_each(it, &h->attached)
+        attached_free(container_of(it, struct attached, by_sid));
+}

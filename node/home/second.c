@@ -1,0 +1,391 @@
+/* second: who else holds a session (delivery.md 1), so that it outlives the death of this home.
+ *
+ *   EDGE   its edge is in another domain and holds what it was sent (OUT): costs nothing
+ *   COPY   its edge is in ours, or has gone: the slot's successor holds a copy. Of one that may be
+ *          resumed, whatever goes to the client is there first (MIRROR), and `h` before the client
+ *          is told (NOTE); of one that ends with its connection only its name and presence, so that
+ *          somebody can say that it is gone
+ *   NONE   there is nobody else, or nobody else is up: counted as missing, and mended when somebody
+ *          comes
+ *
+ * A former holder is told to forget (DROP) when the next one has confirmed all: make before break
+ * (5.2, 3). With this process dies what is in it: no note of a copy here. */
+#include "cluster/copy.h"
+#include "node/home/inside.h"
+
+static struct home *home_of(const struct session *s) { return s->user->home; }
+
+static bool is_up(const struct home *h, unsigned shard)
+{
+    return shard != h->node->shard && channel_peer_is_up(h->node->channels, shard);
+}
+
+struct others *second_others(struct session *s)
+{
+    if (!s->others) {
+        s->others = calloc(1, sizeof *s->others);
+        must(s->others);
+    }
+    return s->others;
+}
+
+/* An idle session whose edge holds it has none. */
+void second_settled(struct session *s)
+{
+    const struct others *o = s->others;
+    if (!o || s->detached || s->second_kind != SECOND_EDGE || o->former.gen || o->answer ||
+        s->in_ord < o->doubt)
+        return;
+    free(s->others);
+    s->others = NULL;
+}
+
+bool second_mirrors(const struct session *s)
+{
+    return s->second_kind == SECOND_COPY && s->resumable;
+}
+
+static struct holder second_of(const struct session *s)
+{
+    bool here = s->second_kind == SECOND_EDGE && !s->detached;
+    return here ? (struct holder){s->edge, s->gen} : s->others->second;
+}
+
+/* ---- notes: those of a turn in one frame per peer ---- */
+
+struct notes {
+    struct list link; /* of home->notes */
+    struct home *home;
+    unsigned peer;
+    size_t n, origin_n, cap;
+    char *bytes;
+    struct origin *origins; /* to be acked when the holder has this */
+};
+
+static void on_noted(void *ctx, struct ticket *t)
+{
+    struct notes *b = ctx;
+    for (size_t i = 0; i < b->origin_n; i++)
+        channel_done(b->home->node->channels, b->origins[i]);
+    free(b->bytes);
+    free(b->origins);
+    free(b);
+}
+
+static void flush(struct notes *b)
+{
+    struct channels *channels = b->home->node->channels;
+    list_remove(&b->link);
+    struct ticket *t = ticket_new(channels, (struct origin){0}, (struct uid){0}, on_noted, b);
+    struct frame f = {.kind = FRAME_NOTE, .payload = str_from(b->bytes, b->n * NOTE_BYTES)};
+    channel_send(channels, b->peer, &f, ticket_hold(t), false);
+    ticket_close(t);
+}
+
+void second_flush(struct home *h)
+{
+    while (!list_empty(&h->notes))
+        flush(list_first(&h->notes, struct notes, link));
+}
+
+static struct notes *notes_to(struct home *h, unsigned peer)
+{
+    list_each(b, &h->notes, struct notes, link)
+        if (b->peer == peer && b->n < NOTE_FRAME_MAX)
+            return b;
+    struct notes *b = calloc(1, sizeof *b);
+    must(b);
+    b->home = h, b->peer = peer;
+    list_push_back(&h->notes, &b->link);
+    loop_at_turn_end(h->node->loop, &h->noting);
+    return b;
+}
+
+static void note(struct home *h, unsigned peer, struct copy_note n, const struct origin *o)
+{
+    struct notes *b = notes_to(h, peer);
+    if (b->n == b->cap) {
+        b->cap = b->cap ? b->cap * 2 : 16;
+        b->bytes = realloc(b->bytes, b->cap * NOTE_BYTES);
+        b->origins = realloc(b->origins, b->cap * sizeof *b->origins);
+        must(b->bytes && b->origins);
+    }
+    note_encode(n, b->bytes + b->n++ * NOTE_BYTES);
+    if (o)
+        b->origins[b->origin_n++] = *o;
+}
+
+static void drop(struct home *h, struct holder who, uint64_t sid)
+{
+    if (who.gen && is_up(h, who.peer))
+        note(h, who.peer, (struct copy_note){sid, who.gen, NOTE_DROP}, NULL);
+}
+
+/* ---- what a holder is told ---- */
+
+static struct snap snap_of(const struct session *s)
+{
+    struct arena *a = home_arena(home_of(s));
+    struct snap snap = {.sid = s->sid,
+                        .gen = s->gen,
+                        .full = session_full(s, a),
+                        .sm = s->sm,
+                        .resumable = s->resumable,
+                        .max_ms = s->max_ms,
+                        .in_ord = s->in_ord,
+                        .in_base = s->in_base,
+                        .out_seq = s->out_seq,
+                        .out_base = s->out_base,
+                        .out_acked = s->out_acked,
+                        .since_us = s->since_us,
+                        .interested = s->interested,
+                        .anonymous = s->user->anonymous,
+                        .address = session_address(s, a),
+                        .tls = s->tls};
+    presence_snap(s, &snap);
+    return snap;
+}
+
+static void send_state(struct session *s, enum frame_kind kind, struct ticket *t)
+{
+    struct home *h = home_of(s);
+    struct holder who = second_of(s);
+    struct snap snap = snap_of(s);
+    struct frame f = {
+        .kind = kind, .sid = s->sid, .gen = who.gen, .payload = snap_encode(&snap, home_arena(h))};
+    struct hold hold = t ? ticket_hold(t) : (struct hold){0};
+    channel_send(h->node->channels, who.peer, &f, hold, false);
+}
+
+static void set_kind(struct session *s, enum second_kind kind)
+{
+    struct home *h = home_of(s);
+    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && h->node->shards > 1;
+    s->second_kind = kind;
+    home_count(h, METRIC_copies_missing, (int)missing - (int)s->missing);
+    s->missing = missing;
+    if (s->others && kind != SECOND_COPY)
+        s->others->unmirrored = NULL;
+}
+
+/* ---- a copy ---- */
+
+/* Whatever the copy was to have is there, or it has died with all. */
+static void on_copied(void *ctx, struct ticket *t)
+{
+    struct home *h = ctx;
+    struct session *s = session_find(h, ticket_uid(t).sid);
+    if (!s || s->gen != ticket_uid(t).ord)
+        return;
+    if (s->second_kind == SECOND_COPY && s->others->former.gen) {
+        drop(h, s->others->former, s->sid);
+        s->others->former.gen = 0;
+    }
+    session_copied(s);
+}
+
+/* Behind it everything sent before has been read. */
+static void send_mark(struct session *s, unsigned peer, struct ticket *t)
+{
+    struct frame f = {.kind = FRAME_NOTE};
+    channel_send(home_of(s)->node->channels, peer, &f, ticket_hold(t), false);
+}
+
+static void begin_copy(struct session *s, unsigned peer)
+{
+    struct home *h = home_of(s);
+    struct others *o = second_others(s);
+    set_kind(s, SECOND_COPY);
+    o->second = (struct holder){peer, s->gen};
+    struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
+                                  (struct uid){s->sid, s->gen, 0}, on_copied, h);
+    send_state(s, FRAME_SNAP, t);
+    o->unmirrored = s->resumable ? s->first : NULL;
+    o->mirrored = s->out_acked;
+    session_pump(s);
+    send_mark(s, peer, t);
+    ticket_close(t);
+}
+
+/* The slot's successor, or while that is away the next shard that is there. */
+static unsigned successor(const struct session *s)
+{
+    const struct node *n = home_of(s)->node;
+    unsigned first = ring_successor(n->ring, (unsigned)(s->sid >> 50));
+    for (unsigned i = 0; first != RING_NONE && i < n->shards; i++) {
+        unsigned peer = (first + i) % n->shards;
+        if (is_up(home_of(s), peer))
+            return peer;
+    }
+    return RING_NONE;
+}
+
+bool second_choose(struct session *s)
+{
+    if (!s->detached && s->edge != home_of(s)->node->shard) {
+        set_kind(s, SECOND_EDGE);
+        return true;
+    }
+    unsigned peer = s->resumable || session_available(s) ? successor(s) : RING_NONE;
+    if (peer != RING_NONE) {
+        begin_copy(s, peer);
+        return false;
+    }
+    set_kind(s, SECOND_NONE);
+    session_pump(s);
+    return true;
+}
+
+void second_state(struct session *s, struct ticket *t)
+{
+    if (s->second_kind != SECOND_NONE)
+        send_state(s, FRAME_STATE, t);
+    else if (!s->ended && session_available(s))
+        second_choose(s);
+}
+
+void second_mirror(struct session *s, const struct outbound *o)
+{
+    struct frame f = {.kind = FRAME_MIRROR,
+                      .flags = o->flags,
+                      .sid = s->sid,
+                      .gen = s->others->second.gen,
+                      .seq = o->seq,
+                      .conn = o->uid.sid,
+                      .ord = o->uid.ord,
+                      .lane = o->uid.lane,
+                      .us = (uint64_t)o->us,
+                      .h = o->offline_id,
+                      .stanza = o->stanza};
+    channel_send(home_of(s)->node->channels, s->others->second.peer, &f,
+                 (struct hold){HOLD_MIRROR, s->sid, o->seq}, false);
+}
+
+/* delivery.md 5.2, 2: the copy knows it before the edge may tell the client. */
+void second_safe(struct session *s, struct ticket *t)
+{
+    if (!second_mirrors(s))
+        return;
+    struct origin o = ticket_defer(t);
+    note(home_of(s), s->others->second.peer,
+         (struct copy_note){s->sid, ticket_uid(t).ord, NOTE_SAFE}, &o);
+}
+
+void second_acked(struct session *s)
+{
+    if (second_mirrors(s))
+        note(home_of(s), s->others->second.peer,
+             (struct copy_note){s->sid, s->out_acked, NOTE_ACKED}, NULL);
+}
+
+/* ---- detach, resume ---- */
+
+void second_detached(struct session *s)
+{
+    if (s->others)
+        s->others->answer = ANSWER_NONE;
+    if (s->second_kind == SECOND_EDGE)
+        second_others(s)->second = (struct holder){s->edge, s->gen};
+}
+
+/* The holder of the attachment that is over becomes the former one. If there is one already, that
+ * stays: this one has never held all. */
+void second_fence(struct session *s)
+{
+    struct others *o = second_others(s);
+    if (s->second_kind == SECOND_NONE)
+        return;
+    if (o->former.gen)
+        drop(home_of(s), o->second, s->sid);
+    else
+        o->former = o->second;
+    o->second = (struct holder){0, 0};
+    set_kind(s, SECOND_NONE);
+}
+
+/* Unless its connection has gone again, or is just going with its edge. */
+static void on_replayed(void *ctx, struct ticket *t)
+{
+    struct home *h = ctx;
+    struct session *s = session_find(h, ticket_uid(t).sid);
+    if (!s || s->gen != ticket_uid(t).ord || s->second_kind != SECOND_EDGE || s->detached ||
+        !is_up(h, s->edge))
+        return;
+    if (s->others)
+        drop(h, s->others->former, s->sid), s->others->former.gen = 0;
+    second_settled(s);
+}
+
+void second_replayed(struct session *s)
+{
+    struct home *h = home_of(s);
+    if (s->second_kind != SECOND_EDGE)
+        return;
+    struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
+                                  (struct uid){s->sid, s->gen, 0}, on_replayed, h);
+    send_state(s, FRAME_STATE, t);
+    send_mark(s, s->edge, t);
+    ticket_close(t);
+}
+
+/* ---- restored ---- */
+
+/* What others offered of it and was not taken. */
+void second_former(struct session *s, struct holder who)
+{
+    if (s->second_kind != SECOND_NONE && second_of(s).peer == who.peer &&
+        second_of(s).gen == who.gen)
+        return;
+    if (!second_others(s)->former.gen)
+        s->others->former = who;
+    else
+        drop(home_of(s), who, s->sid);
+}
+
+/* ---- ended ---- */
+
+struct disposal {
+    struct home *home;
+    struct holder former, second;
+};
+
+static void on_disposed(void *ctx, struct ticket *t)
+{
+    struct disposal *d = ctx;
+    drop(d->home, d->former, ticket_uid(t).sid);
+    drop(d->home, d->second, ticket_uid(t).sid);
+    free(d);
+}
+
+struct ticket *second_disposal(struct session *s)
+{
+    struct home *h = home_of(s);
+    struct disposal *d = calloc(1, sizeof *d);
+    must(d);
+    d->home = h;
+    if (s->second_kind != SECOND_NONE)
+        d->second = second_of(s);
+    if (s->others)
+        d->former = s->others->former;
+    set_kind(s, SECOND_NONE);
+    return ticket_new(h->node->channels, (struct origin){0}, (struct uid){s->sid, 0, 0},
+                      on_disposed, d);
+}
+
+/* ---- peers ---- */
+
+void second_peer_down(struct session *s, unsigned shard)
+{
+    if (s->others && s->others->former.peer == shard)
+        s->others->former.gen = 0;
+    if (s->second_kind == SECOND_NONE || second_of(s).peer != shard)
+        return;
+    set_kind(s, SECOND_NONE);
+    second_choose(s);
+}
+
+void second_peer_up(struct session *s)
+{
+    if (s->second_kind == SECOND_NONE && !s->ended)
+        second_choose(s);
+}
