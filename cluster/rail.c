@@ -42,7 +42,7 @@ struct call {
 struct rail {
     struct list link;
     struct rails *rails;
-    char node[HELLO_NAME_MAX];
+    char node[NODE_NAME_MAX];
     uint8_t node_n;
     uint16_t shard;
     uint32_t incarnation;
@@ -59,7 +59,7 @@ struct rail {
 struct rails {
     struct rails_config config;
     struct rail_sinks sinks;
-    char cluster[HELLO_NAME_MAX], node[HELLO_NAME_MAX];
+    char cluster[NODE_NAME_MAX], node[NODE_NAME_MAX];
     uint64_t epoch;
     struct list rails, calls; /* calls: oldest first */
     unsigned guests;
@@ -542,7 +542,7 @@ bool rail_send(struct rail *r, const struct envelope_address *a, const struct io
 
 struct rail *rail_open(struct rails *rs, str node, uint16_t shard, void *owner)
 {
-    must(hello_name_is_good(node) && !str_eq(node, rs->config.node) && !find(rs, node, shard));
+    must(node_name_is_good(node) && !str_eq(node, rs->config.node) && !find(rs, node, shard));
     struct rail *r = calloc(1, sizeof *r);
     must(r);
     r->rails = rs, r->shard = shard, r->owner = owner;
@@ -588,9 +588,9 @@ struct rail_stats rail_stats(const struct rail *r)
 
 /* ---- life ---- */
 
-static str own(char to[HELLO_NAME_MAX], str name)
+static str own(char to[NODE_NAME_MAX], str name)
 {
-    must(hello_name_is_good(name));
+    must(node_name_is_good(name));
     memcpy(to, name.p, name.n);
     return (str){to, name.n};
 }

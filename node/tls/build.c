@@ -74,7 +74,7 @@ static int64_t time_of(const unsigned char *p, size_t n)
     return end && strcmp(end, "Z") == 0 ? (int64_t)timegm(&tm) : -1;
 }
 
-static int64_t not_after(const X509 *leaf)
+int64_t tls_not_after(const X509 *leaf)
 {
     ASN1_GENERALIZEDTIME *g = ASN1_TIME_to_generalizedtime(X509_get0_notAfter(leaf), NULL);
     int64_t t = g ? time_of(ASN1_STRING_get0_data(g), (size_t)ASN1_STRING_length(g)) : -1;
@@ -199,7 +199,7 @@ static void pair_check(struct build *b, struct tls_pair *p, X509 *leaf, EVP_PKEY
 {
     str host = p->host;
 
-    p->not_after_s = not_after(leaf);
+    p->not_after_s = tls_not_after(leaf);
     if (p->not_after_s < 0)
         report(b, host, p->certificate_file, "its end (notAfter) cannot be read");
     if (host.n > 0 && host.p[0] == '*') /* any label: the certificate must have a wildcard too */

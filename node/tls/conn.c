@@ -76,6 +76,8 @@ static void fail_library(struct tls_conn *c)
 {
     const char *why = ERR_reason_error_string(ERR_peek_error());
 
+    if (c->bus && c->peer->why)
+        why = c->peer->why;
     ERR_clear_error();
     fail(c, ERR_TLS, why ? why : "unknown");
 }
@@ -146,7 +148,7 @@ void tls_conn_start(struct tls_conn *c)
 {
     BIO *b = BIO_new(&bio_method);
 
-    c->ssl = SSL_new(c->client ? c->tls->client : c->tls->server);
+    c->ssl = SSL_new(c->bus ? c->peer->bus->ctx : c->client ? c->tls->client : c->tls->server);
     must(b && c->ssl);
     BIO_set_data(b, c);
     SSL_set_bio(c->ssl, b, b);
@@ -474,7 +476,9 @@ static void conn_free(struct transport *t)
     tls_buf_put(c->tls, c->out);
     tls_buf_put(c->tls, c->flying);
     tls_certs_unref(c->certs);
-    if (c->client)
+    if (c->bus)
+        bus_peer_free(c->peer);
+    else if (c->client)
         SSL_SESSION_free(c->session);
     else
         identity_unref(c->identity);
@@ -492,6 +496,9 @@ static void conn_info(const struct transport *t, struct transport_info *out)
 
     transport_info(c->low, out);
     out->tls = true;
+    out->failure = str_of(tls_failure(t));
+    if (c->bus && c->state == CONN_OPEN)
+        out->peer = str_of(c->peer->name.node);
     if (c->named && !c->client && c->identity)
         out->sni = (str){c->identity->name, c->identity->name_n};
     if (!c->ssl || c->state == CONN_HANDSHAKE)
@@ -524,6 +531,8 @@ static err end_point(const struct tls_conn *c, unsigned char out[64], size_t *n)
             return ERR_NOT_FOUND;
         const CRYPTO_BUFFER *leaf = sk_CRYPTO_BUFFER_value(chain, 0);
         *n = binding_end_point(str_from(CRYPTO_BUFFER_data(leaf), CRYPTO_BUFFER_len(leaf)), out);
+    } else if (c->bus) {
+        return ERR_NOT_FOUND;
     } else {
         *n = c->identity->binding_n;
         memcpy(out, c->identity->binding, *n);

@@ -3,9 +3,11 @@
 #define PEMBERLEY_NODE_TLS_INSIDE_H
 
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include "node/tls/tls.h"
 #include "pemberley/buf.h"
+#include "proto/base/name.h"
 
 /* --- certificates (certs.c) --- */
 
@@ -98,6 +100,7 @@ struct tls {
     struct clock *clock;
     struct ticket_keys tickets;
     struct tls_certs *certs; /* NULL before the first tls_take_certs */
+    struct tls_bus *bus;     /* NULL before the first tls_take_bus */
     /* The input being fed, read by the BIO of `feeding` alone. */
     struct tls_conn *feeding;
     const unsigned char *in;
@@ -111,6 +114,45 @@ struct tls {
 int64_t tls_now_s(const struct tls *t);
 struct buf *tls_buf_get(struct tls *t, size_t need);
 void tls_buf_put(struct tls *t, struct buf *b);
+
+/* --- making certificates (selfsigned.c; also enrol.c's) --- */
+
+EVP_PKEY *make_key(void); /* ECDSA P-256 */
+/* Version 3, a random serial, issuer = subject = cn, from an hour before now_s; not signed. */
+X509 *make_certificate(EVP_PKEY *key, str cn, int64_t now_s, int days);
+void make_extension(X509 *x, int nid, const char *value);
+/* The end of its life, seconds since 1970; -1: cannot be read (build.c). */
+int64_t tls_not_after(const X509 *leaf);
+
+/* --- the bus (bus.c; enrol.c) --- */
+
+/* The names in the one URI of a certificate's subjectAltName, pemberley://<cluster>/<node> (an
+ * authority: without a node), with a NUL each. False: it has none, or several, or a name is none.
+ */
+struct bus_names {
+    char cluster[NODE_NAME_MAX + 1], node[NODE_NAME_MAX + 1];
+};
+bool bus_names_of(const X509 *x, struct bus_names *out);
+enum bus_side { BUS_DIALS, BUS_ACCEPTS }; /* whose certificate is looked at */
+/* NULL: x is of this authority, in date and fit for that side; else a word why not. */
+const char *bus_verify(X509_STORE *authority, X509 *x, STACK_OF(X509) * more, enum bus_side side,
+                       int64_t now_s);
+
+/* What a node proves itself with, and what it believes others by. */
+struct tls_bus {
+    uint32_t refs;
+    SSL_CTX *ctx; /* for both sides */
+    X509_STORE *authority;
+    struct bus_names own; /* of the authority: the cluster */
+};
+void tls_bus_unref(struct tls_bus *b);
+/* What a connection of the bus has beside others. */
+struct bus_peer {
+    struct tls_bus *bus;   /* its handshake's */
+    struct bus_names name; /* proven; empty before */
+    const char *why;       /* the certificate was refused; static; or NULL */
+};
+void bus_peer_free(struct bus_peer *p);
 
 /* --- a connection (conn.c; client.c; the hello's answers in hello.c) --- */
 
@@ -133,6 +175,7 @@ struct tls_conn {
     union {
         struct tls_identity *identity; /* server: from the hello on */
         SSL_SESSION *session;          /* client: the newest ticket; first the one to resume */
+        struct bus_peer *peer;         /* bus, both sides */
     };
     uint32_t fallback_row; /* of certs, for hellos that name no host of ours */
     uint32_t handshake_in; /* bytes fed during the handshake */
@@ -142,6 +185,7 @@ struct tls_conn {
     uint8_t low_reason; /* err */
     uint8_t busy;       /* depth of our calls into the owner or low: closed() waits for 0 */
     bool client : 1;
+    bool bus : 1;
     bool hello_seen : 1;  /* the gate's stage */
     bool named : 1;       /* the hello had SNI */
     bool user_queued : 1; /* out holds a write of the owner */

@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "node/tls/tls.h"
+#include "node/tls/inside.h"
 
 enum { VALID_DAYS = 3650, COMMON_NAME_MAX = 64 /* RFC 5280, ub-common-name */ };
 
-static EVP_PKEY *key_new(void)
+EVP_PKEY *make_key(void)
 {
     EC_KEY *ec = EC_KEY_new_by_curve_name(NID_X9_62_prime256v1);
     EVP_PKEY *key = EVP_PKEY_new();
@@ -26,7 +26,7 @@ static EVP_PKEY *key_new(void)
     return key;
 }
 
-static void extension_add(X509 *x, int nid, const char *value)
+void make_extension(X509 *x, int nid, const char *value)
 {
     X509_EXTENSION *e = X509V3_EXT_nconf_nid(NULL, NULL, nid, (char *)(uintptr_t)value);
 
@@ -50,12 +50,11 @@ static void names_add(X509 *x, const str *domains, size_t n)
     GENERAL_NAMES_free(names);
 }
 
-static X509 *certificate_new(EVP_PKEY *key, const str *domains, size_t n, int64_t now_s)
+X509 *make_certificate(EVP_PKEY *key, str cn, int64_t now_s, int days)
 {
     X509 *x = X509_new();
     X509_NAME *name = X509_NAME_new();
     BIGNUM *serial = BN_new();
-    str cn = domains[0].n <= COMMON_NAME_MAX ? domains[0] : STR("pemberley");
 
     must(x && name && serial && X509_set_version(x, X509_VERSION_3));
     must(BN_rand(serial, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
@@ -63,17 +62,25 @@ static X509 *certificate_new(EVP_PKEY *key, const str *domains, size_t n, int64_
     must(X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, (const uint8_t *)cn.p,
                                     (int)cn.n, -1, 0));
     must(X509_set_subject_name(x, name) && X509_set_issuer_name(x, name));
-    /* An hour back: clients' clocks differ. */
+    /* An hour back: clocks differ. */
     must(ASN1_TIME_adj(X509_getm_notBefore(x), now_s, 0, -3600) &&
-         ASN1_TIME_adj(X509_getm_notAfter(x), now_s, VALID_DAYS, 0));
+         ASN1_TIME_adj(X509_getm_notAfter(x), now_s, days, 0));
     must(X509_set_pubkey(x, key));
-    extension_add(x, NID_basic_constraints, "critical,CA:FALSE");
-    extension_add(x, NID_key_usage, "critical,digitalSignature");
-    extension_add(x, NID_ext_key_usage, "serverAuth,clientAuth");
-    names_add(x, domains, n);
-    must(X509_sign(x, key, EVP_sha256()));
     BN_free(serial);
     X509_NAME_free(name);
+    return x;
+}
+
+static X509 *certificate_new(EVP_PKEY *key, const str *domains, size_t n, int64_t now_s)
+{
+    str cn = domains[0].n <= COMMON_NAME_MAX ? domains[0] : STR("pemberley");
+    X509 *x = make_certificate(key, cn, now_s, VALID_DAYS);
+
+    make_extension(x, NID_basic_constraints, "critical,CA:FALSE");
+    make_extension(x, NID_key_usage, "critical,digitalSignature");
+    make_extension(x, NID_ext_key_usage, "serverAuth,clientAuth");
+    names_add(x, domains, n);
+    must(X509_sign(x, key, EVP_sha256()));
     return x;
 }
 
@@ -101,7 +108,7 @@ err tls_selfsigned_write(const str *domains, size_t n, int64_t now_s, const char
                          const char *key_file)
 {
     must(n > 0);
-    EVP_PKEY *key = key_new();
+    EVP_PKEY *key = make_key();
     X509 *x = certificate_new(key, domains, n, now_s);
     BIO *key_pem = BIO_new(BIO_s_mem()), *pem = BIO_new(BIO_s_mem());
 

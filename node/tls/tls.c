@@ -72,6 +72,7 @@ void tls_free(struct tls *t)
         while (t->pool_n[k] > 0)
             free(t->pool[k][--t->pool_n[k]]);
     tls_certs_unref(t->certs);
+    tls_bus_unref(t->bus);
     ticket_keys_close(&t->tickets);
     SSL_CTX_free(t->server);
     SSL_CTX_free(t->client);

@@ -83,6 +83,22 @@ struct transport *tls_client_open(struct tls *t, struct transport *low,
 struct tls_session *tls_client_session(const struct transport *t);
 void tls_session_free(struct tls_session *s);
 
+/* --- the bus: rails between the nodes of a cluster ---
+ *
+ * TLS 1.3 only, both sides show a certificate of the cluster's own authority and trust no other.
+ * A node's certificate names it in one URI, pemberley://<cluster>/<node>; the cluster must be ours,
+ * the node is what transport_info says as the name that the peer has proven: whether it is the one
+ * that is wanted, the rail decides. No tickets: each handshake looks at certificates, with the
+ * clock's time. tls_failure: certificate_expired, certificate_not_yet_valid, certificate_foreign
+ * (another authority), certificate_wrong_cluster, certificate_without_name, certificate_unfit. */
+
+/* What tls_bus_build made; borrows fd. Rails that are there go on with what they have shown.
+ * ERR_BAD, ERR_IO as tls_take_certs. */
+err tls_take_bus(struct tls *t, int fd) nodiscard;
+/* Wraps low as tls_server_open does. After tls_take_bus only (must). */
+struct transport *tls_rail_open(struct tls *t, struct transport *low); /* we dial */
+struct transport *tls_rail_accept(struct tls *t, struct transport *low);
+
 /* The supervisor's side: reads and checks all pairs and makes a generation of them. The first pair
  * is the default host. host is a domain in its ASCII form, or "*.domain" for all domains one label
  * below that have no pair of their own. */
@@ -100,6 +116,37 @@ typedef void tls_problem_f(void *ctx, str host, const char *file, const char *pr
  * caller looks at not_after_s. *memfd is the caller's, close-on-exec. */
 err tls_certs_build(struct tls_pair *pairs, size_t n, tls_problem_f *problem, void *ctx,
                     int *memfd) nodiscard;
+
+/* The same for the bus: reads and checks the three files and seals them in one memfd. cluster,
+ * node: what the certificate must say. An expired one is a problem here: nobody would talk to us.
+ */
+struct tls_bus_files {
+    const char *ca_file, *certificate_file, *key_file;
+    str cluster, node;
+    int64_t not_after_s; /* out */
+};
+err tls_bus_build(struct tls_bus_files *f, int64_t now_s, tls_problem_f *problem, void *ctx,
+                  int *memfd) nodiscard;
+
+/* Identities in a cluster. All ECDSA P-256, PEM in the arena, keys too: it is wiped by its owner.
+ */
+struct tls_identity_pem {
+    str certificate, key;
+};
+enum { TLS_AUTHORITY_DAYS = 3650, TLS_NODE_DAYS = 365 };
+void tls_authority_make(str cluster, int64_t now_s, struct arena *a, struct tls_identity_pem *out);
+/* ERR_BAD: that is no authority of a cluster with its key. */
+err tls_node_make(const struct tls_identity_pem *authority, str node, int64_t now_s,
+                  struct arena *a, struct tls_identity_pem *out) nodiscard;
+/* What a certificate says; node is empty for an authority. ERR_BAD: it is neither's. */
+struct tls_identity_names {
+    str cluster, node; /* in the arena */
+    int64_t not_after_s;
+};
+err tls_identity_read(str certificate, struct arena *a, struct tls_identity_names *out) nodiscard;
+/* NULL: the node's certificate is of this authority and in date, and the key is its own; else why
+ * not. */
+const char *tls_identity_check(str authority, const struct tls_identity_pem *node, int64_t now_s);
 
 /* Writes a self-signed certificate (ECDSA P-256, ten years from now_s) for these domains and its
  * key (mode 0600). Existing files stay: ERR_EXISTS. ERR_IO: errno says why. */

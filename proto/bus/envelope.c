@@ -90,15 +90,6 @@ err envelope_read(str in, size_t frame_max, struct envelope *out, size_t *size)
 
 /* ---- hello ---- */
 
-bool hello_name_is_good(str name)
-{
-    for (size_t i = 0; i < name.n; i++)
-        if (!((name.p[i] >= 'a' && name.p[i] <= 'z') || (name.p[i] >= '0' && name.p[i] <= '9') ||
-              name.p[i] == '-'))
-            return false;
-    return name.n > 0 && name.n <= HELLO_NAME_MAX;
-}
-
 static ProtobufCBinaryData binary(str s)
 {
     return (ProtobufCBinaryData){s.n, (uint8_t *)(uintptr_t)s.p};
@@ -140,5 +131,5 @@ err hello_decode(str body, struct arena *a, struct hello *out)
         .sees = m->sees,
         .epoch = m->epoch,
     };
-    return hello_name_is_good(out->cluster) && hello_name_is_good(out->node) ? ERR_OK : ERR_BAD;
+    return node_name_is_good(out->cluster) && node_name_is_good(out->node) ? ERR_OK : ERR_BAD;
 }

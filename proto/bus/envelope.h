@@ -16,6 +16,7 @@
 #include "pemberley/arena.h"
 #include "pemberley/err.h"
 #include "pemberley/str.h"
+#include "proto/base/name.h"
 
 enum envelope_kind {
     ENVELOPE_NONE,
@@ -55,10 +56,6 @@ size_t envelope_head(enum envelope_kind kind, const struct envelope_address *add
 /* The envelope at the front of `in`, as views; *size: its bytes. ERR_PARTIAL: *size, or more, are
  * needed in all. ERR_BAD: not an envelope, or its frame is longer than frame_max. */
 nodiscard err envelope_read(str in, size_t frame_max, struct envelope *out, size_t *size);
-
-/* Names of clusters and nodes: [a-z0-9-], 1 to 32. */
-enum { HELLO_NAME_MAX = 32 };
-bool hello_name_is_good(str name);
 
 struct hello {
     uint32_t version_min, version_max; /* of the envelopes and frames it speaks */

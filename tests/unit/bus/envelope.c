@@ -87,12 +87,12 @@ static void names_are_bounded(void **state)
     arena_init(&a);
     for (size_t i = 0; i < array_len(bad); i++) {
         struct hello h = {1, 1, 0, STR("derby"), str_of(bad[i]), 0, 1, 1, 1}, g;
-        assert_false(hello_name_is_good(str_of(bad[i])));
+        assert_false(node_name_is_good(str_of(bad[i])));
         assert_int_equal(hello_decode(hello_encode(&h, &a), &a, &g), ERR_BAD);
         h.node = STR("a"), h.cluster = str_of(bad[i]);
         assert_int_equal(hello_decode(hello_encode(&h, &a), &a, &g), ERR_BAD);
     }
-    assert_true(hello_name_is_good(STR("12345678901234567890123456789012")));
+    assert_true(node_name_is_good(STR("12345678901234567890123456789012")));
     assert_int_equal(hello_decode(STR("PRALxxxxxxx"), &a, &(struct hello){0}), ERR_BAD);
     assert_int_equal(hello_decode(STR("PRA"), &a, &(struct hello){0}), ERR_BAD);
     arena_close(&a);
