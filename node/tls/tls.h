@@ -11,6 +11,7 @@
 #ifndef PEMBERLEY_NODE_TLS_H
 #define PEMBERLEY_NODE_TLS_H
 
+#include "pemberley/arena.h"
 #include "pemberley/clock.h"
 #include "pemberley/err.h"
 #include "pemberley/transport.h"
