@@ -55,7 +55,8 @@ struct op_row {
 };
 /* The row of a request, or NULL if it is none. */
 const struct op_row *ops_row(const Store__Request *q);
-/* x has sql, arena, row, q and queue. ERR_BAD: nothing was handed over; else ops_end follows. */
+/* x has sql, arena, row, q and queue. ERR_BAD: what was handed over (the account's
+ * look-up) has no effect, ops_end does not follow. */
 nodiscard err ops_begin(struct ops *x);
 /* All rows are there. The answer, and with ERR_OK the body in x->r. */
 nodiscard err ops_end(struct ops *x);

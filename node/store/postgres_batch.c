@@ -2,8 +2,8 @@
  * from an error in it.
  *
  * Requests stay at the head of their lane until the batch has been committed, or each has been
- * found out to fail: `decided`. A batch is run again without those; ten times at most, for every
- * time but the transient ones decides one. */
+ * found out to fail: `decided`. A batch is run again without those. That ends: each run either
+ * decides one, or fails by nobody's fault, which it may TRIES_MAX times. */
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
