@@ -30,7 +30,8 @@ struct registry_lease {
     str node;
     uint64_t owner;  /* 0: nobody, the lease has run out or was dropped */
     uint32_t ttl_ms; /* of a request: how long from now; of a reply: how long still */
-    bool revoked;    /* it cannot be renewed any more and runs out (lease_revoke) */
+    bool member;  /* of a renewal: this node acts by a view; noted for as long (reply->members) */
+    bool revoked; /* it cannot be renewed any more and runs out (lease_revoke) */
 };
 
 struct registry_reply {
@@ -39,6 +40,8 @@ struct registry_reply {
     const struct registry_lease *leases; /* leases_get: as many as asked for, in that order;
                                             lease_renew with ERR_EXISTS: the one who has it */
     size_t lease_count;
+    bool members; /* view_get: some node has renewed its lease as a member, and that one has not run
+                     out: one key for all, set by lease_renew with the lease's own life */
 };
 /* reply is NULL exactly with ERR_AWAY and ERR_REFUSED. */
 typedef void registry_done_f(void *ctx, err e, const struct registry_reply *reply);
