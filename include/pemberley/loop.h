@@ -29,9 +29,7 @@ struct op {
     int res;
     enum op_state state : 8;
     enum op_kind kind : 8;
-    bool yielding;       /* the loop's: it stops a receive that had its share of the turn */
-    uint32_t turn_bytes; /* the loop's: bytes in turn `turn`, for fairness between connections */
-    uint32_t turn;
+    uint32_t sent; /* epoll's: bytes of a send so far */
 };
 
 /* One-shot accept, so that each has the peer's address. done(res = new fd, CLOEXEC). After EMFILE,
@@ -44,9 +42,12 @@ struct accept_op {
 void loop_accept(struct loop *l, struct accept_op *a, int listen_fd);
 void loop_accept_stop(struct loop *l, struct accept_op *a); /* done(-ECANCELED, or a last fd) */
 
-/* Receives until stopped. data() gets views that are valid until it returns; at most 64 KiB per fd
- * and turn (the rest comes next turn). done(0): the peer closed; done(-ECANCELED): stopped;
- * done(-errno): the socket failed. data() may be called again between loop_recv_stop and done. */
+/* Receives until stopped. data() gets views that are valid until it returns; at most LOOP_RECV_MAX
+ * bytes per fd and turn (the rest comes next turn). done(0): the peer closed; done(-ECANCELED):
+ * stopped; done(-errno): the socket failed. Between loop_recv_stop and done data() may be called
+ * again, for what had been received already: with what the same turn brought before the stop that
+ * is at most LOOP_RECV_MAX. All else stays in the socket, where it holds back the peer. */
+enum { LOOP_RECV_MAX = 64 * 1024 };
 struct recv_op;
 typedef void recv_f(struct recv_op *r, const char *p, size_t n);
 struct recv_op {

@@ -11,7 +11,9 @@
 #include "node/tls/tls.h"
 
 enum {
-    CARRY_HELD_MAX = 1 << 20, /* bytes that may come behind a pause: some turns' budgets */
+    /* Bytes that may come behind a pause. After login nobody can send more: the loop leaves it in
+     * the socket. Before, who has said so much without waiting for an answer is no client. */
+    CARRY_HELD_MAX = TLS_RECV_MAX,
     CARRY_HELD_MAX_PREAUTH = 16384,
     /* Output beyond which a peer that goes on asking is not read; after login stanzas may fill a
      * whole write. */
@@ -19,6 +21,8 @@ enum {
     UNREAD_MAX = OUTPUT_WRITE_MAX,
     WHITESPACE_MS = 100, /* a byte of white space is forgiven after */
 };
+
+_Static_assert(CARRY_HELD_MAX >= (int)LOOP_RECV_MAX, "what a socket may still bring fits");
 
 static void tick(struct timer *t);
 static void turn_end(struct turn_hook *h);
@@ -118,7 +122,7 @@ static void carry_free(struct conn *c)
     c->carry = NULL, c->scan = NULL, c->carry_n = c->carry_cap = 0;
 }
 
-/* What a stranger sends ahead of our answers is bounded by what it may have to say. */
+/* Behind the item that was incomplete when reading paused. */
 static uint32_t carry_max(const struct conn *c)
 {
     return limits(c)->bytes_max + (c->authenticated ? CARRY_HELD_MAX : CARRY_HELD_MAX_PREAUTH);

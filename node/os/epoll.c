@@ -30,7 +30,7 @@ struct epoll {
     size_t n_slots;
     int n_events;
     struct epoll_event events[EVENTS_MAX];
-    char scratch[RECV_TURN_MAX];
+    char scratch[LOOP_RECV_MAX];
 };
 
 static struct epoll *epoll_of(struct loop *l) { return container_of(l, struct epoll, loop); }
@@ -101,14 +101,13 @@ static void wait_for_fd(struct epoll *e, struct op *op, uint32_t events)
 
 static bool again(ssize_t r) { return r < 0 && (errno == EAGAIN || errno == EINTR); }
 
-/* Sends what is left of op, of which turn_bytes (unused by a send otherwise) are sent. True: it is
- * done, with *res. The caller's iov stays as it is. */
+/* Sends what is left of op. True: it is done, with *res. The caller's iov stays as it is. */
 static bool try_send(struct op *op, int *res)
 {
     struct send_op *s = container_of(op, struct send_op, op);
     struct iovec iov[SEND_IOV_MAX];
     struct msghdr msg = {.msg_iov = iov};
-    size_t skip = op->turn_bytes, left = 0;
+    size_t skip = op->sent, left = 0;
     for (size_t i = 0; i < s->msg.msg_iovlen; i++) {
         struct iovec v = s->msg.msg_iov[i];
         size_t cut = skip < v.iov_len ? skip : v.iov_len;
@@ -122,8 +121,8 @@ static bool try_send(struct op *op, int *res)
     if (again(r))
         return false;
     if (r > 0)
-        op->turn_bytes += (uint32_t)r;
-    *res = r < 0 && op->turn_bytes == 0 ? -errno : (int)op->turn_bytes;
+        op->sent += (uint32_t)r;
+    *res = r < 0 && op->sent == 0 ? -errno : (int)op->sent;
     return r < 0 || (size_t)r == left;
 }
 
@@ -149,7 +148,7 @@ static void arm(struct loop *l, struct op *op)
 {
     int res;
     if (op->kind == OP_SEND) {
-        op->turn_bytes = 0;
+        op->sent = 0;
         if (try_send(op, &res)) {
             loop_complete(l, op, res);
             return;

@@ -30,7 +30,6 @@ void loop_init(struct loop *l, const struct loop_impl *impl, int wake_fd)
     list_init(&l->starved);
     list_init(&l->hooks);
     list_init(&l->sources);
-    l->turn = 1;               /* an op's 0 is no turn */
     l->stats.buffers_free = 1; /* epoll's scratch buffer; io_uring counts */
     l->now_us = impl->now_us(l);
     wheel_init(&l->wheel, l->now_us / 1000);
@@ -60,7 +59,6 @@ static void start(struct loop *l, struct op *op, enum op_kind kind, int fd)
     op->fd = fd;
     op->kind = kind;
     op->state = OP_ARMED;
-    op->yielding = false;
     op->res = 0;
 }
 
@@ -124,23 +122,7 @@ void loop_poll(struct loop *l, struct op *op, int fd, short events)
 
 void loop_poll_stop(struct loop *l, struct op *op) { stop(l, op); }
 
-bool loop_share_left(const struct loop *l, const struct op *op)
-{
-    return op->turn != l->turn || op->turn_bytes < RECV_TURN_MAX;
-}
-
-void loop_share_use(struct loop *l, struct op *op, size_t n)
-{
-    if (op->turn != l->turn)
-        op->turn = l->turn, op->turn_bytes = 0;
-    op->turn_bytes += (uint32_t)n;
-}
-
-void loop_starve(struct loop *l, struct op *op)
-{
-    op->yielding = false;
-    list_push_back(&l->starved, &op->link);
-}
+void loop_starve(struct loop *l, struct op *op) { list_push_back(&l->starved, &op->link); }
 
 /* ---- time, hooks, sources -------------------------------------------------------------------- */
 
@@ -267,7 +249,6 @@ void loop_turn(struct loop *l, uint64_t wait_ms_max)
 {
     unsigned n = wait_for_work(l, wait_us(l, wait_ms_max));
     uint64_t begin = l->now_us = l->impl->now_us(l);
-    l->turn++;
     run_due(l);
     l->put_off = l->impl->run(l);
     wheel_run(&l->wheel, loop_now_ms(l));

@@ -10,8 +10,7 @@
 #include "node/os/os.h"
 
 enum {
-    RECV_TURN_MAX = 64 * 1024, /* bytes per fd and turn: fairness between connections */
-    BUSY_COMPLETIONS = 8,      /* a turn with as many is busy: the next one waits for a batch */
+    BUSY_COMPLETIONS = 8, /* a turn with as many is busy: the next one waits for a batch */
     BUSY_WAIT_N = 64,
     BUSY_WAIT_US = 50,
 };
@@ -51,7 +50,6 @@ struct loop_impl {
 struct loop {
     const struct loop_impl *impl;
     uint64_t now_us;
-    uint32_t turn;
     bool stopping, put_off; /* put_off: there is work for the next turn: do not wait */
     uint64_t last_completions;
     struct wheel wheel;
@@ -72,9 +70,6 @@ uint64_t loop_monotonic_us(struct loop *l);
 void loop_complete(struct loop *l, struct op *op, int res);
 /* op is done now, called from run: it rests before done() is called. */
 void loop_finish(struct op *op, int res);
-/* Counts n bytes against op's share of this turn; false: the share is used up already. */
-bool loop_share_left(const struct loop *l, const struct op *op);
-void loop_share_use(struct loop *l, struct op *op, size_t n);
 void loop_starve(struct loop *l, struct op *op); /* to the end of the list of the starved */
 
 #endif

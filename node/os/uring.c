@@ -3,14 +3,19 @@
  * does once.
  *
  * Receiving: one multishot recv per connection takes 4 KiB buffers out of a ring shared by all, so
- * that an idle connection holds none. The kernel may end a multishot at any completion; whoever is
- * still wanted, has had its share of the turn, or met an empty buffer ring goes to the list of
- * the starved, and is armed again in order at the turn's end: that is the fairness between
- * connections. Completions beyond a connection's share keep their buffers and wait in the queue for
- * the next turn.
+ * that an idle connection holds none. It ends by itself after its share (RECV_SHARE bytes); whoever
+ * has had that, met an empty buffer ring or was ended by the kernel, which may end a multishot at
+ * any completion, goes to the list of the starved and is armed again, in order, at the turn's end.
+ * That is the fairness between connections; and whoever stops reading finds no more than a share in
+ * the completion queue, however fast its peer is: a cancel comes too late for that, for one enter
+ * takes 400 KB from a fast sender, and more while the next one is on its way.
+ *
+ * The share is the kernel's business since Linux 6.17 (a multishot's total length). Older ones
+ * would take as much as the ring has buffers, 4 MiB; there each receive is one-shot, of one buffer,
+ * which costs its submission again each time.
  *
  * Rejected: direct descriptors (closed ones leak before Linux 6.13), multishot accept (no address),
- * SEND_ZC and MSG_RING (no gain). Nothing newer than Linux 6.1 is used. */
+ * SEND_ZC and MSG_RING (no gain). Nothing newer than Linux 6.1 is needed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
@@ -41,8 +46,11 @@ enum {
     BUFFERS = 1024, /* a power of two */
     BUFFER_SIZE = 4096,
     BUFFER_GROUP = 0,
-    ENOMEM_TRIES = 40, /* of 50 ms */
+    RECV_SHARE = LOOP_RECV_MAX - BUFFER_SIZE, /* the last buffer may go beyond it */
+    ENOMEM_TRIES = 40,                        /* of 50 ms */
 };
+_Static_assert(RECV_SHARE > 0 && RECV_SHARE + BUFFER_SIZE <= LOOP_RECV_MAX,
+               "what one receive brings is at most what the door promises");
 
 struct completion {
     struct op *op;
@@ -60,6 +68,7 @@ struct uring {
     struct io_uring_buf_ring *buffer_ring;
     char *buffers;
     unsigned returned; /* buffers added to the ring but not shown to the kernel yet */
+    bool shares;       /* the kernel ends a multishot recv after a share */
     struct queue collected, running;
 };
 
@@ -129,6 +138,24 @@ static void buffers_publish(struct uring *u)
 
 /* ---- arm and cancel -------------------------------------------------------------------------- */
 
+/* The share is what later headers call optlen, in the same place. */
+static void prep_share(struct io_uring_sqe *sqe, int fd)
+{
+    io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+    sqe->file_index = RECV_SHARE;
+}
+
+static void prep_recv(const struct uring *u, struct io_uring_sqe *sqe, int fd)
+{
+    if (u->shares)
+        return prep_share(sqe, fd);
+    io_uring_prep_recv(sqe, fd, NULL, BUFFER_SIZE, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+}
+
 static void arm(struct loop *l, struct op *op)
 {
     struct io_uring_sqe *sqe = sqe_get(uring_of(l));
@@ -139,11 +166,7 @@ static void arm(struct loop *l, struct op *op)
                              SOCK_CLOEXEC);
         break;
     }
-    case OP_RECV:
-        io_uring_prep_recv_multishot(sqe, op->fd, NULL, 0, 0);
-        sqe->flags |= IOSQE_BUFFER_SELECT;
-        sqe->buf_group = BUFFER_GROUP;
-        break;
+    case OP_RECV: prep_recv(uring_of(l), sqe, op->fd); break;
     case OP_SEND:
         io_uring_prep_sendmsg(sqe, op->fd, &container_of(op, struct send_op, op)->msg,
                               MSG_WAITALL | MSG_NOSIGNAL);
@@ -167,7 +190,7 @@ static void cancel(struct loop *l, struct op *op)
 {
     if (!list_empty(&op->link)) /* starved: the kernel does not have it */
         loop_complete(l, op, -ECANCELED);
-    else if (!op->yielding)
+    else
         cancel_armed(uring_of(l), op);
 }
 
@@ -179,7 +202,6 @@ static void recv_data(struct uring *u, struct recv_op *r, const struct completio
     char *p = u->buffers + (size_t)id * BUFFER_SIZE;
     must(id < BUFFERS && c->res <= BUFFER_SIZE);
     ASAN_UNPOISON_MEMORY_REGION(p, (size_t)c->res);
-    loop_share_use(&u->loop, &r->op, (size_t)c->res);
     r->data(r, p, (size_t)c->res);
     buffer_return(u, id);
 }
@@ -189,13 +211,12 @@ static bool recv_again(int res)
     return res > 0 || res == -ENOBUFS || res == -EAGAIN || res == -EINTR;
 }
 
-/* The multishot ended: for good, or to be armed again. */
+/* The request ended: for good, or to be armed again. */
 static void recv_ended(struct uring *u, struct op *op, int res)
 {
-    bool yielded = res == -ECANCELED && op->yielding;
     if (res == -ENOBUFS)
         u->loop.stats.buffers_exhausted++;
-    if (!recv_again(res) && !yielded)
+    if (!recv_again(res))
         loop_finish(op, res);
     else if (op->state == OP_CANCELLING)
         loop_finish(op, -ECANCELED);
@@ -206,17 +227,12 @@ static void recv_ended(struct uring *u, struct op *op, int res)
 static void run_recv(struct uring *u, const struct completion *c)
 {
     struct recv_op *r = container_of(c->op, struct recv_op, op);
-    bool more = c->flags & IORING_CQE_F_MORE;
     if (c->res > 0)
         recv_data(u, r, c);
     else if (c->flags & IORING_CQE_F_BUFFER) /* the kernel picked one and had nothing to put in */
         buffer_return(u, c->flags >> IORING_CQE_BUFFER_SHIFT);
-    if (!more) {
+    if (!(c->flags & IORING_CQE_F_MORE))
         recv_ended(u, c->op, c->res);
-    } else if (c->op->state == OP_ARMED && !c->op->yielding && !loop_share_left(&u->loop, c->op)) {
-        c->op->yielding = true;
-        cancel_armed(u, c->op);
-    }
 }
 
 /* A listener that is O_NONBLOCK fails instead of waiting. */
@@ -240,28 +256,18 @@ static void run_one(struct uring *u, const struct completion *c)
         loop_finish(c->op, c->res);
 }
 
-/* What is beyond an op's share of this turn stays, in order and before what was collected since. */
+/* What a full submission queue made us collect meanwhile is for the next turn. */
 static bool run(struct loop *l)
 {
     struct uring *u = uring_of(l);
     struct queue batch = u->collected;
     u->collected = u->running;
-    size_t kept = 0;
-    for (size_t i = 0; i < batch.n; i++) {
-        struct completion c = batch.c[i];
-        if (c.op->kind == OP_RECV && !loop_share_left(l, c.op))
-            batch.c[kept++] = c;
-        else
-            run_one(u, &c);
-    }
+    for (size_t i = 0; i < batch.n; i++)
+        run_one(u, &batch.c[i]);
     buffers_publish(u);
-    batch.n = kept;
-    for (size_t i = 0; i < u->collected.n; i++)
-        queue_put(&batch, u->collected.c[i]);
-    u->running = u->collected;
-    u->running.n = 0;
-    u->collected = batch;
-    return batch.n > 0;
+    batch.n = 0;
+    u->running = batch;
+    return u->collected.n > 0;
 }
 
 static void turn_end(struct loop *l)
@@ -366,6 +372,18 @@ static err check_features(struct uring *u, unsigned features, struct loop_fault 
     return all ? ERR_OK : missing(fault, "an io_uring operation", ENOTSUP);
 }
 
+/* A kernel that knows no share refuses the request before it looks at the descriptor. */
+static bool has_shares(struct uring *u)
+{
+    struct io_uring_cqe *cqe;
+    prep_share(sqe_get(u), -1);
+    if (io_uring_submit_and_wait(&u->ring, 1) < 0 || io_uring_peek_cqe(&u->ring, &cqe) < 0)
+        return false;
+    int res = cqe->res;
+    io_uring_cqe_seen(&u->ring, cqe);
+    return res == -EBADF;
+}
+
 static void *map(size_t n)
 {
     void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -414,7 +432,7 @@ err uring_loop_new(const struct loop_config *c, struct loop_fault *fault, struct
     }
     err e = check_features(u, params.features, fault);
     if (e == ERR_OK)
-        e = buffers_init(u, fault);
+        u->shares = has_shares(u), e = buffers_init(u, fault);
     int wake_fd = e ? -1 : loop_own_wake_fd(c);
     if (e == ERR_OK && wake_fd < 0)
         e = missing(fault, "eventfd", errno);

@@ -25,6 +25,7 @@ enum {
     CARRY_MIN = 64,
     SEAL_OVERHEAD = 64, /* header, tag, content type; nonce of TLS 1.2 */
 };
+_Static_assert(TLS_RECV_MAX >= LOOP_RECV_MAX + TLS_RECORD_PLAIN_MAX, "a record and a turn's input");
 
 static bool reads(const struct tls_conn *c) { return c->state < CONN_FAILED && !c->peer_ended; }
 

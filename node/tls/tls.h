@@ -14,11 +14,17 @@
 #include "pemberley/arena.h"
 #include "pemberley/clock.h"
 #include "pemberley/err.h"
+#include "pemberley/loop.h"
 #include "pemberley/transport.h"
 
 struct tls;
 
-enum { TLS_SECRET_SIZE = 32 };
+enum {
+    TLS_SECRET_SIZE = 32,
+    /* Over a socket: as the loop's LOOP_RECV_MAX, but plaintext: with the record of which all but
+     * the end had been there before. */
+    TLS_RECV_MAX = LOOP_RECV_MAX + 16384,
+};
 
 struct tls_config {
     uint16_t version_min;        /* tls.version_min: 0x0303 or 0x0304 */
@@ -129,7 +135,7 @@ struct tls_bus_files {
 err tls_bus_build(struct tls_bus_files *f, int64_t now_s, tls_problem_f *problem, void *ctx,
                   int *memfd) nodiscard;
 
-/* Identities in a cluster. All ECDSA P-256, PEM in the arena, keys too: it is wiped by its owner.
+/* Identities in a cluster. All ECDSA P-256, PEM in the arena, keys too.
  */
 struct tls_identity_pem {
     str certificate, key;

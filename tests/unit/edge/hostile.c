@@ -237,17 +237,48 @@ static void a_wider_bound_lets_go_on_who_waits_below_it(void **state)
     snprintf(large, sizeof large, "<message><body>%0*d</body></message>", 60000, 0);
     world_open((const char *const[]){"limits.inbound_max=1m", NULL});
     client_logs_in();
-    for (int i = 0; i < 20; i++)
+    size_t sent = 0;
+    for (; sent < 20 && !w.transport->paused; sent++)
         client_sends(large);
-    size_t n = frame_count(FRAME_IN);
-    assert_true(n < 20 && w.transport->paused);
+    assert_true(sent < 20);
+    client_sends(large); /* what came before the transport paused */
+    assert_int_equal(frame_count(FRAME_IN), sent);
     const struct conf *old = w.node.conf;
     w.node.conf = conf_test_with((const char *const[]){"limits.inbound_max=64m", NULL});
     edge_reload(w.edge);
     free((void *)old);
     settle(0);
     turn();
-    assert_int_equal(frame_count(FRAME_IN), 20);
+    assert_int_equal(frame_count(FRAME_IN), sent + 1);
+    assert_false(w.transport->paused);
+    world_close();
+}
+
+/* Reading pauses in the middle of the longest stanza, and a share of the loop's, with the rest of a
+ * TLS record, is on its way: all of it is kept. The peer can send no more. */
+static void what_the_loop_had_taken_when_reading_paused_is_kept(void **state)
+{
+    static char text[TLS_RECV_MAX + 1], begun[300000];
+    static const char one[] = "<message to='romeo@localhost'><body>b</body></message>";
+    bound_with_sm(eight);
+    snprintf(begun, w.edge->c2s.bytes_max - sizeof "</body></message>", "<message><body>%0*d",
+             (int)sizeof begun, 0);
+    client_sends(begun);
+    conn_pause(w.conn, PAUSE_INBOUND);
+    size_t n = (size_t)sprintf(text, "</body></message>"), count = 1;
+    for (; n + sizeof one <= sizeof text; count++)
+        n += (size_t)sprintf(text + n, "%s", one);
+    client_sends_bytes(text, n);
+    assert_false(w.conn->ending);
+    conn_resume(w.conn, PAUSE_INBOUND);
+    turn();
+    for (size_t i = 0; i < count; i++) {
+        assert_true(frame_count(FRAME_IN) > i);
+        settle(i);
+        turn();
+    }
+    assert_int_equal(frame_count(FRAME_IN), count);
+    assert_null(w.conn->carry);
     assert_false(w.transport->paused);
     world_close();
 }
@@ -297,6 +328,7 @@ int main(void)
         cmocka_unit_test(a_lent_listener_is_given_back),
         cmocka_unit_test(a_login_whose_client_has_gone_costs_no_turn),
         cmocka_unit_test(a_wider_bound_lets_go_on_who_waits_below_it),
+        cmocka_unit_test(what_the_loop_had_taken_when_reading_paused_is_kept),
         cmocka_unit_test(requests_for_acks_are_charged_like_stanzas),
         cmocka_unit_test(who_is_held_back_by_its_rate_is_not_dead),
     };
