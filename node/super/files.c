@@ -10,8 +10,7 @@
 
 #include "node/super/inside.h"
 
-/* mkdir -p, private. */
-static bool make_directory(str path, struct arena *a)
+bool files_directory(str path, struct arena *a)
 {
     char *z = (char *)arena_dup(a, path).p;
     for (char *p = z + 1; *p; p++) {
@@ -30,7 +29,7 @@ err files_directories(const struct conf *c, str *problem, struct arena *a)
     const struct conf_text paths[] = {c->node_data_dir, c->node_run_dir};
     for (size_t i = 0; i < array_len(paths); i++) {
         str path = conf_text(c, paths[i]);
-        if (make_directory(path, a) && access(path.p, W_OK | X_OK) == 0)
+        if (files_directory(path, a) && access(path.p, W_OK | X_OK) == 0)
             continue;
         *problem = arena_printf(a, "%s: %s. Choose another with node.%s", path.p, strerror(errno),
                                 i == 0 ? "data_dir" : "run_dir");
@@ -136,7 +135,7 @@ err files_secret(const struct conf *c, unsigned char out[CHILD_SECRET], str *pro
     while (directory.n > 1 && directory.p[directory.n - 1] != '/')
         directory.n--;
     directory.n -= directory.n > 1;
-    if (errno == ENOENT && make_directory(directory, a) && make_secret(path.p, out) == ERR_OK)
+    if (errno == ENOENT && files_directory(directory, a) && make_secret(path.p, out) == ERR_OK)
         return ERR_OK;
     *problem = arena_printf(a, "%s: %s", path.p, strerror(errno));
     return ERR_IO;

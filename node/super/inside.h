@@ -190,6 +190,8 @@ int64_t super_clock_ms(void);
 int64_t super_clock_us(void);
 
 /* files.c: what a node has on disk. Each says its problem in one sentence. */
+/* mkdir -p, private; path ends with NUL. False: errno says why. */
+bool files_directory(str path, struct arena *a);
 nodiscard err files_directories(const struct conf *c, str *problem, struct arena *a);
 nodiscard err files_lock(struct super *s, str *problem, struct arena *a);
 nodiscard err files_secret(const struct conf *c, unsigned char out[CHILD_SECRET], str *problem,

@@ -51,22 +51,21 @@ static int load(struct super *s)
     return EXIT_CONFIG;
 }
 
-/* node.name, or the first label of the host name as far as it is fit. */
-static void name_node(struct super *s)
+void super_node_name(const struct conf *c, char out[33])
 {
     char host[256] = "";
-    str name = conf_text(s->conf, s->conf->node_name);
+    str name = conf_text(c, c->node_name);
     if (name.n == 0 && gethostname(host, sizeof host - 1) == 0)
         name = str_from(host, strcspn(host, "."));
     size_t n = 0;
-    for (size_t i = 0; i < name.n && n < sizeof s->node - 1; i++) {
-        char c = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] | 0x20) : name.p[i];
-        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-')
-            s->node[n++] = c;
+    for (size_t i = 0; i < name.n && n < 32; i++) {
+        char k = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] | 0x20) : name.p[i];
+        if ((k >= 'a' && k <= 'z') || (k >= '0' && k <= '9') || k == '-')
+            out[n++] = k;
     }
     if (n == 0)
-        s->node[n++] = 'a';
-    s->node[n] = 0;
+        out[n++] = 'a';
+    out[n] = 0;
 }
 
 static struct log_config log_config(const struct super *s)
@@ -550,7 +549,7 @@ static int live(struct super *s)
 static void set_up(struct super *s)
 {
     clock_real_init(&s->clock);
-    name_node(s);
+    super_node_name(s->conf, s->node);
     const struct log_config log = log_config(s);
     s->log = log_open(&log);
     s->shards = s->conf->node_shards ? (unsigned)s->conf->node_shards : machine_cores();

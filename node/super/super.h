@@ -18,6 +18,10 @@ enum {
     EXIT_CONFIG = 78,
 };
 
+struct conf;
+/* node.name, or the first label of the host name as far as it is fit; with a NUL. */
+void super_node_name(const struct conf *c, char out[33]);
+
 /* `pemberley run`: until it is stopped; returns the exit code. sets: --set assignments. */
 int super_run(const char *config_file, const char *const *sets, size_t n);
 
