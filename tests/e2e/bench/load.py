@@ -133,7 +133,7 @@ def test_slow_readers_get_all_when_they_read_again(server):
 def test_who_writes_more_to_a_stalled_reader_than_a_window_holds_waits_in_its_socket(server):
     """Six megabytes each: the server takes them from the socket no faster than the reader reads."""
     for security in ("plain", "tls"):
-        check_slow(load(server, security, "--stalled", 2, "slow", 10))
+        check_slow(load(server, security, "--stalled", 2, "slow", 20))
 
 
 def test_a_server_that_is_not_there_is_an_error(server):
