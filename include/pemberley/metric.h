@@ -39,6 +39,8 @@ enum { METRIC_STAGES_OF = 64 };
 enum metric_way { WAY_IN, WAY_OUT };
 #define METRIC_TRAFFIC(way, kind) ((way)*METRIC_SIZE_KIND + (kind)) /* of enum stanza_kind */
 enum metric_quota { QUOTA_USERS, QUOTA_OFFLINE };
+enum metric_registry_refusal { REFUSED_EPOCH, REFUSED_FORM, REFUSED_FULL };
+enum metric_resync { RESYNC_RECONNECTED, RESYNC_LOST };
 enum metric_result { RESULT_OK, RESULT_REFUSED, RESULT_FAILED };
 
 enum metric {

@@ -1,0 +1,23 @@
+/* dial: how a registry's servers are reached in production: a plain socket, and TLS over it if the
+ * wiring gives a wrapper. Addresses are numeric ("127.0.0.1:6379", "[::1]:6379") or "unix:/path".
+ */
+#ifndef NODE_REGISTRY_DIAL_H
+#define NODE_REGISTRY_DIAL_H
+
+#include "node/registry/registry.h"
+
+/* TLS: becomes low's sink and owner, proves that the server is host (node/tls). */
+typedef struct transport *registry_secure_f(void *ctx, struct transport *low, str host);
+
+struct dialer {
+    struct registry_dialer dialer;
+    struct loop *loop;
+    registry_secure_f *secure; /* NULL: plain */
+    void *ctx;
+};
+void dialer_init(struct dialer *d, struct loop *l, registry_secure_f *secure, void *ctx);
+
+/* Is it an address that the dialer understands? */
+bool dial_address_is_good(str address);
+
+#endif
