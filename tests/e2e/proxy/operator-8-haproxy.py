@@ -26,8 +26,7 @@ class HAProxy:
     def __init__(self, server, send="send-proxy-v2"):
         self.port, self.tls_port = pemb.free_ports(2)
         text = (OPS / "haproxy.cfg").read_text()
-        for old, new in (("maxconn 200000", "maxconn 1000"), # files: not everywhere are so many
-                         (":5222\n", f"127.0.0.1:{self.port}\n"),
+        for old, new in ((":5222\n", f"127.0.0.1:{self.port}\n"),
                          (":5223\n", f"127.0.0.1:{self.tls_port}\n"),
                          ("10.0.0.1:5222 send-proxy-v2", f"127.0.0.1:{server.port} {send}"),
                          ("10.0.0.1:5223 send-proxy-v2", f"127.0.0.1:{server.tls_port} {send}"),
