@@ -31,21 +31,28 @@ static bool explain_event(str name)
     return false;
 }
 
-/* As it stands in the exposition, or without the prefix, or without a counter's _total. */
+/* The name as it stands in the exposition, or without the prefix, or without a counter's _total. */
+static bool explain_family(str name, const char *family, enum family_kind kind, const char *help)
+{
+    bool counter = kind == FAMILY_C;
+    str rest = str_starts(name, str_of(family)) ? str_skip(name, strlen(family)) : name;
+    if (rest.n && !(counter && str_is(rest, "_total")))
+        return false;
+    printf("pemberley_%s%s\n  %s: %s\n", family, counter ? "_total" : "",
+           counter ? "counter" : "gauge", help);
+    return true;
+}
+
 static bool explain_metric(str name)
 {
     if (str_starts(name, STR("pemberley_")))
         name = str_skip(name, 10);
-    for (unsigned i = 0; i < families_count; i++) {
-        str family = str_of(families[i].name);
-        bool counter = families[i].kind == FAMILY_C;
-        str rest = str_starts(name, family) ? str_skip(name, family.n) : name;
-        if (rest.n && !(counter && str_is(rest, "_total")))
-            continue;
-        printf("pemberley_%s%s\n  %s: %s\n", families[i].name, counter ? "_total" : "",
-               counter ? "counter" : "gauge", families[i].help);
-        return true;
-    }
+    for (unsigned i = 0; i < families_count; i++)
+        if (explain_family(name, families[i].name, families[i].kind, families[i].help))
+            return true;
+    for (unsigned i = 0; i < OWN_MAX; i++)
+        if (explain_family(name, own_families[i].name, own_families[i].kind, own_families[i].help))
+            return true;
     for (unsigned i = 0; i < histogram_families_count; i++)
         if (str_eq(name, str_of(histogram_families[i].name))) {
             printf("pemberley_%s\n  histogram: %s\n", histogram_families[i].name,

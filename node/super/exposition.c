@@ -227,11 +227,22 @@ static void put_histograms(struct out *o)
 
 /* ---- what the supervisor knows itself -------------------------------------------------------- */
 
-static void put_gauge(struct out *o, const char *family, const char *help, const char *labels,
-                      double v)
+static void put_own_head(struct out *o, enum own which)
 {
-    put_head(o, family, FAMILY_G, help);
-    put_sample(o, family, FAMILY_G, str_of(labels), v);
+    const struct own_family *f = &own_families[which];
+    put_head(o, f->name, f->kind, f->help);
+}
+
+static void put_own_sample(struct out *o, enum own which, str labels, double v)
+{
+    put_sample(o, own_families[which].name, own_families[which].kind, labels, v);
+}
+
+/* A family of one sample. */
+static void put_own(struct out *o, enum own which, const char *labels, double v)
+{
+    put_own_head(o, which);
+    put_own_sample(o, which, str_of(labels), v);
 }
 
 /* A worker sits out the loss of its PostgreSQL. */
@@ -243,94 +254,85 @@ static bool store_is_up(const struct process *p)
 static void put_node(struct out *o)
 {
     const struct super *s = o->super;
-    put_gauge(o, "build_info", "always 1",
-              "{version=\"" PEMBERLEY_VERSION "\",commit=\"" PEMBERLEY_COMMIT "\"}", 1);
+    put_own(o, OWN_build_info,
+            "{version=\"" PEMBERLEY_VERSION "\",commit=\"" PEMBERLEY_COMMIT "\"}", 1);
     str info = arena_printf(o->arena, "{cluster=\"\",node=\"%s\",loop=\"%s\"}", s->node,
                             s->process[0].loop);
-    put_gauge(o, "node_info", "always 1; loop io_uring or epoll", info.p, 1);
+    put_own(o, OWN_node_info, info.p, 1);
     int64_t up_ms = s->now_ms - s->started_ms;
-    put_gauge(o, "start_time_seconds", "start, Unix time", "",
-              (double)(clock_wall_us((struct clock *)&s->clock) / 1000 - up_ms) / 1e3);
-    put_gauge(o, "node_ready", "1 when /readyz says so", "", health_is_ready(s));
-    put_gauge(o, "node_draining", "1 while the node lets its sessions go", "",
-              s->stopping || drain_is_on(s));
-    put_gauge(o, "node_degraded", "1 while this part is away", "{what=\"store\"}",
-              s->ready && !store_is_up(&s->process[s->shards]));
+    put_own(o, OWN_start_time_seconds, "",
+            (double)(clock_wall_us((struct clock *)&s->clock) / 1000 - up_ms) / 1e3);
+    put_own(o, OWN_node_ready, "", health_is_ready(s));
+    put_own(o, OWN_node_draining, "", s->stopping || drain_is_on(s));
+    put_own(o, OWN_node_degraded, "{what=\"store\"}",
+            s->ready && !store_is_up(&s->process[s->shards]));
 }
 
 static void put_config(struct out *o)
 {
     const struct super *s = o->super;
     str hash = arena_printf(o->arena, "{hash=\"%08llx\"}", (unsigned long long)s->conf->hash >> 32);
-    put_gauge(o, "config_info", "always 1", hash.p, 1);
-    put_gauge(o, "config_last_reload_successful", "0 when the last reload was refused", "",
-              !s->reload_refused);
-    put_gauge(o, "config_last_reload_timestamp_seconds", "last reload or start, Unix time", "",
-              (double)s->reload_s);
-    put_gauge(o, "config_restart_pending", "changed options that wait for a restart", "",
-              s->restart_pending);
+    put_own(o, OWN_config_info, hash.p, 1);
+    put_own(o, OWN_config_last_reload_successful, "", !s->reload_refused);
+    put_own(o, OWN_config_last_reload_timestamp_seconds, "", (double)s->reload_s);
+    put_own(o, OWN_config_restart_pending, "", s->restart_pending);
 }
 
 static void put_certificates(struct out *o)
 {
     const struct super *s = o->super;
-    const char *family = "tls_certificate_not_after_timestamp_seconds";
-    put_head(o, family, FAMILY_G, "end of a host's certificate, Unix time; the first to end first");
+    put_own_head(o, OWN_tls_certificate_not_after_timestamp_seconds);
     for (unsigned i = 0; i < s->certificate_count && i < CERTIFICATES_SHOWN_MAX; i++)
-        put_sample(o, family, FAMILY_G,
-                   arena_printf(o->arena, "{host=\"%s\"}", s->certificates[i].host),
-                   (double)s->certificates[i].end_s);
-    put_gauge(o, "tls_ticket_key_age_seconds",
-              "age of the key that seals session tickets; it follows the clock, the same on all "
-              "shards; 0: no tickets",
-              "", (double)tls_ticket_key_age_s(time(NULL), s->conf->tls_ticket_lifetime / 1000));
+        put_own_sample(o, OWN_tls_certificate_not_after_timestamp_seconds,
+                       arena_printf(o->arena, "{host=\"%s\"}", s->certificates[i].host),
+                       (double)s->certificates[i].end_s);
+    put_own(o, OWN_tls_ticket_key_age_seconds, "",
+            (double)tls_ticket_key_age_s(time(NULL), s->conf->tls_ticket_lifetime / 1000));
 }
 
 static void put_restarts(struct out *o)
 {
     static const char *const reasons[DEATHS] = {"exit", "kill", "abort", "signal"};
     const struct super *s = o->super;
-    put_head(
-        o, "process_restarts", FAMILY_C,
-        "restarts after a death: exit, kill (somebody, or the kernel for want of memory), abort "
-        "(a broken invariant, or stuck), another signal");
+    put_own_head(o, OWN_process_restarts);
     for (unsigned i = 0; i < s->process_count; i++)
         for (unsigned k = 0; k < DEATHS; k++)
-            put_sample(o, "process_restarts", FAMILY_C,
-                       braces(o, process_label(o, &s->process[i], FAMILY_PROCESS),
-                              arena_printf(o->arena, "reason=\"%s\"", reasons[k]), STR("")),
-                       s->process[i].restarts_by[k]);
+            put_own_sample(o, OWN_process_restarts,
+                           braces(o, process_label(o, &s->process[i], FAMILY_PROCESS),
+                                  arena_printf(o->arena, "reason=\"%s\"", reasons[k]), STR("")),
+                           s->process[i].restarts_by[k]);
 }
 
 static void put_fds(struct out *o)
 {
     const struct super *s = o->super;
-    put_head(o, "process_open_fds", FAMILY_G, "open descriptors, counted every ten seconds");
+    put_own_head(o, OWN_process_open_fds);
     for (unsigned i = 0; i < s->process_count; i++)
-        put_sample(o, "process_open_fds", FAMILY_G,
-                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
-                   s->process[i].open_fds);
-    put_sample(o, "process_open_fds", FAMILY_G, STR("{process=\"supervisor\",index=\"0\"}"),
-               s->own_fds);
-    put_gauge(o, "shared_memory_bytes", "fifos and metrics pages between the processes", "",
-              (double)process_shared_bytes(s));
+        put_own_sample(
+            o, OWN_process_open_fds,
+            braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
+            s->process[i].open_fds);
+    put_own_sample(o, OWN_process_open_fds, STR("{process=\"supervisor\",index=\"0\"}"),
+                   s->own_fds);
+    put_own(o, OWN_shared_memory_bytes, "", (double)process_shared_bytes(s));
 }
 
 static void put_processes(struct out *o)
 {
     const struct super *s = o->super;
-    put_head(o, "process_up", FAMILY_G, "1 while the process serves");
+    put_own_head(o, OWN_process_up);
     for (unsigned i = 0; i < s->process_count; i++)
-        put_sample(o, "process_up", FAMILY_G,
-                   braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
-                   s->process[i].state == PROCESS_UP);
+        put_own_sample(
+            o, OWN_process_up,
+            braces(o, process_label(o, &s->process[i], FAMILY_PROCESS), STR(""), STR("")),
+            s->process[i].state == PROCESS_UP);
     put_restarts(o);
     put_fds(o);
-    put_head(o, "store_up", FAMILY_G, "1 while the worker and its database answer");
+    put_own_head(o, OWN_store_up);
     for (unsigned i = s->shards; i < s->process_count; i++)
-        put_sample(o, "store_up", FAMILY_G,
-                   braces(o, process_label(o, &s->process[i], FAMILY_STORE), STR(""), STR("")),
-                   store_is_up(&s->process[i]));
+        put_own_sample(o, OWN_store_up,
+                       braces(o, process_label(o, &s->process[i], FAMILY_STORE), STR(""), STR("")),
+                       store_is_up(&s->process[i]));
 }
 
 struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a)
@@ -346,8 +348,7 @@ struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a
     put_processes(&o);
     put_families(&o);
     put_histograms(&o);
-    put_gauge(&o, "scrape_seconds", "what making this page took", "",
-              (double)(super_clock_us() - began_us) / 1e6);
+    put_own(&o, OWN_scrape_seconds, "", (double)(super_clock_us() - began_us) / 1e6);
     if (openmetrics)
         fputs("# EOF\n", o.f);
     must(fclose(o.f) == 0);

@@ -20,6 +20,11 @@ const struct histogram_family histogram_families[] = {
 };
 const unsigned histogram_families_count = array_len(histogram_families);
 
+const struct own_family own_families[OWN_MAX] = {
+#define OWN(name, kind, help) {#name, FAMILY_##kind, help},
+#include "node/super/own.def"
+};
+
 static const struct set {
     const char *key;
     const char *const *labels; /* NULL: rows of err.def from first on, and "other" */

@@ -1,5 +1,5 @@
-/* families: metrics.def and labels.def as tables, for who walks all of a page: the exposition, the
- * clearing of a dead process's gauges, tests. */
+/* families: metrics.def, labels.def and own.def as tables, for who walks all of them: the
+ * exposition, the clearing of a dead process's gauges, explain, tests. */
 #ifndef PEMBERLEY_NODE_SUPER_FAMILIES_H
 #define PEMBERLEY_NODE_SUPER_FAMILIES_H
 
@@ -39,6 +39,19 @@ extern const struct family families[];
 extern const unsigned families_count;
 extern const struct histogram_family histogram_families[];
 extern const unsigned histogram_families_count;
+
+/* What the supervisor knows itself: on no page, with labels of its own. */
+enum own {
+#define OWN(name, kind, help) OWN_##name,
+#include "node/super/own.def"
+    OWN_MAX
+};
+struct own_family {
+    const char *name;
+    enum family_kind kind;
+    const char *help;
+};
+extern const struct own_family own_families[OWN_MAX];
 
 unsigned set_size(enum metric_set s);
 /* `key="value"`; NONE: empty. */

@@ -90,6 +90,8 @@ def test_what_an_operator_meets_is_explained(server):
     assert "a limit" in explain("stanza_too_big") and "resumed" in explain("system-shutdown")
     for name in ("pemberley_stage_seconds", "host_stanzas_total", "process_died", "limits.unsafe_max"):
         assert explain(name), name
+    for name in re.findall(r"^# TYPE (\S+)", text, re.M): # also those that the supervisor writes itself
+        assert explain(name).startswith(name + "\n"), name
     assert server.cli("explain", "no_such_thing", check=False).returncode == 4
 
 
