@@ -487,7 +487,7 @@ struct home *home_new(struct node *n)
     list_init(&h->frames);
     list_init(&h->unloaded);
     htable_init(&h->attached);
-    seen_init(&h->seen, SEEN_MAX);
+    seen_init(&h->seen, n->conf->limits_marks_max);
     list_init(&h->routes);
     list_init(&h->logins);
     timer_init(&h->barrier, on_barrier);
@@ -531,6 +531,7 @@ void home_peer_up(struct home *h, unsigned shard)
 /* Nothing is copied from the config, so only hosts that have gone matter. */
 void home_reload(struct home *h)
 {
+    h->seen.max = h->node->conf->limits_marks_max;
     htable_each(it, &h->sessions) {
         struct session *s = container_of(it, struct session, node);
         if (!user_host(s->user))

@@ -22,7 +22,6 @@ enum {
     BARRIER_MS = 5000,          /* a shard silent for so long is late, and late is dead (5.3) */
     RESUME_WAIT_MS = 30000,     /* for open tickets: longer than the longest of their waits */
     SUBSCRIBE_BYTES_MAX = 8192, /* of a request that is kept for the user's answer */
-    SEEN_MAX = 65536,           /* rows of cluster/seen.h, about 190 bytes each */
     ROSTER_LOG = 500,           /* versions whose changes are known (xmpp.md 4) */
 };
 
@@ -141,6 +140,7 @@ struct route {
     int64_t us;
     uint32_t flags; /* FRAME_AGAIN */
     uint8_t tries;
+    bool noted;        /* as handled, or found not to be (cluster/seen.h) */
     bool offline_only; /* it has waited for offline messages too long: behind them */
     uint64_t sid;      /* of an ended session's queue: seq is its number there; 0: none */
     uint64_t seq;

@@ -284,11 +284,48 @@ static void route_iq(struct user *u, struct route *r)
         route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
 }
 
+/* ---- what comes again ---- */
+
+/* Has this been handled before? Then it is as safe as it was then: what is still open of it is
+ * waited for. Presence may be repeated (delivery.md 9, 5). */
+static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
+{
+    if (!uid.sid || s->kind == STANZA_PRESENCE)
+        return false;
+    uint64_t hash = hash_str(&h->node->key, to);
+    return seen_note(&h->seen, uid, hash, stanza_fp(s), loop_now_ms(h->node->loop));
+}
+
+void route_note(struct home *h, str to, const struct stanza *s, struct uid uid)
+{
+    bool was = note(h, to, s, uid);
+    (void)was;
+}
+
+static bool is_known(struct home *h, const struct route *r)
+{
+    bool known = note(h, r->to.full, r->stanza, r->uid);
+    if (!(r->flags & FRAME_AGAIN))
+        return false;
+    known |= mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare));
+    if (!known)
+        return false;
+    home_count(h, METRIC_duplicates_home, 1);
+    struct ticket *first = r->ticket ? ticket_find(&h->open, r->uid, r->ticket) : NULL;
+    if (first)
+        ticket_join(first, r->ticket);
+    return true;
+}
+
 /* ---- the whole ---- */
 
 void route_stanza(struct user *u, struct route *r)
 {
     r->user = u;
+    bool first = !r->noted;
+    r->noted = true;
+    if (first && u->exists && is_known(u->home, r))
+        return;
     switch ((enum stanza_kind)r->stanza->kind) {
     case STANZA_MESSAGE:
         if (u->exists)
@@ -335,37 +372,6 @@ static void run_behind_barrier(struct work *w, struct user *u)
     route_done(r);
 }
 
-/* Has this been handled before? Then it is as safe as it was then: what is still open of it is
- * waited for. Presence may be repeated (delivery.md 9, 5). */
-static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
-{
-    if (!uid.sid || s->kind == STANZA_PRESENCE)
-        return false;
-    uint64_t hash = hash_str(&h->node->key, to);
-    return seen_note(&h->seen, uid, hash, stanza_fp(s), loop_now_ms(h->node->loop));
-}
-
-void route_note(struct home *h, str to, const struct stanza *s, struct uid uid)
-{
-    bool was = note(h, to, s, uid);
-    (void)was;
-}
-
-static bool is_known(struct home *h, const struct route *r)
-{
-    bool known = note(h, r->to.full, r->stanza, r->uid);
-    if (!(r->flags & FRAME_AGAIN))
-        return false;
-    known |= mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare));
-    if (!known)
-        return false;
-    home_count(h, METRIC_duplicates_home, 1);
-    struct ticket *first = r->ticket ? ticket_find(&h->open, r->uid, r->ticket) : NULL;
-    if (first)
-        ticket_join(first, r->ticket);
-    return true;
-}
-
 void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
                    int64_t us, struct ticket *t)
 {
@@ -385,8 +391,6 @@ void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uin
         home_park(h, &h->routes, &k->work);
         return;
     }
-    if (is_known(h, &r))
-        return;
     struct user *u = user_find(h, r.to.bare);
     if (u && u->state == USER_READY) {
         user_pin(u);

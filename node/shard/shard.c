@@ -251,8 +251,10 @@ static void start_loop(struct shard *s, int wake_fd)
     struct loop_fault fault;
     err e = loop_new(&c, &fault, &s->node.loop);
     if (fault.feature) {
-        /* Memory is one shard's own want; anything else is the machine's, and said once. */
-        enum log_level level = s->node.shard == 0 || fault.error == ENOMEM ? LOG_WARN : LOG_DEBUG;
+        /* Memory is one shard's own want; anything else is the machine's, and said once, unless the
+         * node ends of it: who is first then ends the others. */
+        bool says = s->node.shard == 0 || fault.error == ENOMEM;
+        enum log_level level = e ? LOG_ERROR : says ? LOG_WARN : LOG_DEBUG;
         LOG_AT(s->node.log, level, uring_missing, F_STR("feature", str_of(fault.feature)),
                F_INT("errno", fault.error));
     }
