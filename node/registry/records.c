@@ -405,7 +405,7 @@ static void on_answer(struct call *c, err error, const struct resp *answer)
         on_away(e);
     else if (code == 1)
         on_fenced(e);
-    else if (code == 2)
+    else if (code == 2 && e->known)
         on_lost(e);
     else
         on_refused(e, error ? answer->text : STR("a hash that is none of ours"));

@@ -19,7 +19,8 @@ static struct resp *add(const redisReadTask *task, enum resp_kind kind, size_t b
 {
     struct resp_reader *r = task->privdata;
     r->bytes += bytes;
-    if (++r->items > RESP_ITEMS_MAX || r->bytes > RESP_BYTES_MAX) {
+    r->items += task->parent == NULL; /* others count with the array around them */
+    if (r->bytes > RESP_BYTES_MAX) {
         r->full = true;
         return NULL;
     }
@@ -52,6 +53,7 @@ static void *on_array(const redisReadTask *task, int n)
         return NULL;
     }
     struct resp *v = add(task, RESP_ARRAY, (size_t)n * sizeof *v->items);
+    r->items += (size_t)n;
     if (v) {
         v->n = (size_t)n;
         v->items = arena_zalloc(&r->arena, v->n * sizeof *v->items);

@@ -49,7 +49,7 @@ static void end(struct server *s, str reason, bool failed)
     if (s->state == SERVER_DOWN || s->state == SERVER_CLOSING)
         return;
     s->state = SERVER_CLOSING;
-    s->fails += failed;
+    s->fails = failed ? s->fails + 1 : 0;
     set_reason(s, reason);
     loop_timer_stop(s->redis->doors.loop, &s->timer);
     lose_requests(s);
@@ -216,9 +216,10 @@ static bool on_reply(void *ctx, const struct resp *r)
     struct server_request *q = list_first(&s->requests, struct server_request, link);
     list_remove(&q->link);
     s->requests_n--;
-    if (s->state == SERVER_UP)
-        s->fails = 0;
+    bool greeted = s->state == SERVER_UP;
     q->done(q, r);
+    if (greeted && s->state == SERVER_UP) /* an answer to go on with */
+        s->fails = 0;
     return is_talking(s);
 }
 
