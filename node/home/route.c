@@ -287,10 +287,11 @@ static void route_iq(struct user *u, struct route *r)
 /* ---- what comes again ---- */
 
 /* Has this been handled before? Then it is as safe as it was then: what is still open of it is
- * waited for. Presence may be repeated (delivery.md 9, 5). */
+ * waited for. Presence may be repeated (delivery.md 9, 5); so may an answer, by whose lane a sender
+ * of requests to everybody would fill the table. */
 static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
 {
-    if (!uid.sid || s->kind == STANZA_PRESENCE)
+    if (!uid.sid || s->kind == STANZA_PRESENCE || s->type == TYPE_ERROR || s->type == TYPE_RESULT)
         return false;
     uint64_t hash = hash_str(&h->node->key, to);
     return seen_note(&h->seen, uid, hash, stanza_fp(s), loop_now_ms(h->node->loop));
