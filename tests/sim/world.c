@@ -1,0 +1,551 @@
+#include "tests/sim/world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "cluster/copy.h"
+#include "cluster/ticket.h"
+#include "proto/bus/store.pb-c.h"
+
+enum { TURNS = 4, STORE_RUNS_MAX = 1000 };
+
+void world_say(const struct world *w, const char *fmt, ...)
+{
+    if (!w->trace)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    printf("%10.4f ", (double)w->now_us / 1e6);
+    vprintf(fmt, args);
+    printf("\n");
+    va_end(args);
+}
+
+/* ---- doors ---- */
+
+static void no_op(struct loop *l, struct op *op) {}
+static unsigned no_wait(struct loop *l, unsigned want, uint64_t us_max) { return 0; }
+static bool no_run(struct loop *l) { return false; }
+static void no_end(struct loop *l) {}
+static uint64_t virtual_now(struct loop *l)
+{
+    return container_of(l, struct shard, loop)->world->now_us;
+}
+static const struct loop_impl loop_impl = {.name = "virtual",
+                                           .arm = no_op,
+                                           .cancel = no_op,
+                                           .wait = no_wait,
+                                           .run = no_run,
+                                           .turn_end = no_end,
+                                           .now_us = virtual_now,
+                                           .close = no_end};
+
+static int64_t wall(struct clock *c)
+{
+    return (int64_t)(container_of(c, struct world, clock)->now_us + 1700000000000000ull);
+}
+
+uint64_t world_random(struct world *w, uint64_t below)
+{
+    return below ? hash_u64(w->random++) % below : 0;
+}
+
+static void fill(struct entropy *e, void *out, size_t n)
+{
+    struct world *w = container_of(e, struct world, entropy);
+    for (size_t i = 0; i < n; i++)
+        ((unsigned char *)out)[i] = (unsigned char)hash_u64(w->random++);
+}
+static void no_log(struct log *l, enum log_event e, enum log_level level, const struct log_field *f,
+                   size_t n)
+{
+}
+
+/* ---- the wire ---- */
+
+static const char *kind_name(enum frame_kind k)
+{
+    static const char *const names[FRAME_KINDS] = {
+        [FRAME_ACK] = "ACK",       [FRAME_BIND] = "BIND",       [FRAME_RESUME] = "RESUME",
+        [FRAME_ENABLE] = "ENABLE", [FRAME_IN] = "IN",           [FRAME_CACK] = "CACK",
+        [FRAME_DETACH] = "DETACH", [FRAME_END] = "END",         [FRAME_ATTACH] = "ATTACH",
+        [FRAME_QUEUED] = "QUEUED", [FRAME_KNOWN] = "KNOWN",     [FRAME_ATTACHED] = "ATTACHED",
+        [FRAME_ROUTE] = "ROUTE",   [FRAME_BOUND] = "BOUND",     [FRAME_RESUMED] = "RESUMED",
+        [FRAME_FAILED] = "FAILED", [FRAME_ENABLED] = "ENABLED", [FRAME_OUT] = "OUT",
+        [FRAME_CLOSE] = "CLOSE",   [FRAME_STATE] = "STATE",     [FRAME_SNAP] = "SNAP",
+        [FRAME_MIRROR] = "MIRROR", [FRAME_NOTE] = "NOTE",
+    };
+    return k < FRAME_KINDS && names[k] ? names[k] : "?";
+}
+
+static void trace_frame(const struct world *w, unsigned from, unsigned to, str bytes)
+{
+    struct arena a;
+    struct frame f;
+    uint64_t number;
+    if (!w->trace || from >= w->shards || to >= w->shards)
+        return;
+    arena_init(&a);
+    if (frame_decode(bytes.p, bytes.n, &a, &f, &number) == ERR_OK) {
+        str xml = f.stanza ? stanza_xml(f.stanza) : STR_NONE;
+        world_say(
+            w, "%u>%u #%llu %s sid %llx gen %u ord %llu lane %x seq %llu conn %llx flags %x %.*s",
+            from, to, (unsigned long long)number, kind_name(f.kind), (unsigned long long)f.sid,
+            f.gen, (unsigned long long)f.ord, f.lane, (unsigned long long)f.seq,
+            (unsigned long long)f.conn, f.flags, (int)xml.n, xml.p);
+        stanza_unref(f.stanza);
+    }
+    arena_close(&a);
+}
+
+static void put_on_wire(struct world *w, unsigned from, unsigned to, const char *p, size_t n)
+{
+    struct parcel *b = malloc(sizeof *b + n);
+    must(b);
+    uint64_t due = w->now_us + (w->delay_us ? w->delay_us(w, from, to) : 0);
+    if (due < w->link_due_us[from][to])
+        due = w->link_due_us[from][to];
+    w->link_due_us[from][to] = due;
+    *b = (struct parcel){.from_incarnation = w->incarnation[from],
+                         .to_incarnation = w->incarnation[to],
+                         .due_us = due,
+                         .n = n};
+    if (from < w->shards && w->shard[from])
+        b->to_incarnation = w->shard[from]->met[to];
+    memcpy(b->data, p, n);
+    list_push_back(&w->wire[from][to], &b->link);
+}
+
+static void on_reply(struct store_port *port, unsigned peer, const char *p, size_t n)
+{
+    struct world *w = container_of(port, struct world, port);
+    if (!w->setting_up)
+        put_on_wire(w, world_store(w), peer, p, n);
+}
+
+static void lose(struct list *l)
+{
+    list_each(b, l, struct parcel, link) {
+        list_remove(&b->link);
+        free(b);
+    }
+}
+
+/* ---- a shard, wired as node/shard does it ---- */
+
+static void on_frame(void *ctx, struct origin from, const struct frame *f)
+{
+    struct shard *s = ctx;
+    switch (f->kind) {
+    case FRAME_BOUND:
+    case FRAME_RESUMED:
+    case FRAME_FAILED:
+    case FRAME_ENABLED:
+    case FRAME_OUT:
+    case FRAME_STATE:
+    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
+    case FRAME_SNAP:
+    case FRAME_MIRROR:
+    case FRAME_NOTE:
+        copies_frame(s->node.copies, f);
+        channel_done(s->node.channels, from);
+        break;
+    default: home_frame(s->home, from, f);
+    }
+}
+
+static void on_settled(void *ctx, struct hold h, bool lost)
+{
+    struct shard *s = ctx;
+    switch (h.owner) {
+    case HOLD_EDGE_IN: edge_settled(s->edge, h, lost); break;
+    case HOLD_MIRROR: home_settled(s->home, h, lost); break;
+    default: ticket_settled(h);
+    }
+}
+
+static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+{
+    struct shard *s = ctx;
+    struct world *w = s->world;
+    struct arena a;
+    arena_init(&a);
+    str parts[FRAME_PARTS];
+    for (size_t i = 0; i < n; i++)
+        parts[i] = str_from(v[i].iov_base, v[i].iov_len);
+    str whole = arena_concat(&a, parts, n);
+    if (w->hooks && w->hooks->sending)
+        whole = w->hooks->sending(w, s->index, peer, whole, &a);
+    put_on_wire(w, s->index, peer, whole.p, whole.n);
+    arena_close(&a);
+}
+
+static void to_store(void *ctx, const char *p, size_t n)
+{
+    struct shard *s = ctx;
+    put_on_wire(s->world, s->index, world_store(s->world), p, n);
+}
+static void on_wake(void *ctx) { ((struct shard *)ctx)->stirred = true; }
+
+static uint64_t shard_now_ms(void *ctx) { return ((struct shard *)ctx)->world->now_us / 1000; }
+
+static void open_rooms(struct shard *s)
+{
+    struct world *w = s->world;
+    struct channel_sinks sinks = {s, on_frame, on_settled, to_shard, on_wake};
+    s->node.channels = channels_new(s->index, w->shards, &sinks);
+    struct copies_config copies = {.channels = s->node.channels,
+                                   .ring = w->ring,
+                                   .turn = &s->turn,
+                                   .marks = &s->node.marks,
+                                   .now_ms = shard_now_ms,
+                                   .ctx = s};
+    s->node.copies = copies_new(&copies);
+    s->store = store_client_new(&s->loop, w->conf, &s->metrics, &w->log, to_store, s);
+    s->node.store = store_client_door(s->store);
+    s->home = home_new(&s->node);
+    if (!w->hooks || !w->hooks->no_barrier)
+        home_await_others(s->home);
+    s->edge = edge_new(&s->node);
+}
+
+void world_start(struct world *w, unsigned index)
+{
+    static int wake_fd = -1; /* nobody waits for it */
+    struct shard *s = calloc(1, sizeof *s);
+    must(s && !w->shard[index]);
+    s->world = w, s->index = index, s->incarnation = ++w->incarnation[index];
+    if (wake_fd < 0)
+        wake_fd = eventfd(0, EFD_NONBLOCK);
+    loop_init(&s->loop, &loop_impl, wake_fd);
+    s->loop.now_us = w->now_us;
+    arena_init(&s->turn);
+    s->node = (struct node){.shard = index,
+                            .shards = w->shards,
+                            .loop = &s->loop,
+                            .clock = &w->clock,
+                            .entropy = &w->entropy,
+                            .log = &w->log,
+                            .metrics = &s->metrics,
+                            .ring = w->ring,
+                            .turn = &s->turn,
+                            .scan = xml_scan_new(),
+                            .conf = w->conf};
+    entropy_fill(&w->entropy, &s->node.key, sizeof s->node.key);
+    w->shard[index] = s;
+    open_rooms(s);
+    world_say(w, "shard %u starts, incarnation %u", index, s->incarnation);
+}
+
+/* ---- who knows whom ---- */
+
+bool world_have_met(const struct world *w, unsigned a, unsigned b)
+{
+    return w->shard[a] && w->shard[b] && w->shard[a]->met[b] == w->incarnation[b];
+}
+
+void world_tell_down(struct world *w, unsigned who, unsigned peer)
+{
+    struct shard *s = w->shard[who];
+    if (!s || !s->met[peer])
+        return;
+    world_say(w, "%u is told that %u is down", who, peer);
+    s->met[peer] = 0, s->stirred = true;
+    if (peer == world_store(w)) {
+        store_client_worker_down(s->store);
+    } else {
+        channel_peer_down(s->node.channels, peer);
+        home_peer_down(s->home, peer);
+    }
+}
+
+void world_tell_up(struct world *w, unsigned who, unsigned peer)
+{
+    struct shard *s = w->shard[who];
+    if (!s || s->met[peer] == w->incarnation[peer])
+        return;
+    if (peer == world_store(w) ? !w->store_up : !w->shard[peer])
+        return;
+    world_tell_down(w, who, peer);
+    world_say(w, "%u is told that %u is up", who, peer);
+    s->met[peer] = w->incarnation[peer], s->stirred = true;
+    if (peer == world_store(w)) {
+        store_client_worker_up(s->store);
+        return;
+    }
+    struct frame f = {.kind = FRAME_ATTACHED};
+    channel_peer_up(s->node.channels, peer, s->met[peer]);
+    edge_attach(s->edge, peer);
+    home_peer_up(s->home, peer);
+    channel_send(s->node.channels, peer, &f, (struct hold){HOLD_NONE, 0, 0}, false);
+}
+
+void world_kill(struct world *w, unsigned shard)
+{
+    world_say(w, "shard %u is killed", shard);
+    w->shard[shard] = NULL;
+    for (unsigned i = 0; i < WORLD_ENDS; i++)
+        lose(&w->wire[i][shard]);
+    store_worker_forget(w->worker, shard);
+}
+
+void world_store_kill(struct world *w)
+{
+    world_say(w, "the store worker is killed");
+    w->store_up = false;
+    for (unsigned i = 0; i < w->shards; i++) {
+        lose(&w->wire[i][world_store(w)]);
+        store_worker_forget(w->worker, i);
+    }
+}
+
+void world_store_start(struct world *w)
+{
+    world_say(w, "the store worker starts");
+    w->store_up = true;
+    w->incarnation[world_store(w)]++;
+}
+
+/* ---- turns ---- */
+
+void world_turn(struct world *w, unsigned shard)
+{
+    struct shard *s = w->shard[shard];
+    if (!s)
+        return;
+    for (int i = 0; i < TURNS && (i == 0 || s->stirred); i++) {
+        s->stirred = false;
+        loop_turn(&s->loop, 0);
+        channel_run(s->node.channels);
+        channel_flush(s->node.channels);
+    }
+    while (!list_empty(&s->loop.hooks)) {
+        loop_turn(&s->loop, 0);
+        channel_run(s->node.channels);
+        channel_flush(s->node.channels);
+    }
+    arena_reset(&s->turn);
+}
+
+static void refuse(struct world *w, unsigned shard, uint64_t id, int result)
+{
+    Store__Reply r = STORE__REPLY__INIT;
+    uint8_t packed[64];
+    r.id = id, r.result = (Store__Result)result;
+    put_on_wire(w, world_store(w), shard, (const char *)packed, store__reply__pack(&r, packed));
+}
+
+static void to_worker(struct world *w, unsigned from, const struct parcel *b)
+{
+    int result;
+    if (w->refuse) {
+        Store__Request *r = store__request__unpack(NULL, b->n, (const uint8_t *)b->data);
+        must(r);
+        bool refused = w->refuse(w, r->op_case, &result);
+        if (refused)
+            refuse(w, from, r->id, result);
+        store__request__free_unpacked(r, NULL);
+        if (refused)
+            return;
+    }
+    store_worker_on_request(w->worker, from, b->data, b->n);
+    for (int i = 0; store_worker_run(w->worker); i++)
+        must(i < STORE_RUNS_MAX);
+}
+
+/* Can it arrive now (0), not yet (1), never (-1)? */
+static int fate(const struct world *w, unsigned from, unsigned to, const struct parcel *b)
+{
+    if (to == world_store(w))
+        return !w->store_up || b->to_incarnation != w->incarnation[to] ? -1 : 0;
+    const struct shard *s = w->shard[to];
+    if (!s || (from != world_store(w) && b->to_incarnation != s->incarnation) ||
+        (from == world_store(w) && b->to_incarnation != s->incarnation))
+        return -1;
+    if (s->met[from] == b->from_incarnation)
+        return 0;
+    return b->from_incarnation > s->met[from] && b->from_incarnation == w->incarnation[from] ? 1
+                                                                                             : -1;
+}
+
+static struct parcel *first(struct world *w, unsigned from, unsigned to, int *f)
+{
+    struct list *l = &w->wire[from][to];
+    while (!list_empty(l)) {
+        struct parcel *b = list_first(l, struct parcel, link);
+        *f = fate(w, from, to, b);
+        if (*f >= 0)
+            return b;
+        list_remove(&b->link);
+        free(b);
+    }
+    return NULL;
+}
+
+bool world_deliver_one(struct world *w, unsigned from, unsigned to)
+{
+    int f;
+    struct parcel *b = first(w, from, to, &f);
+    if (!b || f)
+        return false;
+    list_remove(&b->link);
+    str bytes = str_from(b->data, b->n);
+    if (to == world_store(w)) {
+        to_worker(w, from, b);
+    } else if (from == world_store(w)) {
+        store_client_on_frame(w->shard[to]->store, b->data, b->n);
+    } else {
+        trace_frame(w, from, to, bytes);
+        if (w->hooks && w->hooks->arriving)
+            w->hooks->arriving(w, from, to, bytes);
+        err e = channel_receive(w->shard[to]->node.channels, from, bytes);
+        must(e == ERR_OK);
+    }
+    if (to < w->shards)
+        w->shard[to]->stirred = true;
+    free(b);
+    return true;
+}
+
+uint64_t world_next_us(const struct world *w)
+{
+    uint64_t next = UINT64_MAX;
+    for (unsigned i = 0; i < WORLD_ENDS; i++)
+        for (unsigned k = 0; k < WORLD_ENDS; k++) {
+            if (list_empty(&w->wire[i][k]))
+                continue;
+            const struct parcel *b = list_first(&w->wire[i][k], struct parcel, link);
+            if (fate(w, i, k, b) <= 0 && b->due_us < next)
+                next = b->due_us;
+        }
+    return next;
+}
+
+bool world_deliver(struct world *w)
+{
+    bool any = false;
+    unsigned shift = (unsigned)world_random(w, WORLD_ENDS);
+    if (w->hooks && w->hooks->between)
+        w->hooks->between(w);
+    for (unsigned i = 0; i < WORLD_ENDS; i++)
+        for (unsigned k = 0; k < WORLD_ENDS; k++) {
+            unsigned from = (i + shift) % WORLD_ENDS, to = (k + shift) % WORLD_ENDS;
+            int f;
+            for (struct parcel *b; (b = first(w, from, to, &f)) && !f && b->due_us <= w->now_us;)
+                any |= world_deliver_one(w, from, to);
+        }
+    for (unsigned i = 0; i < w->shards; i++)
+        if (w->shard[i] && w->shard[i]->stirred)
+            world_turn(w, i);
+    return any;
+}
+
+bool world_wire_is_empty(const struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_ENDS; i++)
+        for (unsigned k = 0; k < WORLD_ENDS; k++)
+            if (!list_empty(&w->wire[i][k]))
+                return false;
+    return true;
+}
+
+/* ---- accounts ---- */
+
+static void ask_store(struct world *w, const char *bare, Store__Request *req)
+{
+    req->owner = (ProtobufCBinaryData){strlen(bare), (uint8_t *)bare};
+    size_t n = store__request__get_packed_size(req);
+    uint8_t *packed = malloc(n);
+    must(packed);
+    store__request__pack(req, packed);
+    w->setting_up = true;
+    store_worker_on_request(w->worker, 0, (const char *)packed, n);
+    while (store_worker_run(w->worker))
+        ;
+    w->setting_up = false;
+    free(packed);
+}
+
+void world_account(struct world *w, const char *bare)
+{
+    Store__AccountAdd add = STORE__ACCOUNT_ADD__INIT;
+    add.keys = (ProtobufCBinaryData){4, (uint8_t *)"keys"}, add.created_us = 1;
+    Store__Request req = STORE__REQUEST__INIT;
+    req.op_case = STORE__REQUEST__OP_ACCOUNT_ADD, req.account_add = &add;
+    ask_store(w, bare, &req);
+}
+
+void world_befriend(struct world *w, const char *bare, const char *const *contacts, unsigned n)
+{
+    Store__RosterItem items[32], *pointers[32];
+    must(n <= array_len(items));
+    for (unsigned i = 0; i < n; i++) {
+        store__roster_item__init(&items[i]);
+        items[i].contact = (ProtobufCBinaryData){strlen(contacts[i]), (uint8_t *)contacts[i]};
+        items[i].subscription = STORE__SUBSCRIPTION__BOTH;
+        pointers[i] = &items[i];
+    }
+    Store__RosterChange change = STORE__ROSTER_CHANGE__INIT;
+    change.version = 1, change.n_items = n, change.items = pointers;
+    Store__Request req = STORE__REQUEST__INIT;
+    req.op_case = STORE__REQUEST__OP_ROSTER_CHANGE, req.roster_change = &change;
+    ask_store(w, bare, &req);
+}
+
+/* ---- begin ---- */
+
+void world_open(struct world *w, unsigned shards, uint64_t seed, const char *const *settings)
+{
+    static const unsigned char secret[32] = {7};
+    char why[256];
+    must(shards <= WORLD_SHARDS_MAX);
+    w->shards = shards;
+    w->now_us = 1000000, w->random = hash_u64(seed ^ 0x5eed);
+    w->clock.wall_us = wall, w->entropy.fill = fill;
+    w->log.write = no_log, w->log.level = LOG_ERROR, w->port.reply = on_reply;
+    for (unsigned i = 0; i < WORLD_ENDS; i++)
+        for (unsigned k = 0; k < WORLD_ENDS; k++)
+            list_init(&w->wire[i][k]);
+    w->conf = conf_test_with(settings);
+    w->ring = ring_single(secret, shards);
+    struct store_worker_options o = {.path = ":memory:", .batch_max = 1};
+    err e = store_worker_open(&o, &w->port, &w->log, why, sizeof why, &w->worker);
+    must(e == ERR_OK);
+    world_store_start(w);
+    for (unsigned i = 0; i < shards; i++)
+        world_start(w, i);
+    for (unsigned i = 0; i < shards; i++) {
+        world_tell_up(w, i, world_store(w));
+        for (unsigned k = 0; k < shards; k++)
+            if (i != k)
+                world_tell_up(w, i, k);
+    }
+}
+
+/* ---- what is to be seen ---- */
+
+uint64_t world_metric(const struct world *w, enum metric m)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        sum += w->shard[i] ? metric_get(&w->shard[i]->metrics, m) : 0;
+    return sum;
+}
+
+size_t world_unacked(const struct world *w)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        n += w->shard[i] ? channel_unacked(w->shard[i]->node.channels) : 0;
+    return n;
+}
+
+size_t world_copies(const struct world *w)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        n += w->shard[i] ? copies_count(w->shard[i]->node.copies) : 0;
+    return n;
+}
