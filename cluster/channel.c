@@ -1,4 +1,4 @@
-/* The numbers, the acks and the own shard's queue.
+/* The numbers, the acks, the own shard's queue, and sending again on a path that broke.
  *
  *   out: base ......... next      frames given a number and not yet acked: a circular array of
  *        [pend][pend][pend]       pends; the front is dropped while it is acked
@@ -6,7 +6,12 @@
  *        [byte][byte]             OPEN, DONE (to be told), TOLD
  *
  * A parcel is a frame with its strings and a reference to its stanza in memory of its own: what
- * waits in the own shard's queue, and what is kept for a peer that may die. */
+ * waits in the own shard's queue, what is kept for a peer that may die, and what a remote peer has
+ * not received yet: `theirs` is how far it has, as its acks say. A shared-memory path cannot break
+ * between two live ends, so only remote peers pay for that.
+ *
+ * Of a remote peer, what comes twice is dropped, and behind a gap everything is, until it was sent
+ * again: an ack with FRAME_AGAIN asks for it, once per gap. */
 #include "cluster/channel.h"
 
 #include <stdlib.h>
@@ -24,18 +29,24 @@ struct parcel {
 
 struct pend {
     struct hold hold;
-    struct parcel *kept; /* NULL: not kept */
-    bool acked;
+    struct parcel *kept; /* NULL: not kept, and nothing that could have to be sent again */
+    bool keep, acked;
 };
 
 enum { IN_OPEN, IN_DONE, IN_TOLD };
 
 struct channel {
+    unsigned peer;
+    struct list due; /* while ack_due */
     bool up;
+    bool remote;
+    bool path;       /* remote: our way to it; what is sent while it is down goes when it is up */
+    bool ask, asked; /* remote: that the peer sends again from received + 1; to be, was */
     uint32_t incarnation;
     /* out */
     struct pend *pend;
     uint64_t base, next; /* numbers: base is the oldest un-acked, next the one to give */
+    uint64_t theirs;     /* remote: all up to it has been received */
     size_t pend_mask;
     struct list waiting; /* parcels for a peer that is down */
     /* in */
@@ -43,7 +54,7 @@ struct channel {
     size_t state_mask;
     uint64_t done_upto, received;
     bool ack_due;
-    uint64_t due_first, due_last; /* with ack_due: among these are all that are DONE */
+    uint64_t due_first, due_last; /* among these are all that are DONE; none if first > last */
 };
 
 struct settle {
@@ -52,7 +63,7 @@ struct settle {
 };
 
 struct channels {
-    unsigned self, shards;
+    unsigned self, count;
     struct arena in, out; /* of the frame being received, of the one being encoded: hundreds in a
                            * turn go through memory that stays in the cache */
     struct channel_sinks sinks;
@@ -60,7 +71,8 @@ struct channels {
     struct list local; /* parcels for the own shard, in order; hold.a is the number */
     struct settle *settles;
     size_t settle_count, settle_cap, settle_at;
-    struct channel peer[];
+    struct list due; /* channels with an ack to send */
+    struct channel **peer;
 };
 
 /* ---- parcels ---- */
@@ -127,6 +139,36 @@ static void parcel_free(struct channels *c, struct parcel *p)
 
 struct pool *channel_tickets(struct channels *c) { return &c->tickets; }
 
+/* ---- the table of peers ---- */
+
+static struct channel *channel_new(unsigned peer)
+{
+    struct channel *ch = calloc(1, sizeof *ch);
+    must(ch);
+    ch->peer = peer;
+    list_init(&ch->due), list_init(&ch->waiting);
+    ch->base = ch->next = ch->due_first = 1;
+    return ch;
+}
+
+static struct channel *channel_of(struct channels *c, unsigned peer)
+{
+    must(peer < CHANNEL_PEERS_MAX);
+    if (peer >= c->count) {
+        unsigned count = c->count;
+        for (c->count = count ? count : 1; c->count <= peer;)
+            c->count *= 2;
+        c->peer = realloc(c->peer, c->count * sizeof(struct channel *));
+        must(c->peer);
+        memset(c->peer + count, 0, (c->count - count) * sizeof(struct channel *));
+    }
+    if (!c->peer[peer])
+        c->peer[peer] = channel_new(peer);
+    return c->peer[peer];
+}
+
+static bool has_path(const struct channel *ch) { return ch->up && (!ch->remote || ch->path); }
+
 /* ---- settling: never from inside channel_send or channel_done ---- */
 
 static void settle_later(struct channels *c, struct hold h, bool lost)
@@ -172,11 +214,11 @@ static void pend_grow(struct channel *ch)
     ch->pend = bigger, ch->pend_mask = cap - 1;
 }
 
-static uint64_t pend_push(struct channel *ch, struct hold h, struct parcel *kept)
+static uint64_t pend_push(struct channel *ch, struct hold h, struct parcel *kept, bool keep)
 {
     if (!ch->pend || ch->next - ch->base > ch->pend_mask)
         pend_grow(ch);
-    *pend_at(ch, ch->next) = (struct pend){h, kept, false};
+    *pend_at(ch, ch->next) = (struct pend){h, kept, keep, false};
     return ch->next++;
 }
 
@@ -195,26 +237,54 @@ static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
         ch->base++;
 }
 
-static void put_bytes(struct channels *c, unsigned peer, const struct frame *f, uint64_t number)
+static void put_bytes(struct channels *c, struct channel *ch, const struct frame *f,
+                      uint64_t number)
 {
     struct iovec v[FRAME_PARTS];
-    size_t n = frame_encode(f, number, &c->out, v);
-    c->sinks.send(c->sinks.ctx, peer, v, n);
+    if (has_path(ch)) {
+        size_t n = frame_encode(f, number, &c->out, v);
+        c->sinks.send(c->sinks.ctx, ch->peer, v, n);
+    }
     arena_reset(&c->out);
+}
+
+/* What the peer has received need not be sent to it again; what is kept for its successor is. */
+static void received_upto(struct channels *c, struct channel *ch, uint64_t upto)
+{
+    if (upto >= ch->next)
+        upto = ch->next - 1;
+    for (uint64_t n = ch->theirs + 1 > ch->base ? ch->theirs + 1 : ch->base; n <= upto; n++) {
+        struct pend *p = pend_at(ch, n);
+        if (p->keep)
+            continue;
+        parcel_free(c, p->kept);
+        p->kept = NULL;
+    }
+    if (upto > ch->theirs)
+        ch->theirs = upto;
+}
+
+static void send_rest_again(struct channels *c, struct channel *ch)
+{
+    for (uint64_t n = ch->theirs + 1 > ch->base ? ch->theirs + 1 : ch->base; n < ch->next; n++) {
+        struct pend *p = pend_at(ch, n);
+        if (p->kept)
+            put_bytes(c, ch, &p->kept->frame, n);
+    }
 }
 
 void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h,
                   bool keep)
 {
-    must(peer < c->shards);
-    struct channel *ch = &c->peer[peer];
+    struct channel *ch = channel_of(c, peer);
     if (peer == c->self) {
         struct parcel *p = parcel_new(c, f);
-        p->hold.a = pend_push(ch, h, NULL);
+        p->hold.a = pend_push(ch, h, NULL, false);
         list_push_back(&c->local, &p->link);
         c->sinks.wake(c->sinks.ctx);
     } else if (ch->up) {
-        put_bytes(c, peer, f, pend_push(ch, h, keep ? parcel_new(c, f) : NULL));
+        struct parcel *p = keep || ch->remote ? parcel_new(c, f) : NULL;
+        put_bytes(c, ch, f, pend_push(ch, h, p, keep));
     } else if (keep) {
         struct parcel *p = parcel_new(c, f);
         p->hold = h;
@@ -250,10 +320,18 @@ static void state_push(struct channel *ch)
     *state_at(ch, ch->received) = IN_OPEN;
 }
 
+static void ack_later(struct channels *c, struct channel *ch)
+{
+    if (!ch->ack_due)
+        list_push_back(&c->due, &ch->due);
+    ch->ack_due = true;
+    c->sinks.wake(c->sinks.ctx);
+}
+
 void channel_done(struct channels *c, struct origin o)
 {
-    must(o.peer < c->shards);
-    struct channel *ch = &c->peer[o.peer];
+    must(o.peer < c->count && c->peer[o.peer]);
+    struct channel *ch = c->peer[o.peer];
     if (o.peer == c->self) {
         pend_ack(c, ch, o.number);
         return;
@@ -264,15 +342,16 @@ void channel_done(struct channels *c, struct origin o)
     uint8_t *s = state_at(ch, o.number);
     must(*s == IN_OPEN);
     *s = IN_DONE;
-    if (!ch->ack_due || o.number < ch->due_first)
+    bool none = ch->due_first > ch->due_last;
+    if (none || o.number < ch->due_first)
         ch->due_first = o.number;
-    if (!ch->ack_due || o.number > ch->due_last)
+    if (none || o.number > ch->due_last)
         ch->due_last = o.number;
-    ch->ack_due = true;
-    c->sinks.wake(c->sinks.ctx);
+    ack_later(c, ch);
 }
 
-static void receive_ack(struct channels *c, struct channel *ch, const struct frame *f)
+static void receive_ack(struct channels *c, struct channel *ch, const struct frame *f,
+                        uint64_t received)
 {
     for (uint64_t n = ch->base; n <= f->ack_upto && n < ch->next; n++)
         pend_ack(c, ch, n);
@@ -280,13 +359,40 @@ static void receive_ack(struct channels *c, struct channel *ch, const struct fra
         uint64_t last = f->ack_ranges[i + 1] < ch->next ? f->ack_ranges[i + 1] : ch->next - 1;
         for (uint64_t n = f->ack_ranges[i] > ch->base ? f->ack_ranges[i] : ch->base; n <= last; n++)
             pend_ack(c, ch, n);
+        received = last > received ? last : received;
     }
+    if (!ch->remote)
+        return;
+    received_upto(c, ch, f->ack_upto > received ? f->ack_upto : received);
+    if (f->flags & FRAME_AGAIN)
+        send_rest_again(c, ch);
+}
+
+static void receive_new(struct channels *c, struct channel *ch, const struct frame *f)
+{
+    state_push(ch);
+    ch->asked = false;
+    if (ch->remote)
+        ack_later(c, ch);
+    c->sinks.frame(c->sinks.ctx, (struct origin){ch->peer, ch->incarnation, ch->received}, f);
+}
+
+/* Not the number that is due: told from a path that broke, or no peer of ours. */
+static err receive_other(struct channels *c, struct channel *ch, uint64_t number)
+{
+    if (!ch->remote || number == 0)
+        return ERR_BAD;
+    if (number <= ch->received || !ch->asked)
+        ack_later(c, ch);
+    if (number > ch->received && !ch->asked)
+        ch->asked = ch->ask = true;
+    return ERR_OK;
 }
 
 err channel_receive(struct channels *c, unsigned peer, str bytes)
 {
-    must(peer < c->shards && peer != c->self);
-    struct channel *ch = &c->peer[peer];
+    must(peer < c->count && c->peer[peer] && peer != c->self);
+    struct channel *ch = c->peer[peer];
     struct frame f;
     uint64_t number;
     err e = frame_decode(bytes.p, bytes.n, &c->in, &f, &number);
@@ -294,14 +400,12 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
         arena_reset(&c->in);
         return e;
     }
-    if (f.kind == FRAME_ACK) {
-        receive_ack(c, ch, &f);
-    } else if (number != ch->received + 1) {
-        e = ERR_BAD;
-    } else {
-        state_push(ch);
-        c->sinks.frame(c->sinks.ctx, (struct origin){peer, ch->incarnation, number}, &f);
-    }
+    if (f.kind == FRAME_ACK)
+        receive_ack(c, ch, &f, number);
+    else if (number == ch->received + 1)
+        receive_new(c, ch, &f);
+    else
+        e = receive_other(c, ch, number);
     stanza_unref(f.stanza);
     arena_reset(&c->in);
     return e;
@@ -325,28 +429,34 @@ static size_t ranges_of(struct channel *ch, uint64_t *ranges)
             ranges[n++] = i, ranges[n++] = i;
     }
     ch->due_first = i;
-    ch->ack_due = i <= ch->due_last;
     return n;
 }
 
-static void send_ack(struct channels *c, unsigned peer)
+static void send_ack(struct channels *c, struct channel *ch)
 {
-    struct channel *ch = &c->peer[peer];
     while (ch->done_upto < ch->received && *state_at(ch, ch->done_upto + 1) != IN_OPEN)
         ch->done_upto++;
     uint64_t *ranges = arena_alloc(&c->out, FRAME_ACK_RANGES * sizeof *ranges);
     struct frame f = {.kind = FRAME_ACK, .ack_upto = ch->done_upto, .ack_ranges = ranges};
     f.ack_range_count = ranges_of(ch, ranges);
-    put_bytes(c, peer, &f, 0);
-    if (ch->ack_due) /* more than one frame holds */
-        c->sinks.wake(c->sinks.ctx);
+    f.flags = ch->ask ? FRAME_AGAIN : 0;
+    ch->ask = false;
+    put_bytes(c, ch, &f, ch->remote ? ch->received : 0);
+    if (ch->due_first <= ch->due_last) /* more than one frame holds */
+        ack_later(c, ch);
 }
 
 void channel_flush(struct channels *c)
 {
-    for (unsigned i = 0; i < c->shards; i++)
-        if (c->peer[i].ack_due && c->peer[i].up)
-            send_ack(c, i);
+    struct list now;
+    list_init(&now);
+    list_append(&now, &c->due);
+    list_each(ch, &now, struct channel, due) {
+        list_remove(&ch->due);
+        ch->ack_due = false;
+        if (has_path(ch)) /* else all is told when there is one */
+            send_ack(c, ch);
+    }
 }
 
 bool channel_run(struct channels *c)
@@ -368,28 +478,29 @@ bool channel_run(struct channels *c)
 
 void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
 {
-    must(peer < c->shards && peer != c->self);
-    struct channel *ch = &c->peer[peer];
+    must(peer != c->self);
+    struct channel *ch = channel_of(c, peer);
     if (ch->up)
         channel_peer_down(c, peer);
     ch->up = true;
     ch->incarnation = incarnation;
-    ch->base = ch->next = 1;
-    ch->done_upto = ch->received = 0;
-    ch->ack_due = false;
+    ch->base = ch->next = ch->due_first = 1;
+    ch->theirs = ch->done_upto = ch->received = ch->due_last = 0;
+    ch->path = ch->ask = ch->asked = ch->ack_due = false;
+    list_remove(&ch->due);
     struct list again;
     list_init(&again);
     list_append(&again, &ch->waiting);
     list_each(p, &again, struct parcel, link) {
         list_remove(&p->link);
         p->frame.flags |= FRAME_AGAIN;
-        put_bytes(c, peer, &p->frame, pend_push(ch, p->hold, p));
+        put_bytes(c, ch, &p->frame, pend_push(ch, p->hold, p, true));
     }
 }
 
 void channel_peer_down(struct channels *c, unsigned peer)
 {
-    struct channel *ch = &c->peer[peer];
+    struct channel *ch = channel_of(c, peer);
     if (!ch->up)
         return;
     ch->up = false;
@@ -397,33 +508,74 @@ void channel_peer_down(struct channels *c, unsigned peer)
         struct pend *p = pend_at(ch, n);
         if (p->acked)
             continue;
-        if (p->kept) {
+        if (p->keep) {
             p->kept->hold = p->hold;
             list_push_back(&ch->waiting, &p->kept->link);
         } else {
+            parcel_free(c, p->kept);
             settle_later(c, p->hold, true);
         }
     }
     ch->base = ch->next;
 }
 
-bool channel_peer_is_up(const struct channels *c, unsigned peer) { return c->peer[peer].up; }
+bool channel_peer_is_up(const struct channels *c, unsigned peer)
+{
+    return peer < c->count && c->peer[peer] && c->peer[peer]->up;
+}
+
+/* ---- paths ---- */
+
+void channel_peer_remote(struct channels *c, unsigned peer)
+{
+    struct channel *ch = channel_of(c, peer);
+    must(peer != c->self && !ch->up);
+    ch->remote = true;
+}
+
+/* Acks went the same way: what was told may not have come. */
+static void tell_again(struct channels *c, struct channel *ch)
+{
+    for (uint64_t n = ch->done_upto + 1; n <= ch->received; n++)
+        if (*state_at(ch, n) == IN_TOLD)
+            *state_at(ch, n) = IN_DONE;
+    ch->due_first = ch->done_upto + 1, ch->due_last = ch->received;
+    ch->ask = ch->asked;
+    ack_later(c, ch);
+}
+
+void channel_path_up(struct channels *c, unsigned peer, uint32_t incarnation, uint64_t received)
+{
+    struct channel *ch = channel_of(c, peer);
+    must(ch->remote);
+    if (!ch->up || ch->incarnation != incarnation)
+        return;
+    ch->path = true;
+    received_upto(c, ch, received);
+    send_rest_again(c, ch);
+    tell_again(c, ch);
+}
+
+void channel_path_down(struct channels *c, unsigned peer) { channel_of(c, peer)->path = false; }
+
+uint64_t channel_received(const struct channels *c, unsigned peer)
+{
+    return channel_peer_is_up(c, peer) ? c->peer[peer]->received : 0;
+}
 
 /* ---- life ---- */
 
 struct channels *channels_new(unsigned self, unsigned shards, const struct channel_sinks *sinks)
 {
     must(self < shards);
-    struct channels *c = calloc(1, sizeof *c + shards * sizeof *c->peer);
+    struct channels *c = calloc(1, sizeof *c);
     must(c);
-    c->self = self, c->shards = shards, c->sinks = *sinks;
+    c->self = self, c->sinks = *sinks;
     arena_init(&c->in), arena_init(&c->out);
-    list_init(&c->local);
-    for (unsigned i = 0; i < shards; i++) {
-        list_init(&c->peer[i].waiting);
-        c->peer[i].base = c->peer[i].next = 1;
-    }
-    c->peer[self].up = true;
+    list_init(&c->local), list_init(&c->due);
+    for (unsigned i = 0; i < shards; i++)
+        (void)channel_of(c, i);
+    c->peer[self]->up = true;
     return c;
 }
 
@@ -435,17 +587,23 @@ static void free_parcels(struct channels *c, struct list *l)
     }
 }
 
+static void channel_free(struct channels *c, struct channel *ch)
+{
+    free_parcels(c, &ch->waiting);
+    for (uint64_t n = ch->base; n < ch->next; n++)
+        parcel_free(c, pend_at(ch, n)->kept);
+    free(ch->pend);
+    free(ch->state);
+    free(ch);
+}
+
 void channels_free(struct channels *c)
 {
     free_parcels(c, &c->local);
-    for (unsigned i = 0; i < c->shards; i++) {
-        struct channel *ch = &c->peer[i];
-        free_parcels(c, &ch->waiting);
-        for (uint64_t n = ch->base; n < ch->next; n++)
-            parcel_free(c, pend_at(ch, n)->kept);
-        free(ch->pend);
-        free(ch->state);
-    }
+    for (unsigned i = 0; i < c->count; i++)
+        if (c->peer[i])
+            channel_free(c, c->peer[i]);
+    free(c->peer);
     arena_close(&c->in), arena_close(&c->out);
     pool_close(&c->parcels), pool_close(&c->tickets);
     free(c->settles);
@@ -455,7 +613,7 @@ void channels_free(struct channels *c)
 size_t channel_unacked(const struct channels *c)
 {
     size_t n = 0;
-    for (unsigned i = 0; i < c->shards; i++)
-        n += c->peer[i].next - c->peer[i].base;
+    for (unsigned i = 0; i < c->count; i++)
+        n += c->peer[i] ? c->peer[i]->next - c->peer[i]->base : 0;
     return n;
 }

@@ -1,11 +1,17 @@
 /* channel: frames between shards, numbered, acknowledged, in order (delivery.md 4). One channel per
  * ordered pair of shard incarnations, the own shard included: the same calls, only without bytes.
+ * Peers are numbered by the wiring, which knows what a number stands for.
  *
  * A frame is acked when its *effects are safe*, not when it was read: the receiver says
  * channel_done with the origin it was given, now or later, once. The sender gets its `hold` back
  * exactly once: acked, or lost (the peer died and the frame was not to be kept). Kept frames (keep)
  * survive the peer: they wait, and go again in order, marked FRAME_AGAIN, to its next incarnation
  * before anything new. Nothing refuses: bounds are the sources' business (delivery.md 5.3).
+ *
+ * A path to a *remote* peer, on another node, may break while both ends live. What was sent is
+ * then kept until the peer has received it (its acks say so, once per turn) and goes again, with
+ * its number, when the path is up: nothing is lost, nothing comes twice. A path is our way to the
+ * peer; its way to us is its own affair. What is sent meanwhile waits.
  *
  * Frames to the own shard are queued and run by channel_run, never from inside channel_send: no
  * room is ever entered twice. */
@@ -34,13 +40,16 @@ struct channel_sinks {
     /* A frame has come. Views in it are valid until this returns; its stanza is borrowed. */
     void (*frame)(void *ctx, struct origin from, const struct frame *f);
     void (*settled)(void *ctx, struct hold h, bool lost);
-    /* Bytes for a peer that is up, in n <= FRAME_PARTS pieces; gone when it returns. Calls nothing
-     * of the channels. */
+    /* Bytes for a peer that is up (remote: has a path), in n <= FRAME_PARTS pieces; gone when it
+     * returns. Calls nothing of the channels. */
     void (*send)(void *ctx, unsigned peer, const struct iovec *v, size_t n);
     /* Something was queued for the own shard or is to be flushed: run and flush before sleeping. */
     void (*wake)(void *ctx);
 };
 
+enum { CHANNEL_PEERS_MAX = 1 << 20 };
+
+/* shards: as many peers there are from the start, self among them; others as they are named. */
 struct channels *channels_new(unsigned self, unsigned shards, const struct channel_sinks *sinks);
 void channels_free(struct channels *c);
 
@@ -52,6 +61,14 @@ void channel_done(struct channels *c, struct origin o);
 void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation);
 void channel_peer_down(struct channels *c, unsigned peer);
 bool channel_peer_is_up(const struct channels *c, unsigned peer);
+/* Remote: before its first up; after each up it has no path yet. */
+void channel_peer_remote(struct channels *c, unsigned peer);
+/* The path is there (again): what the peer has not received goes again from there, in order.
+ * received: as it may have told otherwise (channel_received there); 0: what its acks told counts.
+ * Of an incarnation that is not the channel's: no effect. */
+void channel_path_up(struct channels *c, unsigned peer, uint32_t incarnation, uint64_t received);
+void channel_path_down(struct channels *c, unsigned peer);
+uint64_t channel_received(const struct channels *c, unsigned peer);
 /* ERR_BAD: the peer sent what no peer of ours sends; its fifo is to be poisoned. */
 nodiscard err channel_receive(struct channels *c, unsigned peer, str bytes);
 bool channel_run(struct channels *c); /* runs the own shard's queue until empty; whether any ran */

@@ -581,6 +581,38 @@ static void full_is_said_once_and_free_when_half_is_out(void **state)
     assert_int_equal(a.frees, 2);
 }
 
+static void it_is_not_free_before_half_is_out(void **state)
+{
+    settle();
+    for (int i = 0; i < 64; i++)
+        send_big(&a, 5000);
+    fake_loop_turn(&loop);
+    assert_true(pipe_pump(&pipes[0][0].pipe)); /* one write is taken: 256 KiB of 321,280 bytes */
+    assert_in_range(rail_stats(a.rail).queued, QUEUE_MAX / 2 + 1, QUEUE_MAX);
+    assert_int_equal(a.frees, 0);
+    settle();
+    assert_int_equal(a.frees, 1);
+}
+
+static void who_talks_but_does_not_answer_times_out_later(void **state)
+{
+    char out[32];
+    a.refuse_dials = true;
+    settle();
+    struct hello h = good_hello();
+    stranger_comes(&b);
+    says_hello(&h);
+    assert_true(rail_is_up(b.rail));
+    for (int i = 0; i < 60 && !b.downs; i++) {
+        stranger.n = 0;
+        says(out, envelope(out, ENVELOPE_PING, "12345678", 8));
+        pass(100);
+        assert_true(i > 35 || !b.downs);
+    }
+    assert_int_equal(b.down_reason, ERR_TIMEOUT);
+    stranger_goes();
+}
+
 static void a_silent_peer_times_out_and_is_dialled_again_with_growing_pauses(void **state)
 {
     settle();
@@ -706,6 +738,8 @@ int main(void)
         T(of_two_that_connect_at_once_one_is_kept_and_it_is_the_same_at_both_ends),
         T(a_newer_call_of_the_same_dialler_replaces_the_old_one),
         T(full_is_said_once_and_free_when_half_is_out),
+        T(it_is_not_free_before_half_is_out),
+        T(who_talks_but_does_not_answer_times_out_later),
         T(a_silent_peer_times_out_and_is_dialled_again_with_growing_pauses),
         T(who_was_late_himself_judges_nobody),
         T(one_way_silence_is_found_too),
