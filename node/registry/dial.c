@@ -152,7 +152,7 @@ static void become_connected(struct line *l)
     fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
     struct transport *low = sock_transport_open(d->loop, l->fd, NULL, &sink, l);
     if (d->secure)
-        low = d->secure(d->ctx, low, str_of(l->host));
+        low = d->secure(d->ctx, low, l->host);
     low->sink = &sink, low->owner = l;
     l->low = low;
     if (!d->secure)

@@ -6,8 +6,9 @@
 
 #include "node/registry/registry.h"
 
-/* TLS: becomes low's sink and owner, proves that the server is host (node/tls). */
-typedef struct transport *registry_secure_f(void *ctx, struct transport *low, str host);
+/* TLS: becomes low's sink and owner, opens when the server has proven that it is host (which rests
+ * until the transport is freed): tls_proven_open of node/tls. */
+typedef struct transport *registry_secure_f(void *ctx, struct transport *low, const char *host);
 
 struct dialer {
     struct registry_dialer dialer;

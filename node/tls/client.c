@@ -47,8 +47,7 @@ static void client_configure(SSL *ssl, const struct tls_client_options *o)
         SSL_set_session(ssl, (SSL_SESSION *)o->resume);
 }
 
-struct transport *tls_client_open(struct tls *t, struct transport *low,
-                                  const struct tls_client_options *o)
+struct tls_conn *tls_client_new(struct tls *t, struct transport *low)
 {
     struct tls_conn *c = tls_conn_new(t, low);
 
@@ -56,10 +55,23 @@ struct transport *tls_client_open(struct tls *t, struct transport *low,
         t->client = client_context();
     c->client = true;
     tls_conn_start(c);
-    client_configure(c->ssl, o);
+    return c;
+}
+
+struct transport *tls_client_start(struct tls_conn *c)
+{
     must(SSL_connect(c->ssl) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
     tls_conn_flush(c);
     return &c->t;
+}
+
+struct transport *tls_client_open(struct tls *t, struct transport *low,
+                                  const struct tls_client_options *o)
+{
+    struct tls_conn *c = tls_client_new(t, low);
+
+    client_configure(c->ssl, o);
+    return tls_client_start(c);
 }
 
 struct tls_session *tls_client_session(const struct transport *t)

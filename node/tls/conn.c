@@ -75,7 +75,7 @@ static void fail(struct tls_conn *c, err reason, const char *why)
 
 static void fail_library(struct tls_conn *c)
 {
-    const char *why = ERR_reason_error_string(ERR_peek_error());
+    const char *why = c->why ? c->why : ERR_reason_error_string(ERR_peek_error());
 
     if (c->bus && c->peer->why)
         why = c->peer->why;

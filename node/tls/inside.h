@@ -101,6 +101,7 @@ struct tls {
     struct ticket_keys tickets;
     struct tls_certs *certs; /* NULL before the first tls_take_certs */
     struct tls_bus *bus;     /* NULL before the first tls_take_bus */
+    X509_STORE *trust;       /* NULL before the first tls_take_trust */
     /* The input being fed, read by the BIO of `feeding` alone. */
     struct tls_conn *feeding;
     const unsigned char *in;
@@ -201,6 +202,9 @@ struct tls_conn *tls_conn_of(const SSL *ssl);
 struct tls_conn *tls_conn_new(struct tls *t, struct transport *low); /* becomes low's sink */
 void tls_conn_start(struct tls_conn *c);                             /* makes its SSL */
 void tls_conn_flush(struct tls_conn *c); /* writes what the library has said */
+/* The client's side in two steps (client.c); between them its SSL may be configured. */
+struct tls_conn *tls_client_new(struct tls *t, struct transport *low);
+struct transport *tls_client_start(struct tls_conn *c);
 /* The server's answers to a ClientHello. */
 enum ssl_select_cert_result_t hello_select(const SSL_CLIENT_HELLO *hello);
 int hello_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_n, const uint8_t *in, unsigned in_n,

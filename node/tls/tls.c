@@ -73,6 +73,7 @@ void tls_free(struct tls *t)
             free(t->pool[k][--t->pool_n[k]]);
     tls_certs_unref(t->certs);
     tls_bus_unref(t->bus);
+    X509_STORE_free(t->trust);
     ticket_keys_close(&t->tickets);
     SSL_CTX_free(t->server);
     SSL_CTX_free(t->client);

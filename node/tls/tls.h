@@ -90,6 +90,17 @@ struct transport *tls_client_open(struct tls *t, struct transport *low,
 struct tls_session *tls_client_session(const struct transport *t);
 void tls_session_free(struct tls_session *s);
 
+/* --- servers that we dial outside of the cluster ---
+ *
+ * The authorities by which their certificates are believed, from now on: a file of certificates in
+ * PEM form. ERR_IO: it cannot be opened; ERR_BAD: there is none in it; the former ones stay. */
+err tls_take_trust(struct tls *t, const char *ca_file) nodiscard;
+/* Wraps low as tls_client_open does. After tls_take_trust only (must). host: a name or a numeric
+ * address, which the certificate must be of; it rests until the transport is freed. tls_failure:
+ * certificate_expired, certificate_not_yet_valid, certificate_foreign (no authority of ours),
+ * certificate_of_another_host, certificate_unfit. */
+struct transport *tls_proven_open(struct tls *t, struct transport *low, const char *host);
+
 /* --- the bus: rails between the nodes of a cluster ---
  *
  * TLS 1.3 only, both sides show a certificate of the cluster's own authority and trust no other.

@@ -12,6 +12,7 @@
 #include "node/os/os.h"
 #include "node/registry/dial.h"
 #include "node/registry/registry.h"
+#include "node/tls/tls.h"
 #include "tests/unit/support/redis.h"
 
 #define VIEW "a view of two nodes"
@@ -510,6 +511,82 @@ static void a_replica_is_no_master(void **state)
     assert_int_equal(renew(g, "a", 1, 1000), ERR_OK);
 }
 
+/* ---- TLS ------------------------------------------------------------------------------------- */
+
+static struct transport *secure(void *ctx, struct transport *low, const char *host)
+{
+    return tls_proven_open(ctx, low, host);
+}
+
+/* A certificate of its own authority. */
+static void make_certificate(struct rig *g, const char *name, const char *san, const char *days)
+{
+    char command[512];
+    snprintf(command, sizeof command,
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days %s -subj "
+             "/CN=redis -addext subjectAltName=%s -keyout %s/%s.key -out %s/%s.pem 2>/dev/null",
+             days, san, g->park.dir, name, g->park.dir, name);
+    assert_int_equal(system(command), 0);
+}
+
+static int add_tls_server(struct rig *g, const char *certificate)
+{
+    int tls_port = redis_port();
+    redis_add(&g->park, "redis-server",
+              "tls-port %d\ntls-cert-file %s.pem\ntls-key-file %s.key\ntls-ca-cert-file %s.pem\n"
+              "tls-auth-clients no\n",
+              tls_port, certificate, certificate, certificate);
+    return tls_port;
+}
+
+static void tls_trusts_only_whom_it_is_told_to(void **state)
+{
+    struct rig *g = *state;
+    static const unsigned char secret[TLS_SECRET_SIZE];
+    struct clock clock;
+    char path[256];
+    clock_real_init(&clock);
+    const struct tls_config c = {0x0303, 0, secret, &clock};
+    struct tls *tls = tls_new(&c);
+    close_registry(g);
+    make_certificate(g, "good", "IP:127.0.0.1", "1");
+    make_certificate(g, "other", "IP:127.0.0.2", "1");
+    make_certificate(g, "foreign", "IP:127.0.0.1", "1");
+    snprintf(path, sizeof path, "cat %s/good.pem %s/other.pem >%s/ca.pem", g->park.dir, g->park.dir,
+             g->park.dir);
+    assert_int_equal(system(path), 0);
+    snprintf(path, sizeof path, "%s/ca.pem", g->park.dir);
+    assert_int_equal(tls_take_trust(tls, "/nonexistent"), ERR_IO);
+    assert_int_equal(tls_take_trust(tls, "/dev/null"), ERR_BAD);
+    assert_int_equal(tls_take_trust(tls, path), ERR_OK);
+    dialer_init(&g->dialer, g->loop, secure, tls);
+    static const char *const bad[][2] = {{"other", "certificate_of_another_host"},
+                                         {"foreign", "certificate_foreign"}};
+    for (size_t i = 0; i < array_len(bad); i++) {
+        g->settings.servers_n = 0;
+        server_text(g, add_tls_server(g, bad[i][0]));
+        open_registry(g);
+        turn_until(g, strstr(g->said[LOG_registry_lost], bad[i][1]));
+        close_registry(g);
+    }
+    server_text(g, add_tls_server(g, "good"));
+    open_registry(g);
+    turn_until(g, is_up(g));
+    char *giant = malloc(REGISTRY_VIEW_MAX);
+    memset(giant, 'v', REGISTRY_VIEW_MAX);
+    registry_view_cas(g->door, 0, 1, str_from(giant, REGISTRY_VIEW_MAX), on_done, g);
+    assert_int_equal(answer(g), ERR_OK);
+    assert_int_equal(view(g), ERR_OK);
+    assert_int_equal(g->reply.view.n, REGISTRY_VIEW_MAX);
+    free(giant);
+    put_users(g, 2000, "v", 1);
+    turn_until(g, all_saved(g));
+    close_registry(g);
+    tls_free(tls);
+    dialer_init(&g->dialer, g->loop, NULL, NULL);
+    open_registry(g);
+}
+
 /* ---- Sentinel -------------------------------------------------------------------------------- */
 
 static int setup_sentinel(void **state)
@@ -648,6 +725,7 @@ int main(void)
         CASE(what_is_asked_while_it_is_away_ends_and_is_not_kept),
         CASE(a_login_needs_no_more_rights_than_are_documented),
         CASE(a_replica_is_no_master),
+        CASE(tls_trusts_only_whom_it_is_told_to),
         cmocka_unit_test_setup_teardown(a_failover_of_sentinel_is_followed, setup_sentinel,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_cluster_is_used_by_its_slots_while_they_move,
