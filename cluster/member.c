@@ -303,6 +303,8 @@ static void be_clerk(struct member *m, bool first)
         if (b->granted_ms < m->now + m->s.lease_ms)
             b->granted_ms = m->now + m->s.lease_ms;
     }
+    for (size_t i = 0; m->view && i < m->view->count; i++)
+        m->peers[i].heard_ms = m->now; /* until now it was not us whom they spoke to */
     bool promised = m->renewed_ms
                         ? member_is_away(m) || (m->quiet_ms && m->quiet_ms + m->s.lease_ms > m->now)
                         : m->s.again || !first;

@@ -112,6 +112,8 @@ static void ask_for_view(struct member *m, const struct word *from)
 static void on_beat(struct member *m, const struct word *w)
 {
     member_know(m, w->known);
+    if (m->registry_said && !m->lost_ms && w->adopted > m->registry_epoch)
+        member_read_view(m);
     struct view_node *n = m->view ? view_find(m->view, w->node) : NULL;
     struct peer *p = n ? &m->peers[n - m->view->nodes] : NULL;
     if (!p || n->owner != w->owner) {
@@ -124,8 +126,6 @@ static void on_beat(struct member *m, const struct word *w)
     if (w->mine_ms < p->their_ms)
         return;
     note_beat(m, p, w);
-    if (m->registry_said && !m->lost_ms && w->adopted > m->registry_epoch)
-        member_read_view(m);
     member_freeze(m);
     member_settle(m);
     /* An answer is wanted soon, but answers to answers would never end. */
@@ -232,11 +232,13 @@ static void on_report(struct member *m, const struct word *w)
 
 /* ---- settled ---- */
 
-/* Node by node: all of a node's shards have said the epoch, or it has none. */
+/* Node by node: all of a node's shards have said the epoch, or it has none, or has never owned
+ * anything (so that one which can join but not talk holds up nobody). */
 static bool all_have_said(const struct member *m)
 {
     for (size_t i = 0; i < m->view->count; i++)
-        if (member_is_peer(m, i) && m->view->nodes[i].shards && !m->peers[i].settled)
+        if (member_is_peer(m, i) && m->view->nodes[i].shards &&
+            m->view->nodes[i].state != VIEW_JOINING && !m->peers[i].settled)
             return false;
     return member_uniform_epoch(m) != 0;
 }
