@@ -60,6 +60,7 @@ struct process {
     bool ended;                             /* has closed its socket */
     bool stopped;                           /* said Stopped, or died while we stop */
     bool lent;                              /* its listeners are with a neighbour too */
+    uint32_t lent_to;                       /* … with this shard */
     char loop[16];
     /* status.c: counters a second ago, and what they did in it */
     uint64_t was[METRIC_MAX];

@@ -260,6 +260,14 @@ void super_ready(struct super *s, struct process *p)
 
 /* ---- turn ------------------------------------------------------------------------------------ */
 
+/* What a dead shard had borrowed nobody serves; lend_listeners finds another. */
+static void borrower_died(struct super *s, const struct process *dead)
+{
+    for (unsigned i = 0; dead->kind == CHILD_SHARD && i < s->shards; i++)
+        if (s->process[i].lent && s->process[i].lent_to == dead->index)
+            s->process[i].lent = false;
+}
+
 static void reap(struct super *s)
 {
     int status;
@@ -268,6 +276,7 @@ static void reap(struct super *s)
             if (s->process[i].state != PROCESS_DOWN && s->process[i].pid == pid) {
                 process_turn(&s->process[i], 0); /* its last words */
                 process_died(&s->process[i], status, s->now_ms);
+                borrower_died(s, &s->process[i]);
             }
 }
 
@@ -328,7 +337,7 @@ static void lend_listeners(struct super *s)
         for (unsigned k = 1; k < s->shards && !p->lent; k++) {
             struct process *neighbour = &s->process[(i + k) % s->shards];
             if (neighbour->state == PROCESS_UP)
-                process_listeners(neighbour, i), p->lent = true;
+                process_listeners(neighbour, i), p->lent = true, p->lent_to = neighbour->index;
         }
     }
 }
