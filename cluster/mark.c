@@ -22,11 +22,14 @@ void marks_put(struct marks *m, struct mark mark)
         m->ring = malloc(MARKS_MAX * sizeof *m->ring);
         must(m->ring);
     }
-    m->ring[m->count++ % MARKS_MAX] = (struct packed_mark){.sid = mark.uid.sid,
-                                                           .ord = mark.uid.ord & ((1ull << 48) - 1),
-                                                           .slot = mark.slot & 0xffff,
-                                                           .lane = mark.uid.lane,
-                                                           .ms = (uint32_t)mark.ms};
+    struct packed_mark *at = &m->ring[m->count % MARKS_MAX];
+    m->dropped += m->count >= MARKS_MAX && (uint32_t)mark.ms - at->ms < MARKS_MS;
+    m->count++;
+    *at = (struct packed_mark){.sid = mark.uid.sid,
+                               .ord = mark.uid.ord & ((1ull << 48) - 1),
+                               .slot = mark.slot & 0xffff,
+                               .lane = mark.uid.lane,
+                               .ms = (uint32_t)mark.ms};
 }
 
 static void encode(const struct packed_mark *k, char *p)

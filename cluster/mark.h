@@ -26,7 +26,8 @@ enum { MARKS_MAX = 16384, MARKS_MS = 60000 };
 struct packed_mark; /* mark.c */
 struct marks {
     struct packed_mark *ring;
-    uint64_t count; /* ever put */
+    uint64_t count;   /* ever put */
+    uint64_t dropped; /* overwritten although younger than MARKS_MS */
 };
 void marks_put(struct marks *m, struct mark mark);
 /* Those of slots for which wanted() holds and that are young enough, as bytes for a frame; from *at

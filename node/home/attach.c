@@ -201,6 +201,7 @@ static void restore(struct attached *a, struct user *u)
     fill_queue(s, a, longest_of(a));
     bool live = (best->flags & FRAME_LIVE) && !(best->flags & FRAME_ENDED);
     bool ended = (best->flags & FRAME_ENDED) || (!s->resumable && !live);
+    home_count(a->home, METRIC_sessions_reattached, !ended);
     if (!ended && s->resumable)
         session_take_back_rows(s);
     session_restored(s, best->peer, live, sent);

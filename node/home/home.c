@@ -454,11 +454,19 @@ static void on_notes(struct turn_hook *hook)
     second_flush(container_of(hook, struct home, noting));
 }
 
+static void count_dropped_marks(struct home *h)
+{
+    uint64_t dropped = h->seen.dropped + h->node->marks.dropped;
+    home_count(h, METRIC_marks_dropped, (int64_t)(dropped - h->marks_dropped));
+    h->marks_dropped = dropped;
+}
+
 static void on_sweep(struct timer *timer)
 {
     struct home *h = container_of(timer, struct home, sweep);
     user_sweep(h);
     seen_sweep(&h->seen, loop_now_ms(h->node->loop));
+    count_dropped_marks(h);
     if (h->known_until_ms < loop_now_ms(h->node->loop))
         mark_set_clear(&h->known);
     if (!h->awaited) {

@@ -43,10 +43,11 @@ struct home {
     struct list unloaded;       /* struct attached.link: their account could not be loaded */
     struct list notes;          /* struct notes.link (second.c) */
     struct turn_hook noting;
-    uint64_t awaited;      /* a bit per shard that has not said what it holds of ours */
-    struct list open;      /* tickets of ROUTEs */
-    struct seen seen;      /* what was handled lately */
-    struct mark_set known; /* what the edges' clients had of a former home */
+    uint64_t awaited;       /* a bit per shard that has not said what it holds of ours */
+    struct list open;       /* tickets of ROUTEs */
+    struct seen seen;       /* what was handled lately */
+    uint64_t marks_dropped; /* there and of the node, as already counted */
+    struct mark_set known;  /* what the edges' clients had of a former home */
     uint64_t known_until_ms;
     struct timer barrier; /* … and will not be waited for any longer */
     struct turn_hook reap;

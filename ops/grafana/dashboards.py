@@ -91,7 +91,8 @@ SHARD = dict(
             ("Output queue", [("{{instance}} {{shard}}", "output_queue_bytes")], "bytes", ""),
             ("Unacknowledged", [("{{instance}} {{shard}}", "unacked_bytes")], "bytes", ""),
             ("Logins in line", [("{{instance}} {{shard}}", "logins_waiting")], "short", "LoginsWaiting"),
-            ("Duplicates, overflowing queues", [("duplicates {{at}}", "sum by (at) (r(duplicates_suppressed_total))"), ("overflows", "sum(r(queue_overflows_total))")], "ops", "")])
+            ("Duplicates, overflowing queues", [("duplicates {{at}}", "sum by (at) (r(duplicates_suppressed_total))"), ("overflows", "sum(r(queue_overflows_total))"), ("marks dropped", "sum(r(marks_dropped_total))")], "ops", ""),
+            ("Sessions without a second copy, made again", [("missing {{instance}} {{shard}}", "copies_missing"), ("made again/s {{reason}}", "sum by (reason) (r(sessions_reattached_total))")], "short", "")])
 STORE = dict(
     tiles=[("Down", "count(store_up == 0) or vector(0)", "short", None, 1, "StoreDown"),
            ("Requests", "sum(r(store_requests_total))", "ops", None, None, ""),

@@ -2,6 +2,7 @@
 what was acknowledged arrives exactly once and in order."""
 
 import json
+import re
 
 from pemb import Client, barrier, befriend, q, resume
 
@@ -121,6 +122,8 @@ def test_client_of_a_dead_home_whose_edge_lives_goes_on_without_noticing(server)
     # It is available as before: a probe at a login of somebody who sees it is answered.
     late = Client(server, watcher.jid.split("/")[0] + "/late").login(presence=True)
     late.expect_presence(b.jid)
+    made = re.search(r'^pemberley_sessions_reattached_total\{reason="home_died"\} (\d+)', server.get("/metrics"), re.M)
+    assert int(made.group(1)) >= 1
     for c in (watcher, b, late):
         c.close()
 
