@@ -348,7 +348,7 @@ static void on_time(struct timer *t)
 void server_open(struct server *s, str address, uint64_t pause_ms)
 {
     must(server_is_idle(s) && address.n < sizeof s->address);
-    memcpy(s->address, address.p, address.n);
+    memmove(s->address, address.p, address.n); /* it may be the same one */
     s->address[address.n] = 0;
     uint64_t earned = s->fails ? (uint64_t)PAUSE_MS << (s->fails < 8 ? s->fails : 8) : 0;
     earned = earned < PAUSE_MS_MAX ? earned : PAUSE_MS_MAX;
