@@ -151,7 +151,7 @@ static struct channel *channel_new(unsigned peer)
     return ch;
 }
 
-static struct channel *channel_of(struct channels *c, unsigned peer)
+static __attribute__((noinline)) struct channel *channel_make(struct channels *c, unsigned peer)
 {
     must(peer < CHANNEL_PEERS_MAX);
     if (peer >= c->count) {
@@ -165,6 +165,13 @@ static struct channel *channel_of(struct channels *c, unsigned peer)
     if (!c->peer[peer])
         c->peer[peer] = channel_new(peer);
     return c->peer[peer];
+}
+
+static struct channel *channel_of(struct channels *c, unsigned peer)
+{
+    if (peer < c->count && c->peer[peer])
+        return c->peer[peer];
+    return channel_make(c, peer);
 }
 
 static bool has_path(const struct channel *ch) { return ch->up && (!ch->remote || ch->path); }
@@ -241,10 +248,8 @@ static void put_bytes(struct channels *c, struct channel *ch, const struct frame
                       uint64_t number)
 {
     struct iovec v[FRAME_PARTS];
-    if (has_path(ch)) {
-        size_t n = frame_encode(f, number, &c->out, v);
-        c->sinks.send(c->sinks.ctx, ch->peer, v, n);
-    }
+    size_t n = frame_encode(f, number, &c->out, v);
+    c->sinks.send(c->sinks.ctx, ch->peer, v, n);
     arena_reset(&c->out);
 }
 
@@ -266,6 +271,8 @@ static void received_upto(struct channels *c, struct channel *ch, uint64_t upto)
 
 static void send_rest_again(struct channels *c, struct channel *ch)
 {
+    if (!has_path(ch))
+        return;
     for (uint64_t n = ch->theirs + 1 > ch->base ? ch->theirs + 1 : ch->base; n < ch->next; n++) {
         struct pend *p = pend_at(ch, n);
         if (p->kept)
@@ -282,9 +289,12 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
         p->hold.a = pend_push(ch, h, NULL, false);
         list_push_back(&c->local, &p->link);
         c->sinks.wake(c->sinks.ctx);
+    } else if (ch->up && !ch->remote) {
+        put_bytes(c, ch, f, pend_push(ch, h, keep ? parcel_new(c, f) : NULL, keep));
     } else if (ch->up) {
-        struct parcel *p = keep || ch->remote ? parcel_new(c, f) : NULL;
-        put_bytes(c, ch, f, pend_push(ch, h, p, keep));
+        uint64_t number = pend_push(ch, h, parcel_new(c, f), keep);
+        if (ch->path)
+            put_bytes(c, ch, f, number);
     } else if (keep) {
         struct parcel *p = parcel_new(c, f);
         p->hold = h;
@@ -494,7 +504,9 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     list_each(p, &again, struct parcel, link) {
         list_remove(&p->link);
         p->frame.flags |= FRAME_AGAIN;
-        put_bytes(c, ch, &p->frame, pend_push(ch, p->hold, p, true));
+        uint64_t number = pend_push(ch, p->hold, p, true);
+        if (has_path(ch))
+            put_bytes(c, ch, &p->frame, number);
     }
 }
 

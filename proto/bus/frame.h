@@ -99,8 +99,9 @@ static inline struct uid frame_uid(const struct frame *f)
 /* Recipients of one ROUTE: who has more sends several. Keeps the header below 64 KiB. */
 enum { FRAME_RECIPIENTS_BYTES = 48 * 1024, FRAME_ACK_RANGES = 2048 };
 
-/* number: the channel's; of an ACK to another node how far its frames have come, else 0. Fills out with the header, which lies in the arena, and the
- * stanza's block where it is; returns how many. */
+/* number: the channel's; of an ACK to another node how far its frames have come, else 0. Fills out
+ * with the header, which lies in the arena, and the stanza's block where it is; returns how many.
+ */
 enum { FRAME_PARTS = 2 };
 size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
                     struct iovec out[FRAME_PARTS]);
