@@ -13,21 +13,21 @@
  *    succeeded, plus the lease, less a tenth of it for clocks that run unequally. A lease that the
  *    registry does not have any more is of a node that has stopped acting.
  *  - *Who may remove.* A node is removed by full members (LIVE or DRAINING) only, for want of a
- *    lease; its dead shards by its own clerk. A node that joins is JOINING until every shard of
- *    every node has said that it goes by a view with it: so who goes by an old view has all who may
- *    remove it in that view. An epoch that removes a member changes nothing else.
+ *    lease; its dead shards by its own clerk. A node that joins is JOINING until all shards of all
+ *    full members have said that they go by a view with it: so who goes by an old view has all who
+ *    may remove it in that view. An epoch that removes a member changes nothing else.
  *  - *Frozen.* With the registry away a node acts on while every other node of its view, in the
  *    same epoch, promises not to publish nor adopt an epoch for one lease. Who gives promises keeps
  *    them, also over a change of clerk, and goes on giving them for two leases after the registry
  *    has come back, for those whose connection comes back later.
  *  - *Settled.* A shard that gains slots in an epoch may own them once that epoch is settled: all
- *    shards of all nodes in it go by it, or have been fenced. Who skips an epoch never says it, so
- *    that nobody owns anything by an epoch that was skipped.
+ *    shards of all full members in it go by it, or have been fenced. Who skips an epoch never says
+ *    it, so that nobody owns anything by an epoch that was skipped.
  *  - *Empty registry.* When it has lost the view (or goes back to an older one), any member whose
  *    view is the newest known publishes it again under an epoch above the highest known, not before
  *    one lease has passed and every other node of the view has been heard or has lost its lease.
- * Who is no member waits for that; with found_ms it starts a cluster of its own after so long a
- * time.
+ *    Who is no member waits for that; with found_ms it starts a cluster of its own after so long a
+ *    time without a member's lease.
  *
  * An ended member does nothing any more. Its shard closes its clients' sockets (delivery.md 5.6)
  * and starts as a new incarnation, with a new struct member. */
