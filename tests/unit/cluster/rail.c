@@ -34,7 +34,7 @@ struct end {
     struct pipe_end pipe;
     struct transport_impl impl;
     bool tls;
-    const char *proven; /* with tls */
+    const char *proven, *failure; /* with tls */
 };
 struct node {
     struct rails *rails;
@@ -63,6 +63,7 @@ static void proven_info(const struct transport *t, struct transport_info *out)
     out->address.ss_family = AF_INET;
     out->tls = e->tls;
     out->peer = str_of(e->proven);
+    out->failure = str_of(e->failure);
 }
 
 static struct end *pipe_new(void)
@@ -433,6 +434,26 @@ static void tls_that_proves_the_name_brings_the_rail_up_once_it_is_open(void **s
     assert_false(rail_is_up(b.rail));
 }
 
+static void why_a_handshake_failed_is_logged_at_both_ends(void **state)
+{
+    fake_loop_turn(&loop); /* a dials */
+    assert_int_equal(pipe_count, 1);
+    pipes[0][0].failure = "alert_unknown_ca";
+    pipes[0][0].pipe.told_closed = pipes[0][0].pipe.gone = true;
+    pipes[0][0].pipe.t.sink->closed(&pipes[0][0].pipe.t, ERR_TLS);
+    assert_non_null(strstr(logged, "rail_down peer=b reason=alert_unknown_ca"));
+    pipes[0][0].pipe.t.sink = NULL;
+    memset(&stranger, 0, sizeof stranger);
+    stranger.pipe = pipe_new();
+    stranger.pipe[0].pipe.t.sink = &s_sink;
+    stranger.pipe[1].tls = true, stranger.pipe[1].failure = "certificate_expired";
+    rails_accept(b.rails, &stranger.pipe[1].pipe.t);
+    stranger.pipe[1].pipe.told_closed = stranger.pipe[1].pipe.gone = true;
+    stranger.pipe[1].pipe.t.sink->closed(&stranger.pipe[1].pipe.t, ERR_TLS);
+    assert_non_null(strstr(logged, "peer_refused reason=certificate_expired"));
+    stranger_goes();
+}
+
 static void without_tls_nobody_is_believed_unless_the_config_says_so(void **state)
 {
     close_nodes(NULL);
@@ -731,6 +752,7 @@ int main(void)
         T(who_says_a_wrong_hello_is_told_why),
         T(a_name_that_is_not_the_certificates_is_refused),
         T(tls_that_proves_the_name_brings_the_rail_up_once_it_is_open),
+        T(why_a_handshake_failed_is_logged_at_both_ends),
         T(without_tls_nobody_is_believed_unless_the_config_says_so),
         T(a_dialler_refuses_who_is_not_whom_it_called),
         T(noise_before_the_hello_costs_nothing_and_ends_the_call),
