@@ -137,6 +137,8 @@ static void on_renewed(void *ctx, err e, const struct registry_reply *reply)
     struct member *m = answered(ctx, &q);
     if (!m)
         return;
+    if (e == ERR_AWAY && m->lost_ms)
+        m->lost_ms = m->now; /* it may have lost everything once more */
     if (e == ERR_EXISTS)
         refused(m, reply);
     if (e)
@@ -444,7 +446,10 @@ static struct view *instead_of_the_lost(struct member *m)
 {
     if (m->in_view)
         return may_restore(m) ? view_copy(m->view, m->known + RESTORE_GAP) : NULL;
-    bool found = m->s.found_ms && m->nobody_ms && m->now - m->nobody_ms >= m->s.found_ms;
+    uint64_t patience = m->s.found_ms;
+    if (m->known && patience < 4 * m->s.lease_ms)
+        patience = 4 * m->s.lease_ms; /* there is, or was, a cluster */
+    bool found = m->s.found_ms && m->nobody_ms && m->now - m->nobody_ms >= patience;
     return found ? founded(m) : NULL;
 }
 
