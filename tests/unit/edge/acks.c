@@ -63,8 +63,9 @@ static void the_shards_bytes_have_a_bound_of_their_own(void **state)
     static char large[70000];
     snprintf(large, sizeof large, "<message><body>%0*d</body></message>", 60000, 0);
     bound((const char *const[]){"limits.inbound_max=1m", NULL});
-    for (int i = 0; i < 30; i++)
-        client_sends(large);
+    size_t sent = 0;
+    for (size_t held = 0; held < 4; held += w.transport->paused) /* some come behind the pause */
+        client_sends(large), sent++;
     size_t n = frame_count(FRAME_IN);
     assert_true(n > 10 && n < 20);
     for (size_t i = 0; i < n / 4; i++)
@@ -77,7 +78,7 @@ static void the_shards_bytes_have_a_bound_of_their_own(void **state)
     assert_true(frame_count(FRAME_IN) > n);
     for (size_t i = n; i < frame_count(FRAME_IN); i++)
         settle(i), turn();
-    assert_int_equal(frame_count(FRAME_IN), 30);
+    assert_int_equal(frame_count(FRAME_IN), sent);
     assert_int_equal(w.edge->inbound, 0);
     world_close();
 }
