@@ -170,7 +170,8 @@ static void acked(struct copies *c, struct copy *k, uint64_t seq)
     while (k->outs && k->acked < seq) {
         const struct out *first = outs_at(k->outs, 0);
         struct uid uid = {first->sid, first->ord, first->lane};
-        marks_put(c->config.marks, (struct mark){uid, (unsigned)(k->sid >> 50), now});
+        marks_put(c->config.marks,
+                  (struct mark){uid, (unsigned)(k->sid >> 50), stanza_fp(first->stanza), now});
         outs_pop(&k->outs);
         k->acked++;
     }

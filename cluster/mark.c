@@ -3,15 +3,15 @@
 #include <endian.h>
 #include <stdlib.h>
 
-/* On the wire, big-endian: sid, ord, lane, slot. */
+/* On the wire, big-endian: sid, ord, lane, fp << 16 | slot. */
 enum { MARK_BYTES = 24 };
 _Static_assert(MARK_BYTES * 1024 <= FRAME_RECIPIENTS_BYTES, "a frame holds a good many");
 
-/* 24 bytes instead of 40. An ord never gets to 2^48, a slot has 14 bits, and whose time comes round
+/* 24 bytes instead of 40. An ord never gets to 2^40, a slot has 14 bits, and whose time comes round
  * after 49 days is told in vain, no more. */
 struct packed_mark {
     uint64_t sid;
-    uint64_t ord : 48, slot : 16;
+    uint64_t ord : 40, slot : 16, fp : 8;
     uint32_t lane, ms;
 };
 _Static_assert(sizeof(struct packed_mark) == 24, "");
@@ -26,8 +26,9 @@ void marks_put(struct marks *m, struct mark mark)
     m->dropped += m->count >= MARKS_MAX && (uint32_t)mark.ms - at->ms < MARKS_MS;
     m->count++;
     *at = (struct packed_mark){.sid = mark.uid.sid,
-                               .ord = mark.uid.ord & ((1ull << 48) - 1),
+                               .ord = mark.uid.ord & ((1ull << 40) - 1),
                                .slot = mark.slot & 0xffff,
+                               .fp = mark.fp & 0xff,
                                .lane = mark.uid.lane,
                                .ms = (uint32_t)mark.ms};
 }
@@ -35,7 +36,7 @@ void marks_put(struct marks *m, struct mark mark)
 static void encode(const struct packed_mark *k, char *p)
 {
     uint64_t sid = htobe64(k->sid), ord = htobe64(k->ord);
-    uint32_t lane = htobe32(k->lane), slot = htobe32(k->slot);
+    uint32_t lane = htobe32(k->lane), slot = htobe32((uint32_t)k->fp << 16 | k->slot);
     memcpy(p, &sid, 8);
     memcpy(p + 8, &ord, 8);
     memcpy(p + 16, &lane, 4);
@@ -50,7 +51,9 @@ static struct mark decode(const char *p)
     memcpy(&ord, p + 8, 8);
     memcpy(&lane, p + 16, 4);
     memcpy(&slot, p + 20, 4);
-    return (struct mark){{be64toh(sid), be64toh(ord), be32toh(lane)}, be32toh(slot), 0};
+    slot = be32toh(slot);
+    struct uid uid = {be64toh(sid), be64toh(ord), be32toh(lane)};
+    return (struct mark){.uid = uid, .slot = slot & 0xffff, .fp = slot >> 16 & 0xff};
 }
 
 str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, const void *ctx,
@@ -88,7 +91,7 @@ static uint64_t hash_of(struct uid uid, unsigned slot)
     return hash_u64(uid.sid ^ hash_u64(uid.ord ^ hash_u64((uint64_t)uid.lane << 32 | slot)));
 }
 
-bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot)
+bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint32_t fp)
 {
     if (!s->table.slots)
         return false;
@@ -96,7 +99,7 @@ bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot)
     for (; n; n = htable_find_next(n)) {
         const struct mark *k = &container_of(n, struct known, node)->mark;
         if (k->uid.sid == uid.sid && k->uid.ord == uid.ord && k->uid.lane == uid.lane &&
-            k->slot == slot)
+            k->slot == slot && k->fp == (fp & 0xff))
             return true;
     }
     return false;
@@ -108,7 +111,7 @@ void mark_set_add(struct mark_set *s, str bytes)
         htable_init(&s->table);
     for (; bytes.n >= MARK_BYTES; bytes = str_skip(bytes, MARK_BYTES)) {
         struct mark mark = decode(bytes.p);
-        if (mark_set_has(s, mark.uid, mark.slot))
+        if (mark_set_has(s, mark.uid, mark.slot, mark.fp))
             continue;
         struct known *k = malloc(sizeof *k);
         must(k);

@@ -17,6 +17,7 @@
 struct mark {
     struct uid uid;
     unsigned slot; /* of the addressee */
+    uint32_t fp;   /* the low 8 bits count: a client may go on with another one under an old uid */
     uint64_t ms;   /* when it was let go of */
 };
 
@@ -42,7 +43,7 @@ struct mark_set {
     struct htable table; /* zeroed: empty */
 };
 void mark_set_add(struct mark_set *s, str bytes);
-bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot);
+bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint32_t fp);
 void mark_set_clear(struct mark_set *s);
 
 #endif

@@ -68,6 +68,7 @@ static void take(struct c2s *s)
     uint64_t row = o->row;
     marks_put(&e->node->marks, (struct mark){{o->sid, o->ord, o->lane},
                                              (unsigned)(s->sid >> 50),
+                                             stanza_fp(o->stanza),
                                              loop_now_ms(e->node->loop)});
     if (row)
         note_row(s, row);

@@ -15,8 +15,9 @@ struct giving {
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
-    bool again; /* rows have come back from a queue, or left it: from the first one on */
-    bool over;  /* ended while a page was asked for: its answer frees it */
+    bool again;  /* rows have come back from a queue, or left it: from the first one on */
+    bool astray; /* one waits whose resource was not there: it may be by now, and order is kept */
+    bool over;   /* ended while a page was asked for: its answer frees it */
 };
 
 /* xmpp.md 5, column "offline". */
@@ -336,8 +337,9 @@ bool offline_wait(struct user *u, struct route *r, const struct session *to)
 {
     struct giving *g = u->giving;
     struct home *h = u->home;
-    if (!g || r->offline_only || (to && to->sid != g->sid))
+    if (!g || r->offline_only || (to && to->sid != g->sid && !g->astray))
         return false;
+    g->astray |= !to && r->to.resource.n;
     struct route *k = route_keep(r);
     if (h->parked_bytes + k->work.bytes > h->node->conf->limits_park_max) {
         home_count(h, METRIC_limit_park, 1);

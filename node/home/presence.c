@@ -340,7 +340,7 @@ static void show_pending(struct session *s, struct ticket *t)
 static void available(struct session *s, struct stanza *stanza, struct ticket *t)
 {
     struct home *h = s->user->home;
-    bool initial = !s->shown;
+    bool initial = !s->shown || ticket_is_again(t); /* our predecessor may have done but the half */
     struct uid uid = ticket_uid(t);
     show(s, stanza);
     s->priority = priority_of(stanza, home_arena(h));
@@ -387,7 +387,7 @@ static str status_of(const struct stanza *s, struct arena *a)
 static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
                  struct ticket *t)
 {
-    bool broadcast = s->shown != NULL;
+    bool broadcast = s->shown || (t && ticket_is_again(t)); /* it may have been said to some only */
     if (broadcast) {
         to_contacts(s->user, stanza, uid, t);
         to_own(s, stanza, uid, itself, t);

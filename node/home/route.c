@@ -155,6 +155,13 @@ static void message_without_account(struct route *r)
         route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE);
 }
 
+/* Detached, it is given the rows when its client comes back; what comes now is behind them. */
+static bool is_behind_rows(const struct user *u, const struct session *s)
+{
+    return (u->offline_count || u->putting) && s->detached && session_eligible(s) &&
+           !anybody_attached(u);
+}
+
 /* RFC 6121 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1, 8.5.3.2.1. */
 static void route_message(struct user *u, struct route *r)
 {
@@ -167,7 +174,9 @@ static void route_message(struct user *u, struct route *r)
     bool full = r->to.resource.n > 0;
     struct session *s = full ? session_named(u, r->to.resource) : NULL;
     if (s) {
-        if (!offline_wait(u, r, s))
+        if (is_behind_rows(u, s) && offline_wants(u, r->stanza))
+            offline_put(u, r);
+        else if (!offline_wait(u, r, s))
             give(s, r);
         return;
     }
@@ -308,7 +317,8 @@ static bool is_known(struct home *h, const struct route *r)
     bool known = note(h, r->to.full, r->stanza, r->uid);
     if (!(r->flags & FRAME_AGAIN))
         return false;
-    known |= mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare));
+    known |=
+        mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare), stanza_fp(r->stanza));
     if (!known)
         return false;
     home_count(h, METRIC_duplicates_home, 1);

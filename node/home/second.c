@@ -288,12 +288,20 @@ void second_detached(struct session *s)
         second_others(s)->second = (struct holder){s->edge, s->gen};
 }
 
+/* Is the copy one that was begun for this attachment already, while its RESUME waited, and would be
+ * chosen again? Dropped as a former one it would be gone itself. */
+static bool is_begun(const struct session *s)
+{
+    return s->second_kind == SECOND_COPY && s->others->second.gen == s->gen &&
+           s->edge == home_of(s)->node->shard && s->others->second.peer == successor(s);
+}
+
 /* The holder of the attachment that is over becomes the former one. If there is one already, that
  * stays: this one has never held all. */
 void second_fence(struct session *s)
 {
     struct others *o = second_others(s);
-    if (s->second_kind == SECOND_NONE)
+    if (s->second_kind == SECOND_NONE || is_begun(s))
         return;
     if (o->former.gen)
         drop(home_of(s), o->second, s->sid);

@@ -480,9 +480,9 @@ static void resume_go(struct session *s)
     struct absence *a = s->absence;
     uint64_t seq, from = s->edge, gap_ms = loop_now_ms(h->node->loop) - a->since_ms;
     bool good = seq_of_h(s, a->resume.h, &seq);
+    s->edge = a->resume.edge;
     second_fence(s);
     s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
-    s->edge = a->resume.edge;
     resume_end(s);
     s->detached = false;
     absence_free(s);
@@ -745,14 +745,20 @@ struct session *session_restore(struct user *u, const struct snap *snap)
     return s;
 }
 
+/* Whether others were given it too died with the former home; that the client of one of them has
+ * it, its edge has said (KNOWN). */
 void session_restore_out(struct session *s, const struct out *o)
 {
+    struct home *h = home_of(s);
     struct uid uid = {o->sid, o->ord, o->lane};
     uint32_t flags = o->flags & (FRAME_TO_BARE | FRAME_TO_FULL);
-    if (o->row)
+    if (o->row) {
         session_send_row(s, o->stanza, uid, flags, (int64_t)o->us, o->row);
-    else
-        session_send(s, o->stanza, uid, flags, (int64_t)o->us, NULL);
+        return;
+    }
+    struct outbound *out = session_send(s, o->stanza, uid, flags, (int64_t)o->us, NULL);
+    out->shared = true;
+    out->taken = mark_set_has(&h->known, uid, (unsigned)(s->sid >> 50), stanza_fp(o->stanza));
 }
 
 /* A former home may have stored what is in the queue again, when it ended the session that it had,

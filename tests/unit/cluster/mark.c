@@ -11,7 +11,7 @@ static bool is_odd(const void *ctx, unsigned slot) { return slot % 2; }
 
 static struct mark mark_of(uint64_t n, unsigned slot)
 {
-    return (struct mark){{0xfedcba9876543210u, n, 0x89abcdefu}, slot, n};
+    return (struct mark){{0xfedcba9876543210u, n, 0x89abcdefu}, slot, 5, n};
 }
 
 /* Everything of odd slots that m tells at now_ms, in as many frames as it takes. */
@@ -38,13 +38,14 @@ static void a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot(void **sta
     marks_put(&m, mark_of(2, 16382));
     assert_int_equal(tell(&m, &known, 2), 1);
     struct uid uid = mark_of(1, 0).uid;
-    assert_true(mark_set_has(&known, uid, 16383));
-    assert_false(mark_set_has(&known, uid, 1));
-    assert_false(mark_set_has(&known, mark_of(2, 0).uid, 16382)); /* another home's */
+    assert_true(mark_set_has(&known, uid, 16383, 5));
+    assert_false(mark_set_has(&known, uid, 16383, 6)); /* another stanza under an old uid */
+    assert_false(mark_set_has(&known, uid, 1, 5));
+    assert_false(mark_set_has(&known, mark_of(2, 0).uid, 16382, 5)); /* another home's */
     uid.lane++;
-    assert_false(mark_set_has(&known, uid, 16383));
+    assert_false(mark_set_has(&known, uid, 16383, 5));
     mark_set_clear(&known);
-    assert_false(mark_set_has(&known, mark_of(1, 0).uid, 16383));
+    assert_false(mark_set_has(&known, mark_of(1, 0).uid, 16383, 5));
     marks_close(&m);
 }
 
@@ -56,13 +57,13 @@ static void the_oldest_are_overwritten_and_the_old_not_told(void **state)
         marks_put(&m, mark_of(n, 1));
     assert_int_equal(m.dropped, 1); /* a young one */
     assert_true(tell(&m, &known, MARKS_MAX) > 1);
-    assert_false(mark_set_has(&known, mark_of(0, 0).uid, 1));
-    assert_true(mark_set_has(&known, mark_of(1, 0).uid, 1));
-    assert_true(mark_set_has(&known, mark_of(MARKS_MAX, 0).uid, 1));
+    assert_false(mark_set_has(&known, mark_of(0, 0).uid, 1, 5));
+    assert_true(mark_set_has(&known, mark_of(1, 0).uid, 1, 5));
+    assert_true(mark_set_has(&known, mark_of(MARKS_MAX, 0).uid, 1, 5));
     mark_set_clear(&known);
     tell(&m, &known, MARKS_MAX - 1 + MARKS_MS);
-    assert_false(mark_set_has(&known, mark_of(MARKS_MAX - 2, 0).uid, 1));
-    assert_true(mark_set_has(&known, mark_of(MARKS_MAX - 1, 0).uid, 1));
+    assert_false(mark_set_has(&known, mark_of(MARKS_MAX - 2, 0).uid, 1, 5));
+    assert_true(mark_set_has(&known, mark_of(MARKS_MAX - 1, 0).uid, 1, 5));
     mark_set_clear(&known);
     marks_close(&m);
 }
