@@ -198,8 +198,11 @@ uint64_t lines_next_us(const struct sim *s)
 void lines_shard_died(struct sim *s, unsigned shard)
 {
     list_each(l, &s->lines, struct line, link)
-        if (l->shard == shard)
+        if (l->shard == shard) {
+            if (l->loose)
+                excuse(l->loose);
             l->incarnation = 0, l->in_flight = 0, l->closing = l->client_closed = false;
+        }
 }
 
 /* ---- a client speaks ---- */
@@ -386,6 +389,7 @@ static void begin(struct client *c)
     c->previd[0] = 0, c->counting = c->enabling = false;
     c->sent_n = c->acked = c->received = c->told = 0;
     c->session++;
+    c->shown = false;
     memset(c->seen, 0, sizeof c->seen);
     say(c,
         "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
@@ -419,14 +423,11 @@ static void resumed(struct client *c, uint32_t h)
     uint32_t n = c->sent_n;
     count(c, h, "<resumed/>");
     c->sent_n = h, c->state = CLIENT_BOUND;
-    bool presence = false;
     for (uint32_t i = h; i < n; i++)
         if (!c->sent[i])
-            presence = true;
+            put_presence(c); /* what is so now */
         else if (c->manner.resends)
             put_number(c, c->sent[i]);
-    if (presence)
-        put_presence(c);
 }
 
 static long number_after(const char *xml, const char *what)
@@ -459,7 +460,8 @@ static bool is_alone(const struct client *c)
 }
 
 /* delayed: it has been elsewhere before, stored or in the queue of another resource, which has
- * ended since; meanwhile others came. */
+ * ended since; meanwhile others came. What
+ * is stored waits for the initial presence, what comes to the full JID does not. */
 static void hear(struct client *c, uint32_t number, bool delayed)
 {
     struct sim *s = c->sim;
@@ -470,12 +472,13 @@ static void hear(struct client *c, uint32_t number, bool delayed)
     if (s->client[m->to]->account != c->account)
         sim_fail(s, "%s got %u, which was for %s", c->full, number, s->client[m->to]->full);
     bool again = m->heard & bit;
-    if (again && !(m->may_again & bit))
+    bool row_stayed = delayed && s->store_fails; /* it could not be removed */
+    if (again && !(m->may_again & bit) && !row_stayed)
         sim_fail(s, "%s got %u twice", c->full, number);
     m->heard |= bit;
     if (!c->counting && c->enabling)
         m->may_again |= bit, m->excused = true; /* before <enabled/> (delivery.md 9, 2) */
-    if (again || (c->manner.sm && !c->counting) || (delayed && !is_alone(c)))
+    if (again || !c->shown || (delayed && !is_alone(c)))
         return;
     uint32_t *last = &c->last[m->from][m->full];
     if (c->last_session[m->from][m->full] != m->session)
@@ -507,9 +510,11 @@ static void presence(struct client *c, const char *xml)
     if (!from)
         return;
     long status = strstr(xml, "type='") ? 0 : number_after(xml, "<status>");
-    c->seen[from->index] = status > 0 ? (unsigned)status : 0;
-    if (from == c && status <= 0) /* it is told of nobody any more, and begins anew */
+    if (from == c && (status <= 0 || !c->shown)) /* it is told of nobody any more; it begins anew */
         memset(c->seen, 0, sizeof c->seen);
+    c->seen[from->index] = status > 0 ? (unsigned)status : 0;
+    if (from == c)
+        c->shown = status > 0;
 }
 
 static void element(struct client *c, const char *xml)

@@ -56,6 +56,7 @@ struct client {
     struct line *line;
     enum client_state state;
     bool counting, slow, quiet, enabling;
+    bool shown;       /* has heard its own presence */
     uint64_t next_us; /* of its next deed */
     char *in;
     size_t in_n;

@@ -1,6 +1,6 @@
 /* sim: a node of two to five shards in one process, on virtual time, and everything that happens to
- * it from one seed: how long each frame takes, who dies when, what clients do (delivery.md 5, 8, 9).
- * The checkers know only what clients see and what a shard counts of itself:
+ * it from one seed: how long each frame takes, who dies when, what clients do (delivery.md 5, 8,
+ * 9). The checkers know only what clients see and what a shard counts of itself:
  *
  *   - what was acknowledged (XEP-0198) arrives once at each resource, and in order; where nobody
  * has heard it in the end, when all are there, it is lost (client.c);
