@@ -337,12 +337,21 @@ static void refuse(struct world *w, unsigned shard, uint64_t id, int result)
     put_on_wire(w, world_store(w), shard, (const char *)packed, store__reply__pack(&r, packed));
 }
 
+static void trace_request(const struct world *w, unsigned from, const Store__Request *r)
+{
+    const ProtobufCFieldDescriptor *op =
+        protobuf_c_message_descriptor_get_field(&store__request__descriptor, r->op_case);
+    world_say(w, "%u>store #%llu %s %.*s", from, (unsigned long long)r->id, op ? op->name : "none",
+              (int)r->owner.len, (const char *)r->owner.data);
+}
+
 static void to_worker(struct world *w, unsigned from, const struct parcel *b)
 {
     int result;
     if (w->refuse) {
         Store__Request *r = store__request__unpack(NULL, b->n, (const uint8_t *)b->data);
         must(r);
+        trace_request(w, from, r);
         bool refused = w->refuse(w, r->op_case, &result);
         if (refused)
             refuse(w, from, r->id, result);
