@@ -658,7 +658,8 @@ static void dispose(struct session *s)
                           .uid = o->uid,
                           .us = o->us,
                           .to = jid_parse_prepared(to.n ? to : full),
-                          .flags = FRAME_AGAIN};
+                          .flags = FRAME_AGAIN,
+                          .noted = true};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
         if (o->offline_id)
