@@ -10,6 +10,10 @@
  * not received yet: `theirs` is how far it has, as its acks say. A shared-memory path cannot break
  * between two live ends, so only remote peers pay for that.
  *
+ * A stanza for many recipients crosses to a shard of this node once: the frames that follow say
+ * FRAME_SAME, and all who hold it there share one block. Both ends remember the last one that
+ * went, or came, by the same rule.
+ *
  * Of a remote peer, what comes twice is dropped, and behind a gap everything is, until it was sent
  * again: an ack with FRAME_AGAIN asks for it, once per gap. */
 #include "cluster/channel.h"
@@ -34,6 +38,7 @@ struct pend {
 };
 
 enum { IN_OPEN, IN_DONE, IN_TOLD };
+enum { SHARED_MAX = 4096 }; /* a block that is larger is not remembered */
 
 struct channel {
     unsigned peer;
@@ -49,7 +54,9 @@ struct channel {
     uint64_t theirs;     /* remote: all up to it has been received */
     size_t pend_mask;
     struct list waiting; /* parcels for a peer that is down */
+    struct stanza *went; /* the last; NULL: none since it is up */
     /* in */
+    struct stanza *came;
     uint8_t *state;
     size_t state_mask;
     uint64_t done_upto, received;
@@ -244,10 +251,26 @@ static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
         ch->base++;
 }
 
+static void remember(struct stanza **last, struct stanza *s)
+{
+    if (s && s->size > SHARED_MAX)
+        return;
+    stanza_unref(*last);
+    *last = s ? stanza_ref(s) : NULL;
+}
+
 static void put_bytes(struct channels *c, struct channel *ch, const struct frame *f,
                       uint64_t number)
 {
     struct iovec v[FRAME_PARTS];
+    struct frame same;
+    if (f->stanza && f->stanza == ch->went) {
+        same = *f;
+        same.stanza = NULL, same.flags |= FRAME_SAME;
+        f = &same;
+    } else if (f->stanza && !ch->remote) {
+        remember(&ch->went, f->stanza);
+    }
     size_t n = frame_encode(f, number, &c->out, v);
     c->sinks.send(c->sinks.ctx, ch->peer, v, n);
     arena_reset(&c->out);
@@ -399,24 +422,44 @@ static err receive_other(struct channels *c, struct channel *ch, uint64_t number
     return ERR_OK;
 }
 
+/* f's stanza, which may be the one that came before. */
+static err take_stanza(struct channel *ch, struct frame *f)
+{
+    if (!(f->flags & FRAME_SAME)) {
+        if (f->stanza && !ch->remote)
+            remember(&ch->came, f->stanza);
+        return ERR_OK;
+    }
+    if (f->stanza || !ch->came)
+        return ERR_BAD;
+    f->stanza = stanza_ref(ch->came);
+    f->flags &= ~(uint32_t)FRAME_SAME;
+    return ERR_OK;
+}
+
+static err receive(struct channels *c, struct channel *ch, struct frame *f, uint64_t number)
+{
+    if (take_stanza(ch, f) != ERR_OK)
+        return ERR_BAD;
+    if (f->kind == FRAME_ACK)
+        receive_ack(c, ch, f, number);
+    else if (number == ch->received + 1)
+        receive_new(c, ch, f);
+    else
+        return receive_other(c, ch, number);
+    return ERR_OK;
+}
+
 err channel_receive(struct channels *c, unsigned peer, str bytes)
 {
     must(peer < c->count && c->peer[peer] && peer != c->self);
-    struct channel *ch = c->peer[peer];
     struct frame f;
     uint64_t number;
     err e = frame_decode(bytes.p, bytes.n, &c->in, &f, &number);
-    if (e) {
-        arena_reset(&c->in);
-        return e;
+    if (e == ERR_OK) {
+        e = receive(c, c->peer[peer], &f, number);
+        stanza_unref(f.stanza);
     }
-    if (f.kind == FRAME_ACK)
-        receive_ack(c, ch, &f, number);
-    else if (number == ch->received + 1)
-        receive_new(c, ch, &f);
-    else
-        e = receive_other(c, ch, number);
-    stanza_unref(f.stanza);
     arena_reset(&c->in);
     return e;
 }
@@ -497,6 +540,7 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     ch->base = ch->next = ch->due_first = 1;
     ch->theirs = ch->done_upto = ch->received = ch->due_last = 0;
     ch->path = ch->ask = ch->asked = ch->ack_due = false;
+    remember(&ch->went, NULL), remember(&ch->came, NULL);
     list_remove(&ch->due);
     struct list again;
     list_init(&again);
@@ -602,6 +646,7 @@ static void free_parcels(struct channels *c, struct list *l)
 static void channel_free(struct channels *c, struct channel *ch)
 {
     free_parcels(c, &ch->waiting);
+    remember(&ch->went, NULL), remember(&ch->came, NULL);
     for (uint64_t n = ch->base; n < ch->next; n++)
         parcel_free(c, pend_at(ch, n)->kept);
     free(ch->pend);

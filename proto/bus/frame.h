@@ -61,6 +61,7 @@ enum frame_flag {
     FRAME_ANONYMOUS = 1 << 6, /* BIND: SASL ANONYMOUS, there is no account */
     FRAME_ENDED = 1 << 7,     /* ATTACH: the session is over, its queue is to be disposed of */
     FRAME_LIVE = 1 << 8,      /* ATTACH: its connection is the sender's */
+    FRAME_SAME = 1 << 9,      /* the channel's own: with the stanza that came last */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

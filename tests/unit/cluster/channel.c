@@ -4,6 +4,8 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -21,8 +23,10 @@ struct end {
         uint64_t seq;
         uint32_t flags;
         enum frame_kind kind;
+        const struct stanza *stanza; /* which: it may be gone */
+        size_t stanza_size;
     } got[LOG_MAX];
-    size_t got_count;
+    size_t got_count, sent_bytes;
     struct {
         struct hold hold;
         bool lost;
@@ -37,6 +41,8 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
     e->got[e->got_count].from = from;
     e->got[e->got_count].seq = f->seq;
     e->got[e->got_count].flags = f->flags;
+    e->got[e->got_count].stanza = f->stanza;
+    e->got[e->got_count].stanza_size = f->stanza ? f->stanza->size : 0;
     e->got[e->got_count++].kind = f->kind;
 }
 static void on_settled(void *ctx, struct hold h, bool lost)
@@ -48,12 +54,13 @@ static void on_settled(void *ctx, struct hold h, bool lost)
 static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
 {
     struct end *e = ctx;
-    char bytes[4096];
+    char bytes[16384];
     size_t have = 0;
     for (size_t i = 0; i < n; have += v[i++].iov_len) {
         assert_true(v[i].iov_len <= sizeof bytes - have);
         memcpy(bytes + have, v[i].iov_base, v[i].iov_len);
     }
+    e->sent_bytes += have;
     if (!e->cut)
         assert_int_equal(channel_receive(e->other->c, e->self, str_from(bytes, have)), ERR_OK);
 }
@@ -220,6 +227,62 @@ static void an_answer_for_a_dead_incarnation_is_ignored(void **state)
     assert_int_equal(a.settled_count, 0);
 }
 
+static struct stanza *stanza_of(size_t body)
+{
+    struct xml_scan *scan = xml_scan_new();
+    char *xml = malloc(body + 100);
+    int n =
+        sprintf(xml, "<message xmlns='jabber:client'><body>%0*d</body></message>", (int)body, 0);
+    struct stanza *s = stanza_make(scan, str_from(xml, (size_t)n), &a.turn);
+    xml_scan_free(scan);
+    free(xml);
+    return s;
+}
+
+/* The bytes it took. */
+static size_t send_stanza(struct stanza *s)
+{
+    struct frame f = {.kind = FRAME_OUT, .sid = 5, .stanza = s};
+    size_t before = a.sent_bytes, n = b.got_count;
+    channel_send(a.c, 1, &f, (struct hold){HOLD_NONE, 0, 0}, true);
+    assert_int_equal(b.got_count, n + 1);
+    assert_int_equal(b.got[n].stanza_size, s->size);
+    assert_int_equal(b.got[n].flags & FRAME_SAME, 0);
+    return a.sent_bytes - before;
+}
+
+static void a_stanza_for_many_crosses_once_and_again_behind_another_or_a_death(void **state)
+{
+    struct stanza *one = stanza_of(300), *other = stanza_of(300), *large = stanza_of(8000);
+    assert_true(send_stanza(one) > 300);
+    assert_true(send_stanza(one) < 50);
+    assert_true(send_stanza(one) < 50);
+    assert_ptr_equal(b.got[0].stanza, b.got[2].stanza);
+    assert_true(send_stanza(other) > 300);
+    assert_ptr_not_equal(b.got[2].stanza, b.got[3].stanza);
+    assert_true(send_stanza(large) > 8000);
+    assert_true(send_stanza(large) > 8000);
+    assert_true(send_stanza(other) < 50);
+    assert_true(send_stanza(one) > 300);
+    channel_peer_down(a.c, 1), channel_peer_down(b.c, 0);
+    channel_peer_up(b.c, 0, 10);
+    channel_peer_up(a.c, 1, 8); /* all eight go again, the first of them the one that went last */
+    assert_int_equal(b.got_count, 16);
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(b.got[8 + i].stanza_size, i == 4 || i == 5 ? large->size : one->size);
+    stanza_unref(one), stanza_unref(other), stanza_unref(large);
+}
+
+static void who_sends_the_same_as_nothing_is_no_peer(void **state)
+{
+    struct frame f = {.kind = FRAME_OUT, .flags = FRAME_SAME};
+    assert_int_equal(channel_receive(b.c, 0, frame_bytes(&f, 1, &a.turn)), ERR_BAD);
+    f.stanza = stanza_of(10);
+    assert_int_equal(channel_receive(b.c, 0, frame_bytes(&f, 1, &a.turn)), ERR_BAD);
+    stanza_unref(f.stanza);
+    assert_int_equal(b.got_count, 0);
+}
+
 static void a_gap_or_garbage_from_a_peer_is_an_error_and_no_crash(void **state)
 {
     struct frame f = {.kind = FRAME_CACK};
@@ -255,6 +318,8 @@ int main(void)
         T(a_death_loses_what_was_not_kept_and_repeats_the_rest_in_order),
         T(an_answer_for_a_dead_incarnation_is_ignored),
         T(a_gap_or_garbage_from_a_peer_is_an_error_and_no_crash),
+        T(a_stanza_for_many_crosses_once_and_again_behind_another_or_a_death),
+        T(who_sends_the_same_as_nothing_is_no_peer),
         T(a_ticket_acks_its_cause_when_the_last_effect_is_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
