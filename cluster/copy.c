@@ -166,7 +166,7 @@ static void update(struct copy *k, const struct snap *snap)
 
 static void acked(struct copies *c, struct copy *k, uint64_t seq)
 {
-    uint64_t now = c->config.now_ms(c->config.ctx);
+    uint64_t now = loop_now_ms(c->config.loop);
     while (k->outs && k->acked < seq) {
         const struct out *first = outs_at(k->outs, 0);
         struct uid uid = {first->sid, first->ord, first->lane};

@@ -20,6 +20,7 @@
 #include "cluster/snap.h"
 #include "cluster/window.h"
 #include "pemberley/buf.h"
+#include "pemberley/loop.h"
 
 /* ATTACH and QUEUED frames to a new home. own: what the holder itself knows better than the state
  * that it was given last (STATE, SNAP; NULL: none yet): names, sid, gen, XEP-0198's part, in_ord.
@@ -57,8 +58,7 @@ struct copies_config {
     struct arena *turn;
     /* What clients have taken is remembered here when a NOTE says so. */
     struct marks *marks;
-    uint64_t (*now_ms)(void *ctx);
-    void *ctx;
+    struct loop *loop; /* for the time */
 };
 struct copies *copies_new(const struct copies_config *c);
 void copies_free(struct copies *c);

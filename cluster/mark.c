@@ -98,8 +98,7 @@ bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint3
     struct hnode *n = htable_find(&s->table, hash_of(uid, slot));
     for (; n; n = htable_find_next(n)) {
         const struct mark *k = &container_of(n, struct known, node)->mark;
-        if (k->uid.sid == uid.sid && k->uid.ord == uid.ord && k->uid.lane == uid.lane &&
-            k->slot == slot && k->fp == (fp & 0xff))
+        if (uid_eq(k->uid, uid) && k->slot == slot && k->fp == (fp & 0xff))
             return true;
     }
     return false;

@@ -25,6 +25,16 @@ unsigned ring_home_of_slot(const struct ring *r, unsigned slot);
 /* Who has the next best score in another domain than the home: another node, or where only one has
  * a share, another shard; RING_NONE: there is none (delivery.md 1). */
 unsigned ring_successor(const struct ring *r, unsigned slot);
+/* Those whose home is one shard, for who asks by slot. */
+struct ring_share {
+    const struct ring *ring;
+    unsigned shard;
+};
+static inline bool ring_share_has(const void *share, unsigned slot)
+{
+    const struct ring_share *s = share;
+    return ring_home_of_slot(s->ring, slot) == s->shard;
+}
 static inline unsigned ring_home(const struct ring *r, str bare_jid)
 {
     return ring_home_of_slot(r, ring_slot(r, bare_jid));

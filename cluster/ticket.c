@@ -71,7 +71,7 @@ void ticket_list(struct ticket *t, struct list *l) { list_push_back(l, &t->link)
 struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *but)
 {
     list_each(t, l, struct ticket, link)
-        if (t != but && t->uid.sid == uid.sid && t->uid.ord == uid.ord && t->uid.lane == uid.lane)
+        if (t != but && uid_eq(t->uid, uid))
             return t;
     return NULL;
 }

@@ -174,25 +174,14 @@ void edge_settled(struct edge *e, struct hold h, bool lost)
         c2s_safe(e, h);
 }
 
-struct slots_of {
-    const struct ring *ring;
-    unsigned shard;
-};
-
-static bool is_home_of(const void *ctx, unsigned slot)
-{
-    const struct slots_of *h = ctx;
-    return ring_home_of_slot(h->ring, slot) == h->shard;
-}
-
 /* The dead home may not have acked to senders what our clients have: they will send it again. */
 static void tell_marks(struct edge *e, unsigned shard)
 {
     struct node *n = e->node;
-    struct slots_of h = {n->ring, shard};
+    struct ring_share h = {n->ring, shard};
     uint64_t at = 0, now = loop_now_ms(n->loop);
     struct frame f = {.kind = FRAME_KNOWN};
-    while ((f.payload = marks_encode(&n->marks, &at, is_home_of, &h, now, n->turn)).n)
+    while ((f.payload = marks_encode(&n->marks, &at, ring_share_has, &h, now, n->turn)).n)
         channel_send(n->channels, shard, &f, (struct hold){0}, false);
 }
 

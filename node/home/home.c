@@ -259,7 +259,12 @@ static void to_session(struct home *h, struct origin from, const struct frame *f
         channel_done(h->node->channels, from);
 }
 
-static void on_session_frame(struct home *h, struct origin from, const struct frame *f);
+static void end_late(struct late *l)
+{
+    to_session(l->home, l->origin, &l->frame);
+    stanza_unref(l->frame.stanza);
+    free(l);
+}
 
 static void run_late(struct work *work, struct user *u)
 {
@@ -268,9 +273,7 @@ static void run_late(struct work *work, struct user *u)
         list_push_back(&l->home->frames, &work->link);
         return;
     }
-    to_session(l->home, l->origin, &l->frame);
-    stanza_unref(l->frame.stanza);
-    free(l);
+    end_late(l);
 }
 
 /* Not bounded by limits.park_max: how many there are is what edges were let in (delivery.md 5.3).
@@ -290,17 +293,22 @@ static struct late *late_new(struct home *h, struct origin from, const struct fr
     return l;
 }
 
+/* Where one waits: for the barrier, or (asked for once a second) for its account to be loaded. */
+static void wait_late(struct home *h, struct late *l)
+{
+    str bare = attach_bare(h, l->frame.sid);
+    if (!h->awaited && bare.n && user_find(h, bare))
+        user_with(h, bare, &l->work);
+    else
+        list_push_back(&h->frames, &l->work.link);
+}
+
 static void on_session_frame(struct home *h, struct origin from, const struct frame *f)
 {
-    str bare = attach_bare(h, f->sid);
-    if (h->awaited)
-        list_push_back(&h->frames, &late_new(h, from, f)->work.link);
-    else if (!bare.n)
+    if (h->awaited || attach_bare(h, f->sid).n)
+        wait_late(h, late_new(h, from, f));
+    else
         to_session(h, from, f);
-    else if (user_find(h, bare))
-        user_with(h, bare, &late_new(h, from, f)->work);
-    else /* its account is asked for once a second */
-        list_push_back(&h->frames, &late_new(h, from, f)->work.link);
 }
 
 static void run_frames(struct home *h)
@@ -309,12 +317,12 @@ static void run_frames(struct home *h)
     list_init(&frames);
     list_append(&frames, &h->frames);
     while (!list_empty(&frames)) {
-        struct work *w = list_first(&frames, struct work, link);
-        struct late *l = container_of(w, struct late, work);
-        list_remove(&w->link);
-        on_session_frame(h, l->origin, &l->frame);
-        stanza_unref(l->frame.stanza);
-        free(l);
+        struct late *l = container_of(list_first(&frames, struct work, link), struct late, work);
+        list_remove(&l->work.link);
+        if (attach_bare(h, l->frame.sid).n)
+            wait_late(h, l);
+        else
+            end_late(l);
     }
 }
 
@@ -504,21 +512,10 @@ struct home *home_new(struct node *n)
     return h;
 }
 
-struct slots_of {
-    const struct ring *ring;
-    unsigned shard;
-};
-
-static bool is_home_of(const void *ctx, unsigned slot)
-{
-    const struct slots_of *h = ctx;
-    return ring_home_of_slot(h->ring, slot) == h->shard;
-}
-
 static void pin_senders_of(struct home *h, unsigned shard)
 {
-    struct slots_of of = {h->node->ring, shard};
-    seen_pin(&h->seen, is_home_of, &of, loop_now_ms(h->node->loop) + late_ms(h));
+    struct ring_share of = {h->node->ring, shard};
+    seen_pin(&h->seen, ring_share_has, &of, loop_now_ms(h->node->loop) + late_ms(h));
 }
 
 void home_peer_down(struct home *h, unsigned shard)

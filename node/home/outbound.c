@@ -24,16 +24,11 @@ static void send_out(struct session *s, struct outbound *o, uint32_t flags)
     channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);
 }
 
-static bool same_uid(struct uid a, struct uid b)
-{
-    return a.sid == b.sid && a.ord == b.ord && a.lane == b.lane;
-}
-
 /* From the newest: what is looked for is nearly always among the last. */
-static struct outbound *find_out(const struct session *s, struct uid uid)
+struct outbound *session_find_out(const struct session *s, struct uid uid)
 {
     for (struct outbound *o = s->last; o; o = o->prev)
-        if (same_uid(o->uid, uid))
+        if (uid_eq(o->uid, uid))
             return o;
     return NULL;
 }
@@ -153,7 +148,7 @@ void session_mirrored(struct home *h, uint64_t sid, uint64_t seq)
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *t)
 {
-    const struct outbound *was = (flags & FRAME_AGAIN) ? find_out(s, uid) : NULL;
+    const struct outbound *was = (flags & FRAME_AGAIN) ? session_find_out(s, uid) : NULL;
     if (was && stanza_fp(was->stanza) == stanza_fp(stanza)) {
         home_count(home_of(s), METRIC_duplicates_home, 1);
         return NULL;
@@ -209,7 +204,7 @@ struct outbound *session_pop_out(struct session *s)
 static void mark_taken(struct session *s, struct uid uid)
 {
     user_each_session(other, s->user) {
-        struct outbound *o = other == s ? NULL : find_out(other, uid);
+        struct outbound *o = other == s ? NULL : session_find_out(other, uid);
         if (o)
             o->taken = true;
     }

@@ -308,8 +308,7 @@ static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
 
 void route_note(struct home *h, str to, const struct stanza *s, struct uid uid)
 {
-    bool was = note(h, to, s, uid);
-    (void)was;
+    note(h, to, s, uid);
 }
 
 static bool is_known(struct home *h, const struct route *r)
@@ -420,9 +419,8 @@ void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uin
 static bool another_holds(const struct user *u, struct uid uid)
 {
     user_each_session(s, u)
-        for (const struct outbound *o = s->last; o; o = o->prev)
-            if (o->uid.sid == uid.sid && o->uid.ord == uid.ord && o->uid.lane == uid.lane)
-                return true;
+        if (session_find_out(s, uid))
+            return true;
     return false;
 }
 

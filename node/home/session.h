@@ -156,6 +156,8 @@ void session_doom(struct session *s, err reason);
 void session_hold(struct session *s);
 void session_release(struct home *h, uint64_t sid);
 
+/* What waits in its queue under that uid; NULL: nothing. */
+struct outbound *session_find_out(const struct session *s, struct uid uid);
 /* Its queue, from the front; out_acked stays. */
 struct outbound *session_pop_out(struct session *s);
 void session_let_go(struct home *h, struct outbound *o);

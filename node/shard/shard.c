@@ -10,12 +10,10 @@
 #include <unistd.h>
 
 #include "cluster/copy.h"
-#include "cluster/ticket.h"
 #include "node/conf/conf.h"
-#include "node/edge/edge.h"
-#include "node/home/home.h"
 #include "node/os/fifo.h"
 #include "node/os/os.h"
+#include "node/shard/rooms.h"
 #include "node/store_client/store_client.h"
 #include "node/super/child.h"
 #include "node/tls/helper.h"
@@ -55,22 +53,7 @@ struct shard {
 
 static void dispatch(struct shard *s, struct origin from, const struct frame *f)
 {
-    switch (f->kind) {
-    case FRAME_BOUND:
-    case FRAME_RESUMED:
-    case FRAME_FAILED:
-    case FRAME_ENABLED:
-    case FRAME_OUT:
-    case FRAME_STATE:
-    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
-    case FRAME_SNAP:
-    case FRAME_MIRROR:
-    case FRAME_NOTE:
-        copies_frame(s->node.copies, f);
-        channel_done(s->node.channels, from);
-        break;
-    default: home_frame(s->home, from, f);
-    }
+    rooms_frame(&s->node, s->edge, s->home, from, f);
 }
 
 static void observe_stage(struct shard *s, enum metric_stage stage, int64_t us)
@@ -103,11 +86,7 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
 static void on_settled(void *ctx, struct hold h, bool lost)
 {
     struct shard *s = ctx;
-    switch (h.owner) {
-    case HOLD_EDGE_IN: edge_settled(s->edge, h, lost); break;
-    case HOLD_MIRROR: home_settled(s->home, h, lost); break;
-    default: ticket_settled(h);
-    }
+    rooms_settled(s->edge, s->home, h, lost);
 }
 
 static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
@@ -173,8 +152,7 @@ static void peer_gone(struct shard *s, enum child_kind kind, uint32_t index)
     if (kind == CHILD_STORE) {
         store_client_worker_down(s->store);
     } else if (channel_peer_is_up(s->node.channels, index)) {
-        channel_peer_down(s->node.channels, index);
-        home_peer_down(s->home, index);
+        rooms_peer_down(&s->node, s->home, index);
     }
 }
 
@@ -183,16 +161,6 @@ static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64
     struct shard *s = ctx;
     if (s->peer_incarnation[peer_id(kind, index)] == incarnation)
         peer_gone(s, kind, index);
-}
-
-/* What was kept for its predecessor goes first, then what we hold of its sessions. */
-static void shard_up(struct shard *s, unsigned peer, uint32_t incarnation)
-{
-    struct frame f = {.kind = FRAME_ATTACHED};
-    channel_peer_up(s->node.channels, peer, incarnation);
-    edge_attach(s->edge, peer);
-    home_peer_up(s->home, peer);
-    channel_send(s->node.channels, peer, &f, (struct hold){HOLD_NONE, 0, 0}, false);
 }
 
 static void on_peer_up(void *ctx, const struct child_peer *p)
@@ -210,7 +178,7 @@ static void on_peer_up(void *ctx, const struct child_peer *p)
     if (p->kind == CHILD_STORE)
         store_client_worker_up(s->store);
     else
-        shard_up(s, p->index, (uint32_t)p->incarnation);
+        rooms_peer_up(&s->node, s->edge, s->home, p->index, (uint32_t)p->incarnation);
 }
 
 /* ---- start ---- */
@@ -284,8 +252,6 @@ static void start_tls(struct shard *s, int certs_fd)
     s->node.helper = helper_new(s->node.loop);
 }
 
-static uint64_t now_ms(void *ctx) { return loop_now_ms(((struct shard *)ctx)->node.loop); }
-
 static void start_hub(struct shard *s, const struct child_start *start)
 {
     struct fifo_hub_config c = {
@@ -308,8 +274,7 @@ static void start_hub(struct shard *s, const struct child_start *start)
                                    .ring = s->node.ring,
                                    .turn = &s->turn,
                                    .marks = &s->node.marks,
-                                   .now_ms = now_ms,
-                                   .ctx = s};
+                                   .loop = s->node.loop};
     s->node.copies = copies_new(&copies);
 }
 

@@ -71,6 +71,11 @@ struct uid {
     uint32_t lane;
 };
 
+static inline bool uid_eq(struct uid a, struct uid b)
+{
+    return a.sid == b.sid && a.ord == b.ord && a.lane == b.lane;
+}
+
 struct frame {
     enum frame_kind kind;
     uint32_t flags;

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 
 #include "cluster/copy.h"
-#include "cluster/ticket.h"
+#include "node/shard/rooms.h"
 #include "proto/bus/store.pb-c.h"
 
 enum { TURNS = 4, STORE_RUNS_MAX = 1000 };
@@ -138,32 +138,13 @@ static void lose(struct list *l)
 static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct shard *s = ctx;
-    switch (f->kind) {
-    case FRAME_BOUND:
-    case FRAME_RESUMED:
-    case FRAME_FAILED:
-    case FRAME_ENABLED:
-    case FRAME_OUT:
-    case FRAME_STATE:
-    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
-    case FRAME_SNAP:
-    case FRAME_MIRROR:
-    case FRAME_NOTE:
-        copies_frame(s->node.copies, f);
-        channel_done(s->node.channels, from);
-        break;
-    default: home_frame(s->home, from, f);
-    }
+    rooms_frame(&s->node, s->edge, s->home, from, f);
 }
 
 static void on_settled(void *ctx, struct hold h, bool lost)
 {
     struct shard *s = ctx;
-    switch (h.owner) {
-    case HOLD_EDGE_IN: edge_settled(s->edge, h, lost); break;
-    case HOLD_MIRROR: home_settled(s->home, h, lost); break;
-    default: ticket_settled(h);
-    }
+    rooms_settled(s->edge, s->home, h, lost);
 }
 
 static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
@@ -189,8 +170,6 @@ static void to_store(void *ctx, const char *p, size_t n)
 }
 static void on_wake(void *ctx) { ((struct shard *)ctx)->stirred = true; }
 
-static uint64_t shard_now_ms(void *ctx) { return ((struct shard *)ctx)->world->now_us / 1000; }
-
 static void open_rooms(struct shard *s)
 {
     struct world *w = s->world;
@@ -200,8 +179,7 @@ static void open_rooms(struct shard *s)
                                    .ring = w->ring,
                                    .turn = &s->turn,
                                    .marks = &s->node.marks,
-                                   .now_ms = shard_now_ms,
-                                   .ctx = s};
+                                   .loop = &s->loop};
     s->node.copies = copies_new(&copies);
     s->store = store_client_new(&s->loop, w->conf, &s->metrics, &w->log, to_store, s);
     s->node.store = store_client_door(s->store);
@@ -256,8 +234,7 @@ void world_tell_down(struct world *w, unsigned who, unsigned peer)
     if (peer == world_store(w)) {
         store_client_worker_down(s->store);
     } else {
-        channel_peer_down(s->node.channels, peer);
-        home_peer_down(s->home, peer);
+        rooms_peer_down(&s->node, s->home, peer);
     }
 }
 
@@ -275,11 +252,7 @@ void world_tell_up(struct world *w, unsigned who, unsigned peer)
         store_client_worker_up(s->store);
         return;
     }
-    struct frame f = {.kind = FRAME_ATTACHED};
-    channel_peer_up(s->node.channels, peer, s->met[peer]);
-    edge_attach(s->edge, peer);
-    home_peer_up(s->home, peer);
-    channel_send(s->node.channels, peer, &f, (struct hold){HOLD_NONE, 0, 0}, false);
+    rooms_peer_up(&s->node, s->edge, s->home, peer, s->met[peer]);
 }
 
 void world_kill(struct world *w, unsigned shard)

@@ -320,8 +320,6 @@ __attribute__((unused)) static void pass_ms(uint64_t ms)
     w.now_us = until;
 }
 
-static uint64_t fake_now_ms(void *ctx) { return w.now_us / 1000; }
-
 static void world_open(const char *const *settings)
 {
     memset(&w, 0, offsetof(struct world, frames));
@@ -345,7 +343,7 @@ static void world_open(const char *const *settings)
     };
     w.node.ring = ring_single(w.node.secret, 2);
     struct copies_config copies = {
-        .ring = w.node.ring, .turn = &w.turn, .marks = &w.node.marks, .now_ms = fake_now_ms};
+        .ring = w.node.ring, .turn = &w.turn, .marks = &w.node.marks, .loop = w.node.loop};
     w.node.copies = copies_new(&copies);
     struct scram_keys keys;
     scram_keys_make(STR(PASSWORD), 1, &w.entropy, &keys);

@@ -17,13 +17,14 @@
 
 #include <cmocka.h>
 
-#include "cluster/ticket.h"
+#include "cluster/copy.h"
 #include "node/conf/conf.h"
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"
 #include "node/home/home.h"
 #include "node/home/session.h"
 #include "node/os/loop_impl.h"
+#include "node/shard/rooms.h"
 #include "node/store/store.h"
 #include "node/store_client/store_client.h"
 #include "proto/bus/store.pb-c.h"
@@ -139,32 +140,13 @@ static void on_reply(struct store_port *port, unsigned peer, const char *p, size
 static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct shard *s = ctx;
-    switch (f->kind) {
-    case FRAME_BOUND:
-    case FRAME_RESUMED:
-    case FRAME_FAILED:
-    case FRAME_ENABLED:
-    case FRAME_OUT:
-    case FRAME_STATE:
-    case FRAME_CLOSE: edge_frame(s->edge, from, f); break;
-    case FRAME_SNAP:
-    case FRAME_MIRROR:
-    case FRAME_NOTE:
-        copies_frame(s->node.copies, f);
-        channel_done(s->node.channels, from);
-        break;
-    default: home_frame(s->home, from, f);
-    }
+    rooms_frame(&s->node, s->edge, s->home, from, f);
 }
 
 static void on_settled(void *ctx, struct hold h, bool lost)
 {
     struct shard *s = ctx;
-    switch (h.owner) {
-    case HOLD_EDGE_IN: edge_settled(s->edge, h, lost); break;
-    case HOLD_MIRROR: home_settled(s->home, h, lost); break;
-    default: ticket_settled(h);
-    }
+    rooms_settled(s->edge, s->home, h, lost);
 }
 
 static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
@@ -181,8 +163,6 @@ static void to_store(void *ctx, const char *p, size_t n)
     put_on_wire(((struct shard *)ctx)->index, STORE, p, n);
 }
 static void on_wake(void *ctx) {}
-
-static uint64_t shard_now_ms(void *ctx) { return w.now_us / 1000; }
 
 static struct shard *shard_start(unsigned index, uint32_t incarnation)
 {
@@ -210,7 +190,7 @@ static struct shard *shard_start(unsigned index, uint32_t incarnation)
                                    .ring = w.ring,
                                    .turn = &s->turn,
                                    .marks = &s->node.marks,
-                                   .now_ms = shard_now_ms};
+                                   .loop = &s->loop};
     s->node.copies = copies_new(&copies);
     s->store = store_client_new(&s->loop, w.conf, &s->metrics, &w.log, to_store, s);
     s->node.store = store_client_door(s->store);
@@ -223,11 +203,7 @@ static struct shard *shard_start(unsigned index, uint32_t incarnation)
 
 static void meet(struct shard *s, struct shard *peer)
 {
-    struct frame f = {.kind = FRAME_ATTACHED};
-    channel_peer_up(s->node.channels, peer->index, peer->incarnation);
-    edge_attach(s->edge, peer->index);
-    home_peer_up(s->home, peer->index);
-    channel_send(s->node.channels, peer->index, &f, (struct hold){HOLD_NONE, 0, 0}, false);
+    rooms_peer_up(&s->node, s->edge, s->home, peer->index, peer->incarnation);
 }
 
 /* ---- connections ---- */
@@ -526,8 +502,7 @@ static void kill_shard(unsigned index)
             listen_to(people[i]); /* what the kernel had taken arrives */
             people[i]->line = NULL, people[i]->ended = true;
         }
-    channel_peer_down(other->node.channels, index);
-    home_peer_down(other->home, index);
+    rooms_peer_down(&other->node, other->home, index);
     w.shard[index] = shard_start(index, incarnation);
     meet(other, w.shard[index]);
     meet(w.shard[index], other);

@@ -20,16 +20,19 @@ static char config[64];
 static pid_t node;
 static char output[256 * 1024];
 
+/* A loopback address of its own: on the usual one a port may belong to anybody's connection. */
 static void write_config(const char *node_options, const char *limits)
 {
+    unsigned id = (unsigned)getpid();
     FILE *f = fopen(config, "w");
     assert_non_null(f);
     fprintf(f,
             "node { name = t  data_dir = %s/data  run_dir = %s/data/run  %s }\n"
-            "listen { c2s { address = {127.0.0.1:42732} } c2s_tls { address = {127.0.0.1:42733} } "
-            "metrics { address = {} } }\n"
+            "listen { c2s { address = {127.77.%u.%u:5222} } "
+            "c2s_tls { address = {127.77.%u.%u:5223} } metrics { address = {} } }\n"
             "limits { %s }\nhost \"localhost\" { }\n",
-            directory, directory, node_options, limits);
+            directory, directory, node_options, id >> 8 & 255, id & 255, id >> 8 & 255, id & 255,
+            limits);
     fclose(f);
 }
 

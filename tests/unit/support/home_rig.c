@@ -275,8 +275,6 @@ void rig_edge_died(struct rig *r, unsigned edge)
 
 /* ---- life ---- */
 
-static uint64_t rig_now_ms(void *ctx) { return ((struct rig *)ctx)->now_us / 1000; }
-
 static void open_side(struct rig *r, unsigned i)
 {
     struct side *s = &r->side[i];
@@ -302,8 +300,7 @@ static void open_side(struct rig *r, unsigned i)
                                    .ring = r->ring,
                                    .turn = &s->turn,
                                    .marks = &s->node.marks,
-                                   .now_ms = rig_now_ms,
-                                   .ctx = r};
+                                   .loop = &r->loop};
     s->node.copies = copies_new(&copies);
     s->home = home_new(&s->node);
 }
