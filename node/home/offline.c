@@ -15,9 +15,9 @@ struct giving {
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
     bool asked, more;
-    bool again;  /* rows have come back from a queue, or left it: from the first one on */
-    bool astray; /* one waits whose resource was not there: it may be by now, and order is kept */
-    bool over;   /* ended while a page was asked for: its answer frees it */
+    bool again; /* rows have come back from a queue, or left it: from the first one on */
+    bool late;  /* one was put into the store since a page was asked for: another page */
+    bool over;  /* ended while a page was asked for: its answer frees it */
 };
 
 /* xmpp.md 5, column "offline". */
@@ -69,6 +69,12 @@ static struct uid uid_decode(ProtobufCBinaryData b)
 }
 
 static void submit(struct route *r);
+
+/* A bit of user.astray. */
+static uint64_t astray_bit(const struct home *h, str resource)
+{
+    return resource.n ? 1ull << (hash_str(&h->node->key, resource) & 63) : 0;
+}
 
 void offline_give(struct user *u)
 {
@@ -123,6 +129,8 @@ static void submit(struct route *r)
     op.count_max = host ? (uint32_t)host->offline_max : 0;
     op.bytes_max = host ? host->offline_bytes_max : 0;
     req.op_case = STORE__REQUEST__OP_OFFLINE_PUT, req.offline_put = &op;
+    if (r->user->giving)
+        r->user->giving->late = true;
     home_store(r->home, user_bare(r->user), &req, on_put, r);
 }
 
@@ -132,7 +140,9 @@ void offline_put(struct user *u, struct route *r)
     k->user = u;
     user_pin(u);
     u->putting++;
+    u->astray |= astray_bit(u->home, r->to.resource);
     submit(k);
+    offline_give(u); /* whoever is there gets it before what comes now */
 }
 
 /* ---- give out ---- */
@@ -165,6 +175,8 @@ static void finish(struct giving *g)
     g->over = true;
     if (!g->asked)
         free(g);
+    if (!u->giving && !u->offline_count && !u->putting)
+        u->astray = 0;
     user_touch(u);
 }
 
@@ -255,7 +267,7 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
     }
     const Store__OfflinePage *page = reply->offline;
     give_page(s, g, page);
-    g->more = page->more && page->n_rows;
+    g->more = (page->more && page->n_rows) || g->late;
     if (g->more) {
         offline_more(s);
         return;
@@ -281,7 +293,7 @@ static void ask(struct giving *g)
     op.limit = at_least_one(c->limits_unacked_max / 4, PAGE);
     op.bytes_max = at_least_one(c->limits_unacked_bytes_max / 4, PAGE_BYTES);
     req.op_case = STORE__REQUEST__OP_OFFLINE_GET, req.offline_get = &op;
-    g->asked = true;
+    g->asked = true, g->late = false;
     user_pin(g->user);
     home_store(g->user->home, user_bare(g->user), &req, on_page, g);
 }
@@ -314,6 +326,7 @@ void offline_back(struct user *u, struct route *r)
         offline_put(u, r);
     else
         u->offline_count++;
+    u->astray |= astray_bit(u->home, r->to.resource);
     if (u->giving)
         u->giving->again = true;
 }
@@ -337,9 +350,10 @@ bool offline_wait(struct user *u, struct route *r, const struct session *to)
 {
     struct giving *g = u->giving;
     struct home *h = u->home;
-    if (!g || r->offline_only || (to && to->sid != g->sid && !g->astray))
+    uint64_t bit = astray_bit(h, r->to.resource);
+    if (!g || r->offline_only || (to && to->sid != g->sid && !(u->astray & bit)))
         return false;
-    g->astray |= !to && r->to.resource.n;
+    u->astray |= bit;
     struct route *k = route_keep(r);
     if (h->parked_bytes + k->work.bytes > h->node->conf->limits_park_max) {
         home_count(h, METRIC_limit_park, 1);

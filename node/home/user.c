@@ -64,7 +64,7 @@ static void forget(struct user *u)
     roster_free(u->roster);
     free(u->last_status);
     u->roster = NULL, u->last_status = NULL;
-    u->last_us = 0, u->offline_count = 0;
+    u->last_us = 0, u->offline_count = 0, u->astray = 0;
 }
 
 static void unrest(struct user *u)
@@ -140,6 +140,7 @@ static void take(struct user *u, const Store__User *from)
     u->exists = from->exists, u->disabled = from->disabled;
     u->created_us = from->created_us;
     u->offline_count = from->offline_count;
+    u->astray = u->offline_count ? UINT64_MAX : 0; /* whose they are the store knows */
     if (!u->exists)
         return;
     roster_load(u, from);

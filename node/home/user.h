@@ -41,6 +41,7 @@ struct user {
     int64_t last_us;        /* last time it became unavailable; 0: never (XEP-0012) */
     char *last_status;      /* its status then, or NULL */
     uint64_t since_ms;      /* LOADING: since; resting: since */
+    uint64_t astray;        /* a bit per resource: messages to these full JIDs may be among them */
     uint32_t offline_count; /* messages in the store that no session was given */
     uint32_t putting;       /* messages on their way into the store */
     uint32_t pins;

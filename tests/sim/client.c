@@ -7,7 +7,7 @@
 #include "node/edge/stream.h"
 #include "tests/sim/sim.h"
 
-enum { KERNEL_BYTES = 16384, AGAIN_US = 5000000 };
+enum { KERNEL_BYTES = 16384, AGAIN_US = 5000000, HIDING_US = 1000000 };
 
 /* ---- connections ---- */
 
@@ -269,6 +269,12 @@ static void put_number(struct client *c, uint32_t number)
         m->full ? to->full : to->bare, number, number);
 }
 
+static void put_again(struct client *c, uint32_t number)
+{
+    c->sim->message[number].resent = true;
+    put_number(c, number);
+}
+
 void client_message(struct client *c, unsigned to, bool full)
 {
     struct sim *s = c->sim;
@@ -297,6 +303,8 @@ void client_presence(struct client *c, bool available)
     if (c->state != CLIENT_BOUND || !c->line || c->sent_n + 1 >= SENT_MAX)
         return;
     c->status = available ? c->sim->w.now_us / 1000 % 1000000000 + step : 0;
+    if (!available)
+        c->hid_us = c->sim->w.now_us;
     put_presence(c);
 }
 
@@ -389,6 +397,7 @@ static void begin(struct client *c)
     c->previd[0] = 0, c->counting = c->enabling = false;
     c->sent_n = c->acked = c->received = c->told = 0;
     c->session++;
+    c->began_us = c->sim->w.now_us;
     c->shown = false;
     memset(c->seen, 0, sizeof c->seen);
     say(c,
@@ -427,7 +436,7 @@ static void resumed(struct client *c, uint32_t h)
         if (!c->sent[i])
             put_presence(c); /* what is so now */
         else if (c->manner.resends)
-            put_number(c, c->sent[i]);
+            put_again(c, c->sent[i]);
 }
 
 static long number_after(const char *xml, const char *what)
@@ -459,9 +468,24 @@ static bool is_alone(const struct client *c)
     return true;
 }
 
-/* delayed: it has been elsewhere before, stored or in the queue of another resource, which has
- * ended since; meanwhile others came. What
- * is stored waits for the initial presence, what comes to the full JID does not. */
+/* May an older one come behind it, although both are of one session and to one address?
+ *
+ *   - before its initial presence: what is stored waits for that, what comes to the full JID does
+ *     not (RFC 6121 8.5.3.1: a connected resource gets it)
+ *   - delayed, and it has other resources: it was in the queue of one that ended, and meanwhile
+ *     others came (delivery.md 6, "End of session")
+ *   - delayed, and in the queue of its own former session, which its client had made unavailable
+ *     before it was lost: what came then was stored at once, the queue at its end (the same)
+ *   - sent again by a client whose edge and home died together, when it was not there the first
+ *     time: the new home chooses among those who are (delivery.md 8, "H1+H2") */
+static bool may_be_late(const struct client *c, const struct message *m, bool delayed)
+{
+    bool queued = m->sent_us < c->began_us && m->sent_us < c->hid_us + HIDING_US;
+    return !c->shown || (delayed && (queued || !is_alone(c))) ||
+           (m->resent && !m->full && m->sent_us < c->shown_us) || c->sim->overlapped;
+}
+
+/* delayed: it has been elsewhere before, stored or in a queue. */
 static void hear(struct client *c, uint32_t number, bool delayed)
 {
     struct sim *s = c->sim;
@@ -473,12 +497,12 @@ static void hear(struct client *c, uint32_t number, bool delayed)
         sim_fail(s, "%s got %u, which was for %s", c->full, number, s->client[m->to]->full);
     bool again = m->heard & bit;
     bool row_stayed = delayed && s->store_fails; /* it could not be removed */
-    if (again && !(m->may_again & bit) && !row_stayed)
+    if (again && !(m->may_again & bit) && !row_stayed && !s->overlapped)
         sim_fail(s, "%s got %u twice", c->full, number);
     m->heard |= bit;
     if (!c->counting && c->enabling)
         m->may_again |= bit, m->excused = true; /* before <enabled/> (delivery.md 9, 2) */
-    if (again || !c->shown || (delayed && !is_alone(c)))
+    if (again || may_be_late(c, m, delayed))
         return;
     uint32_t *last = &c->last[m->from][m->full];
     if (c->last_session[m->from][m->full] != m->session)
@@ -513,6 +537,8 @@ static void presence(struct client *c, const char *xml)
     if (from == c && (status <= 0 || !c->shown)) /* it is told of nobody any more; it begins anew */
         memset(c->seen, 0, sizeof c->seen);
     c->seen[from->index] = status > 0 ? (unsigned)status : 0;
+    if (from == c && status > 0 && !c->shown)
+        c->shown_us = c->sim->w.now_us;
     if (from == c)
         c->shown = status > 0;
 }

@@ -56,8 +56,10 @@ struct client {
     struct line *line;
     enum client_state state;
     bool counting, slow, quiet, enabling;
-    bool shown;       /* has heard its own presence */
-    uint64_t next_us; /* of its next deed */
+    bool shown;                  /* has heard its own presence */
+    uint64_t began_us, shown_us; /* since when: this session, shown */
+    uint64_t hid_us;             /* when it sent its last unavailable presence */
+    uint64_t next_us;            /* of its next deed */
     char *in;
     size_t in_n;
     uint32_t received; /* h towards the server, since <enabled/> */

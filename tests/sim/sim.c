@@ -10,7 +10,8 @@
  *     that nobody needs, nothing in a queue.
  *
  * One failure at a time: the next comes when the copies are complete again. With `anytime` they
- * come as they like; then messages may be lost, and only the rest is checked.
+ * come as they like; from the first that came too early messages may be lost or come twice, and
+ * only the rest is checked.
  *
  *   sim [--seeds N] [--first SEED] [--jobs N]   each in a process of its own
  *   sim --seed SEED                             that one, with a trace
@@ -297,6 +298,7 @@ static void maybe_kill(struct sim *s)
         p->kill_us = w->now_us + between(s, 1000, 100000);
         return;
     }
+    s->overlapped |= !is_complete(s);
     p->kills--;
     p->kill_us = w->now_us + between(s, 1000, 1500000);
     unsigned victim = (unsigned)below(s, w->shards + 1);
@@ -583,10 +585,10 @@ static void judge(struct sim *s)
 {
     heal(s);
     quiet(s);
-    if (!s->anytime)
+    if (!s->overlapped)
         judge_presence(s);
     talk_once_more(s);
-    if (!s->anytime) {
+    if (!s->overlapped) {
         judge_presence(s);
         judge_messages(s);
     }

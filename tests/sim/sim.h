@@ -9,7 +9,7 @@ struct message {
     unsigned from, session, to; /* clients; to: also for the account when not full */
     bool full;
     bool confirmed; /* XEP-0198 h has said so */
-    bool bounced, excused;
+    bool bounced, excused, resent;
     uint32_t heard, may_again; /* a bit per client */
     uint64_t sent_us;
 };
@@ -24,7 +24,9 @@ struct sim {
     struct message message[MESSAGES_MAX];
     unsigned messages;
     uint64_t seed, stall_until_us[WORLD_ENDS][WORLD_ENDS];
-    bool anytime;     /* kills at any moment: only crashes and endless waits count, and repeats */
+    bool anytime;     /* kills at any moment */
+    bool overlapped;  /* one came before copies were complete again: only crashes, endless waits
+                         and h count (delivery.md 9, 1) */
     bool store_fails; /* it was away or full for longer than requests wait */
     char story[4096];
 };

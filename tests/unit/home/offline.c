@@ -340,6 +340,30 @@ static void what_waited_is_stored_behind_what_was_given(void **state)
     rig_close(r);
 }
 
+/* What was stored when its resource was not there is given to another one: when that goes, or the
+ * next page, it may be that resource's turn, and what is sent to it now is newer. */
+static void what_comes_to_a_resource_waits_behind_what_was_stored_for_it(void **state)
+{
+    struct client alice, first, second;
+    struct rig *r = open_with(&alice, NULL);
+    rig_send(&alice, "<message to='bob@localhost/2' type='chat'><body>stored</body></message>");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &first, 0, "bob@localhost", "1"), ERR_OK);
+    assert_int_equal(rig_bind(r, &second, 1, "bob@localhost", "2"), ERR_OK);
+    fake_store_pause(rig_store(r), true);
+    rig_online(&first, 0);
+    rig_online(&second, 0);
+    rig_send(&alice, "<message to='bob@localhost/2' type='chat'><body>newer</body></message>");
+    rig_expect_nothing(&second);
+    rig_end(&first);
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&second, "unavailable");
+    rig_expect(&second, ">stored<");
+    rig_expect(&second, ">newer<");
+    rig_expect_nothing(&second);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +380,7 @@ int main(void)
         cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
         cmocka_unit_test(a_senders_own_delay_is_not_taken_for_ours),
         cmocka_unit_test(what_waited_is_stored_behind_what_was_given),
+        cmocka_unit_test(what_comes_to_a_resource_waits_behind_what_was_stored_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
