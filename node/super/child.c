@@ -13,7 +13,7 @@
 #include "pemberley/list.h"
 #include "proto/bus/control.pb-c.h"
 
-enum { CHUNK = 60 * 1024, WAITING_MAX = 1024 };
+enum { CHUNK = 60 * 1024, WAITING_MAX = 1024, ARGV_MAX = 64 };
 
 struct packet {
     struct list link;
@@ -138,6 +138,46 @@ void child_poisoned(struct child *c, enum child_kind kind, uint32_t index, uint6
     send_message(c, &m);
 }
 
+void child_ended(struct child *c, enum member_end why, uint64_t epoch)
+{
+    Control__Ended ended = CONTROL__ENDED__INIT;
+    Control__FromChild m = CONTROL__FROM_CHILD__INIT;
+    ended.why = why, ended.epoch = epoch;
+    m.what_case = CONTROL__FROM_CHILD__WHAT_ENDED, m.ended = &ended;
+    send_message(c, &m);
+}
+
+void child_epoch(struct child *c, uint64_t epoch)
+{
+    Control__Epoch known = CONTROL__EPOCH__INIT;
+    Control__FromChild m = CONTROL__FROM_CHILD__INIT;
+    known.epoch = epoch;
+    m.what_case = CONTROL__FROM_CHILD__WHAT_EPOCH, m.epoch = &known;
+    send_message(c, &m);
+}
+
+void child_stuck(struct child *c, uint32_t shard, uint64_t incarnation)
+{
+    Control__Stuck stuck = CONTROL__STUCK__INIT;
+    Control__FromChild m = CONTROL__FROM_CHILD__INIT;
+    stuck.index = shard, stuck.incarnation = incarnation;
+    m.what_case = CONTROL__FROM_CHILD__WHAT_STUCK, m.stuck = &stuck;
+    send_message(c, &m);
+}
+
+void child_ask(struct child *c, uint64_t id, size_t argc, const str *argv)
+{
+    ProtobufCBinaryData args[ARGV_MAX];
+    Control__Command ask = CONTROL__COMMAND__INIT;
+    Control__FromChild m = CONTROL__FROM_CHILD__INIT;
+    must(id && argc && argc <= array_len(args));
+    for (size_t i = 0; i < argc; i++)
+        args[i] = (ProtobufCBinaryData){argv[i].n, (uint8_t *)(uintptr_t)argv[i].p};
+    ask.id = id, ask.argv = args, ask.n_argv = argc;
+    m.what_case = CONTROL__FROM_CHILD__WHAT_ASK, m.ask = &ask;
+    send_message(c, &m);
+}
+
 void child_reply(struct child *c, uint64_t id, unsigned exit, str text)
 {
     do {
@@ -183,7 +223,11 @@ static void on_start(struct child *c, const Control__Start *s, struct fds *f)
         .metrics_fd = take(f, 1),
         .wake_fd = take(f, 2),
         .bell_fd = take(f, 3),
-        .certs_fd = take(f, 4), /* last: a store worker has none */
+        .certs_fd = take(f, 4), /* a store worker has none, */
+        .cluster = {.owner = s->owner,
+                    .again = s->again,
+                    .epoch = s->epoch,
+                    .identity_fd = take(f, 5)}, /* nor has a node without a cluster this */
     };
     memcpy(start.secret, s->secret.data, CHILD_SECRET);
     c->calls->on_start(c->ctx, &start);
@@ -212,9 +256,22 @@ static void on_drain(struct child *c, const Control__Drain *m)
         c->calls->on_drain(c->ctx, &drain);
 }
 
+static void on_wish(struct child *c, const Control__Wish *m)
+{
+    const struct child_wish wish = {m->drain, m->weight};
+    if (c->calls->on_wish)
+        c->calls->on_wish(c->ctx, &wish);
+}
+
+static void on_answer(struct child *c, const Control__Reply *m)
+{
+    if (c->calls->on_answer)
+        c->calls->on_answer(c->ctx, m->id, m->exit, str_from(m->text.data, m->text.len), m->more);
+}
+
 static void on_command(struct child *c, const Control__Command *m)
 {
-    str argv[64];
+    str argv[ARGV_MAX];
     size_t n = m->n_argv < array_len(argv) ? m->n_argv : array_len(argv);
     for (size_t i = 0; i < n; i++)
         argv[i] = str_from(m->argv[i].data, m->argv[i].len);
@@ -251,6 +308,16 @@ static void dispatch(struct child *c, const Control__ToChild *m, struct fds *f)
         }
         break;
     case CONTROL__TO_CHILD__WHAT_DRAIN: on_drain(c, m->drain); break;
+    case CONTROL__TO_CHILD__WHAT_CLERK:
+        if (k->on_clerk)
+            k->on_clerk(c->ctx, m->clerk->shard);
+        break;
+    case CONTROL__TO_CHILD__WHAT_WISH: on_wish(c, m->wish); break;
+    case CONTROL__TO_CHILD__WHAT_IDENTITY:
+        if (k->on_identity)
+            k->on_identity(c->ctx, take(f, 0));
+        break;
+    case CONTROL__TO_CHILD__WHAT_ANSWER: on_answer(c, m->answer); break;
     case CONTROL__TO_CHILD__WHAT_COMMAND: on_command(c, m->command); break;
     case CONTROL__TO_CHILD__WHAT_STOP:
         if (k->on_stop)
