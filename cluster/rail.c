@@ -388,6 +388,7 @@ static void on_up_envelope(struct call *c, const struct envelope *e)
         c->rail->stats.frames_in++;
         rs->sinks.frame(rs->sinks.ctx, c->rail, e);
         return;
+    case ENVELOPE_WORD: rs->sinks.word(rs->sinks.ctx, c->rail, e->body); return;
     case ENVELOPE_PING: on_ping(c, e->body); return;
     case ENVELOPE_PONG: on_pong(c, e->body); return;
     case ENVELOPE_REFUSE: on_refused(c, (uint8_t)e->body.p[0]); return;
@@ -528,16 +529,29 @@ void rail_connected(struct rail *r, struct transport *t)
 
 /* ---- rails ---- */
 
-bool rail_send(struct rail *r, const struct envelope_address *a, const struct iovec *frame,
-               size_t n)
+static bool put(struct rail *r, enum envelope_kind kind, const struct envelope_address *a,
+                const struct iovec *v, size_t n)
 {
     if (!r->up)
         return false;
-    line_send(r->up->line, ENVELOPE_FRAME, a, frame, n);
-    r->stats.frames_out++;
+    line_send(r->up->line, kind, a, v, n);
     if (line_queued(r->up->line) > r->rails->config.queue_max)
         set_full(r, true);
     return true;
+}
+
+bool rail_send(struct rail *r, const struct envelope_address *a, const struct iovec *frame,
+               size_t n)
+{
+    bool sent = put(r, ENVELOPE_FRAME, a, frame, n);
+    r->stats.frames_out += sent;
+    return sent;
+}
+
+bool rail_say(struct rail *r, str word)
+{
+    must(word.n && word.n <= r->rails->config.frame_max);
+    return put(r, ENVELOPE_WORD, NULL, &(struct iovec){(char *)word.p, word.n}, 1);
 }
 
 struct rail *rail_open(struct rails *rs, str node, uint16_t shard, void *owner)

@@ -75,6 +75,8 @@ struct rail_sinks {
     void (*down)(void *ctx, struct rail *r, err reason);
     /* Frames only; views until it returns. */
     void (*frame)(void *ctx, struct rail *r, const struct envelope *e);
+    /* A word about membership, from the peer's node; a view until it returns. */
+    void (*word)(void *ctx, struct rail *r, str bytes);
     /* true: queue_max is passed (also from inside rail_send); false: half of it is free again. */
     void (*full)(void *ctx, struct rail *r, bool full);
 };
@@ -107,6 +109,8 @@ void rail_set_incarnation(struct rail *r, uint32_t incarnation);
  * was dropped. */
 bool rail_send(struct rail *r, const struct envelope_address *a, const struct iovec *frame,
                size_t n);
+/* The same of a word about membership: 1 to frame_max bytes. */
+bool rail_say(struct rail *r, str word);
 bool rail_is_up(const struct rail *r);
 void *rail_owner(const struct rail *r);
 str rail_node(const struct rail *r);

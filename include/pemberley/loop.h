@@ -95,6 +95,10 @@ struct turn_hook {
 };
 void loop_at_turn_end(struct loop *l, struct turn_hook *h); /* a second time in a turn: no effect */
 
+/* Runs first after every wait, before anything that the wait has brought: a deadline that was
+ * passed in sleep is seen before anything is done. One per loop; NULL: none. */
+void loop_on_wake(struct loop *l, void (*fn)(void *ctx), void *ctx);
+
 /* Something polled every turn that wakes the loop through its eventfd: the shared-memory fifos.
  * poll() handles what is there and returns whether there was anything. Before the loop sleeps it
  * calls sleep(src, true), polls all sources once more, and after the wait sleep(src, false). */

@@ -178,6 +178,11 @@ static void sleep_sources(struct loop *l, bool sleeping)
         s->sleep(s, sleeping);
 }
 
+void loop_on_wake(struct loop *l, void (*fn)(void *ctx), void *ctx)
+{
+    l->on_wake = fn, l->on_wake_ctx = ctx;
+}
+
 int loop_wake_fd(const struct loop *l) { return l->wake_fd; }
 
 static void on_wake(struct op *op, int res)
@@ -249,6 +254,8 @@ void loop_turn(struct loop *l, uint64_t wait_ms_max)
 {
     unsigned n = wait_for_work(l, wait_us(l, wait_ms_max));
     uint64_t begin = l->now_us = l->impl->now_us(l);
+    if (l->on_wake)
+        l->on_wake(l->on_wake_ctx);
     run_due(l);
     l->put_off = l->impl->run(l);
     wheel_run(&l->wheel, loop_now_ms(l));

@@ -56,6 +56,8 @@ struct loop {
     struct list due;     /* ops (OP_QUEUED) whose done() is called in the next run */
     struct list starved; /* receives to be armed at the turn's end, in order */
     struct list hooks, sources;
+    void (*on_wake)(void *ctx); /* NULL: nobody is told */
+    void *on_wake_ctx;
     struct loop_stats stats;
     int wake_fd;
     struct op wake;

@@ -55,6 +55,7 @@ static bool length_fits(enum envelope_kind kind, size_t n, size_t frame_max)
 #else
     case ENVELOPE_FRAME: return n > ENVELOPE_ADDRESS && n - ENVELOPE_ADDRESS <= frame_max;
 #endif
+    case ENVELOPE_WORD: return n > 0 && n <= frame_max;
     default: return false;
     }
 }

@@ -7,6 +7,7 @@
  *     REFUSE  one byte, enum rail_refusal; the sender closes behind it
  *     PING    8 bytes of the sender's own;  PONG  the same 8, and the answerer's wall clock in µs
  *     FRAME   to (2), from (2), incarnations of both (4 + 4), then a frame (frame.h) as it is
+ *     WORD    about membership (cluster/word.h), for any shard of the node
  *
  * Fixed words instead of protobuf where it is hot; what may grow, HELLO, is protobuf. Unknown kinds
  * are malformed: a version that has more says so in its HELLO first. */
@@ -25,13 +26,14 @@ enum envelope_kind {
     ENVELOPE_PING,
     ENVELOPE_PONG,
     ENVELOPE_FRAME,
+    ENVELOPE_WORD,
     ENVELOPE_KINDS
 };
 enum {
     ENVELOPE_HEAD = 8,
     ENVELOPE_ADDRESS = 12,
     ENVELOPE_HEAD_MAX = ENVELOPE_HEAD + ENVELOPE_ADDRESS,
-    ENVELOPE_BODY_MAX = 512, /* of all kinds but FRAME */
+    ENVELOPE_BODY_MAX = 512, /* of all kinds but FRAME and WORD */
     ENVELOPE_HOPS_MAX = 2,
 };
 
@@ -54,7 +56,7 @@ struct envelope {
 size_t envelope_head(enum envelope_kind kind, const struct envelope_address *address, size_t body_n,
                      char out[ENVELOPE_HEAD_MAX]);
 /* The envelope at the front of `in`, as views; *size: its bytes. ERR_PARTIAL: *size, or more, are
- * needed in all. ERR_BAD: not an envelope, or its frame is longer than frame_max. */
+ * needed in all. ERR_BAD: not an envelope, or its frame or word is longer than frame_max. */
 nodiscard err envelope_read(str in, size_t frame_max, struct envelope *out, size_t *size);
 
 struct hello {

@@ -32,6 +32,12 @@ static void on_frame(void *ctx, struct rail *r, const struct envelope *e)
     must(up && e->kind == ENVELOPE_FRAME && e->body.n > 0 && e->body.n <= FRAME_MAX);
     must(e->address.hops <= ENVELOPE_HOPS_MAX);
 }
+static void on_word(void *ctx, struct rail *r, str bytes)
+{
+    volatile char last = bytes.p[bytes.n - 1];
+    (void)last;
+    must(up && bytes.n > 0 && bytes.n <= FRAME_MAX);
+}
 static void on_full(void *ctx, struct rail *r, bool full) {}
 
 static void s_nothing(struct transport *t) {}
@@ -72,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     up = false;
     struct rails_config c = {&loop, &entropy, &clock, &log.log, STR("derby"), STR("b"), 3,
                              2,     true,     250,    1000,     8192,         FRAME_MAX};
-    struct rail_sinks s = {NULL, on_dial, on_up, on_down, on_frame, on_full};
+    struct rail_sinks s = {NULL, on_dial, on_up, on_down, on_frame, on_word, on_full};
     struct rails *rails = rails_new(&c, &s);
     rail_open(rails, STR("a"), 3, NULL);
     pipe_init(&ends[0], &ends[1], p[0] >> 1);

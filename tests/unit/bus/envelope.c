@@ -53,6 +53,8 @@ static void what_is_no_envelope_is_refused_from_its_head(void **state)
         {4, ENVELOPE_HELLO, 0, 0},
         {513, ENVELOPE_HELLO, 0, 0},
         {12, ENVELOPE_FRAME, 0, 0},
+        {0, ENVELOPE_WORD, 0, 0},
+        {1001, ENVELOPE_WORD, 0, 0},
         {0xffffffff, ENVELOPE_FRAME, 0, 0},
         {20, ENVELOPE_FRAME, ENVELOPE_HOPS_MAX + 1, 0},
     };

@@ -142,6 +142,13 @@ static void on_frame(void *ctx, struct rail *r, const struct envelope *e)
         rail_close(r);
     }
 }
+static void on_word(void *ctx, struct rail *r, str bytes)
+{
+    struct node *n = ctx;
+    assert_true(n->got_count < GOT_MAX && rail_node(r).n == 1);
+    snprintf(n->got[n->got_count], 32, "word %.*s", (int)(bytes.n < 25 ? bytes.n : 25), bytes.p);
+    n->got_n[n->got_count++] = bytes.n;
+}
 static void on_full(void *ctx, struct rail *r, bool full)
 {
     struct node *n = ctx;
@@ -165,7 +172,7 @@ static void node_open(struct node *n, struct node *other, const char *name, cons
         .queue_max = QUEUE_MAX,
         .frame_max = FRAME_MAX,
     };
-    struct rail_sinks s = {n, on_dial, on_up, on_down, on_frame, on_full};
+    struct rail_sinks s = {n, on_dial, on_up, on_down, on_frame, on_word, on_full};
     memset(n, 0, sizeof *n);
     n->name = name, n->other = other;
     n->rails = rails_new(&c, &s);
@@ -324,6 +331,26 @@ static void frames_go_both_ways_in_order_with_their_address(void **state)
     assert_int_equal(rail_stats(a.rail).frames_in, 500);
 }
 
+static void a_word_goes_between_the_frames(void **state)
+{
+    static char long_word[FRAME_MAX];
+    settle();
+    send_text(&a, "one");
+    assert_true(rail_say(a.rail, STR("beat")));
+    send_text(&a, "two");
+    assert_true(rail_say(a.rail, str_from(long_word, FRAME_MAX)));
+    settle();
+    assert_int_equal(b.got_count, 4);
+    assert_string_equal(b.got[0], "one");
+    assert_string_equal(b.got[1], "word beat");
+    assert_string_equal(b.got[2], "two");
+    assert_int_equal(b.got_n[3], FRAME_MAX);
+    rail_close(b.rail);
+    settle();
+    assert_false(rail_say(a.rail, STR("nobody hears")));
+    b.rail = rail_open(b.rails, STR("a"), 3, &b);
+}
+
 static void one_turn_is_one_write(void **state)
 {
     settle();
@@ -470,7 +497,7 @@ static void without_tls_nobody_is_believed_unless_the_config_says_so(void **stat
                              .timeout_ms = 1000,
                              .queue_max = QUEUE_MAX,
                              .frame_max = FRAME_MAX};
-    struct rail_sinks s = {&b, on_dial, on_up, on_down, on_frame, on_full};
+    struct rail_sinks s = {&b, on_dial, on_up, on_down, on_frame, on_word, on_full};
     struct node strict = {.rails = rails_new(&c, &s)};
     rail_open(strict.rails, STR("a"), 3, NULL);
     struct hello h = good_hello();
@@ -746,6 +773,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(the_smaller_name_dials_and_both_learn_who_is_there),
         T(frames_go_both_ways_in_order_with_their_address),
+        T(a_word_goes_between_the_frames),
         T(one_turn_is_one_write),
         T(reads_may_be_split_anywhere),
         T(a_frame_of_the_longest_size_passes_and_a_longer_one_breaks_the_call),

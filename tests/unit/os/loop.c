@@ -665,6 +665,37 @@ static void run_hook(struct turn_hook *h)
         loop_at_turn_end(k->loop, h);
 }
 
+struct waking {
+    unsigned wakes, wakes_at_done;
+    struct op op;
+};
+static void count_wake(void *ctx) { ((struct waking *)ctx)->wakes++; }
+static void polled(struct op *op, int res)
+{
+    struct waking *w = container_of(op, struct waking, op);
+    w->wakes_at_done = w->wakes;
+}
+
+static void who_is_told_of_wake_ups_is_told_before_anything_is_done(void **state)
+{
+    struct loop *l = *state;
+    struct waking w = {.op.done = polled};
+    int fds[2];
+    stream_pair(fds);
+    loop_on_wake(l, count_wake, &w);
+    loop_poll(l, &w.op, fds[0], POLLOUT);
+    unsigned turns = 0;
+    for (; !w.wakes_at_done; turns++) {
+        assert_true(turns < TURNS_MAX);
+        loop_turn(l, 100);
+    }
+    assert_int_equal(w.wakes_at_done, turns);
+    loop_on_wake(l, NULL, NULL);
+    loop_turn(l, 0);
+    assert_int_equal(w.wakes, turns);
+    close(fds[0]), close(fds[1]);
+}
+
 static void a_turn_hook_runs_once_and_may_ask_again_within_a_bound(void **state)
 {
     struct loop *l = *state;
@@ -968,6 +999,7 @@ int main(void)
         BOTH(timers_may_stop_move_and_free_each_other_while_firing),
         BOTH(a_timer_set_again_moves),
         BOTH(a_turn_hook_runs_once_and_may_ask_again_within_a_bound),
+        BOTH(who_is_told_of_wake_ups_is_told_before_anything_is_done),
         BOTH(no_wake_up_from_another_thread_is_lost),
         BOTH(a_source_is_looked_at_again_after_it_was_told_of_the_sleep),
         BOTH(polls_are_one_shot_and_can_be_stopped),
