@@ -3,18 +3,26 @@
 #include <endian.h>
 #include <stdlib.h>
 
-/* On the wire, big-endian: sid, ord, lane, fp << 16 | slot. */
+/* On the wire, big-endian: sid, low half of ord, fp, lane, slot. */
 enum { MARK_BYTES = 24 };
 _Static_assert(MARK_BYTES * 1024 <= FRAME_RECIPIENTS_BYTES, "a frame holds a good many");
 
-/* 24 bytes instead of 40. An ord never gets to 2^40, a slot has 14 bits, and whose time comes round
- * after 49 days is told in vain, no more. */
+/* 24 bytes instead of 40. The low half of an ord tells those of one session and minute apart, a
+ * slot has 14 bits, and whose time comes round after 70 minutes is told in vain, no more. */
+enum { AGE_MS = 16, AGE_BITS = 18 };
 struct packed_mark {
     uint64_t sid;
-    uint64_t ord : 40, slot : 16, fp : 8;
-    uint32_t lane, ms;
+    uint32_t ord, fp, lane;
+    uint32_t slot : 14, age : AGE_BITS; /* age: in units of AGE_MS */
 };
 _Static_assert(sizeof(struct packed_mark) == 24, "");
+_Static_assert(MARKS_MS / AGE_MS < 1 << AGE_BITS, "a mark grows old before its time comes round");
+
+static bool is_young(const struct packed_mark *k, uint64_t now_ms)
+{
+    uint32_t age = ((uint32_t)(now_ms / AGE_MS) - k->age) & ((1u << AGE_BITS) - 1);
+    return age <= MARKS_MS / AGE_MS;
+}
 
 void marks_put(struct marks *m, struct mark mark)
 {
@@ -23,37 +31,32 @@ void marks_put(struct marks *m, struct mark mark)
         must(m->ring);
     }
     struct packed_mark *at = &m->ring[m->count % MARKS_MAX];
-    m->dropped += m->count >= MARKS_MAX && (uint32_t)mark.ms - at->ms < MARKS_MS;
+    m->dropped += m->count >= MARKS_MAX && is_young(at, mark.ms);
     m->count++;
     *at = (struct packed_mark){.sid = mark.uid.sid,
-                               .ord = mark.uid.ord & ((1ull << 40) - 1),
-                               .slot = mark.slot & 0xffff,
-                               .fp = mark.fp & 0xff,
+                               .ord = (uint32_t)mark.uid.ord,
+                               .fp = mark.fp,
                                .lane = mark.uid.lane,
-                               .ms = (uint32_t)mark.ms};
+                               .slot = mark.slot & 0x3fff,
+                               .age = mark.ms / AGE_MS & ((1u << AGE_BITS) - 1)};
 }
 
 static void encode(const struct packed_mark *k, char *p)
 {
-    uint64_t sid = htobe64(k->sid), ord = htobe64(k->ord);
-    uint32_t lane = htobe32(k->lane), slot = htobe32((uint32_t)k->fp << 16 | k->slot);
+    uint64_t sid = htobe64(k->sid);
+    uint32_t rest[] = {htobe32(k->ord), htobe32(k->fp), htobe32(k->lane), htobe32(k->slot)};
     memcpy(p, &sid, 8);
-    memcpy(p + 8, &ord, 8);
-    memcpy(p + 16, &lane, 4);
-    memcpy(p + 20, &slot, 4);
+    memcpy(p + 8, rest, sizeof rest);
 }
 
 static struct mark decode(const char *p)
 {
-    uint64_t sid, ord;
-    uint32_t lane, slot;
+    uint64_t sid;
+    uint32_t rest[4];
     memcpy(&sid, p, 8);
-    memcpy(&ord, p + 8, 8);
-    memcpy(&lane, p + 16, 4);
-    memcpy(&slot, p + 20, 4);
-    slot = be32toh(slot);
-    struct uid uid = {be64toh(sid), be64toh(ord), be32toh(lane)};
-    return (struct mark){.uid = uid, .slot = slot & 0xffff, .fp = slot >> 16 & 0xff};
+    memcpy(rest, p + 8, sizeof rest);
+    struct uid uid = {be64toh(sid), be32toh(rest[0]), be32toh(rest[2])};
+    return (struct mark){.uid = uid, .slot = be32toh(rest[3]), .fp = be32toh(rest[1])};
 }
 
 str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, const void *ctx,
@@ -64,7 +67,7 @@ str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, con
     size_t n = 0;
     for (*at = *at > oldest ? *at : oldest; *at < m->count; ++*at) {
         const struct packed_mark *k = &m->ring[*at % MARKS_MAX];
-        if ((uint32_t)now_ms - k->ms > MARKS_MS || !wanted(ctx, k->slot))
+        if (!is_young(k, now_ms) || !wanted(ctx, k->slot))
             continue;
         if (n + MARK_BYTES > FRAME_RECIPIENTS_BYTES)
             break;
@@ -95,10 +98,11 @@ bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint3
 {
     if (!s->table.slots)
         return false;
+    uid.ord = (uint32_t)uid.ord;
     struct hnode *n = htable_find(&s->table, hash_of(uid, slot));
     for (; n; n = htable_find_next(n)) {
         const struct mark *k = &container_of(n, struct known, node)->mark;
-        if (uid_eq(k->uid, uid) && k->slot == slot && k->fp == (fp & 0xff))
+        if (uid_eq(k->uid, uid) && k->slot == slot && k->fp == fp)
             return true;
     }
     return false;

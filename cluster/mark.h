@@ -17,7 +17,7 @@
 struct mark {
     struct uid uid;
     unsigned slot; /* of the addressee */
-    uint32_t fp;   /* the low 8 bits count: a client may go on with another one under an old uid */
+    uint32_t fp;   /* stanza_fp: a client may go on with another one under an old uid */
     uint64_t ms;   /* when it was let go of */
 };
 

@@ -2,8 +2,9 @@
 
 #include <stdlib.h>
 
-/* As many as limits.unsafe_max is by default; a byte each: what is asked is whether a client that
- * went on under old numbers has sent something else. */
+/* As many as limits.unsafe_max is by default; half of each: what is asked is whether a client that
+ * went on under old numbers has sent something else. (With 8 bits of 32 the simulator saw such
+ * stanzas swallowed, one in 256.) */
 enum { FPS = 64 };
 
 struct row {
@@ -13,7 +14,7 @@ struct row {
     uint64_t until_ms;
     uint64_t bits[SEEN_WIDTH / 64]; /* ord mod SEEN_WIDTH */
     uint32_t lane;
-    uint8_t fp[FPS]; /* of the last ords */
+    uint16_t fp[FPS]; /* of the last ords */
 };
 
 static uint64_t hash_of(struct uid uid, uint64_t to)
@@ -108,10 +109,10 @@ bool seen_note(struct seen *s, struct uid uid, uint64_t to, uint32_t fp, uint64_
         return false;
     uint64_t *word = &r->bits[uid.ord / 64 % 4], bit = 1ull << uid.ord % 64;
     bool was = *word & bit, recent = r->max - uid.ord < FPS;
-    bool same = !recent || r->fp[uid.ord % FPS] == (uint8_t)fp;
+    bool same = !recent || r->fp[uid.ord % FPS] == (uint16_t)fp;
     *word |= bit;
     if (recent)
-        r->fp[uid.ord % FPS] = (uint8_t)fp;
+        r->fp[uid.ord % FPS] = (uint16_t)fp;
     return was && same;
 }
 
