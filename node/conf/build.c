@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "node/conf/check.h"
 #include "node/conf/draft.h"
 #include "node/conf/image.h"
 #include "node/conf/value.h"
@@ -88,6 +89,7 @@ static void put(struct build *b, size_t at, const struct conf_row *row,
         v = value(b, row, s->values[0]);
     switch (row->kind) {
     case CONF_NAME:
+    case CONF_ENDPOINT:
     case CONF_TEXT: PUT(b, at, struct conf_text, text(b, v.text)); break;
     case CONF_COUNT:
     case CONF_COUNT_AUTO:
@@ -135,44 +137,9 @@ static void put_hosts(struct build *b)
     }
 }
 
-/* What no single option can know. */
-static void check_together(struct conf_draft *d)
-{
-    static const int absolute[] = {CONF_ROW_node_data_dir, CONF_ROW_node_run_dir};
-    for (size_t i = 0; i < array_len(absolute); i++) {
-        const struct conf_setting *s = conf_draft_get(d, NULL, absolute[i]);
-        if (s->values[0].n == 0 || s->values[0].p[0] != '/')
-            conf_draft_problem(d, s->from, "%s = %.*s: an absolute path is wanted",
-                               conf_rows[absolute[i]].path, STR_ARG(s->values[0]));
-    }
-    size_t hosts = 0;
-    for (size_t i = 0; i < d->host_count; i++) {
-        struct conf_draft_host *h = &d->hosts[i];
-        const struct conf_setting *c = conf_draft_get(d, h, CONF_HOST_ROW_certificate_file);
-        const struct conf_setting *k = conf_draft_get(d, h, CONF_HOST_ROW_key_file);
-        hosts += !h->pattern;
-        if ((c->values[0].n == 0) != (k->values[0].n == 0))
-            conf_draft_problem(d, c->values[0].n ? c->from : k->from,
-                               "host \"%.*s\": certificate_file and key_file are set together",
-                               STR_ARG(h->title));
-    }
-    if (hosts == 0 && d->problem_count == 0)
-        conf_draft_problem(d, (struct conf_origin){NULL, 0},
-                           "no host section: nobody could log in. Add host \"example.com\" {}");
-}
-
-static void check_store(struct conf_draft *d)
-{
-    const struct conf_setting *kind = conf_draft_get(d, NULL, CONF_ROW_store_kind);
-    const struct conf_setting *hosts = conf_draft_get(d, NULL, CONF_ROW_store_postgres_hosts);
-    if (str_eq(kind->values[0], STR("postgres")) && hosts->count == 0)
-        conf_draft_problem(d, kind->from, "store.kind = postgres: store.postgres.hosts is empty");
-}
-
 struct conf *conf_draft_build(struct conf_draft *d)
 {
-    check_together(d);
-    check_store(d);
+    conf_check(d);
     if (d->problem_count)
         return NULL;
     struct build b = {.draft = d};

@@ -34,12 +34,17 @@ enum conf_store_tls {
     CONF_STORE_TLS_OFF
 };
 enum conf_sync { CONF_SYNC_FULL, CONF_SYNC_NORMAL };
+enum conf_registry { CONF_REGISTRY_MEMORY, CONF_REGISTRY_REDIS };
+enum conf_redis { CONF_REDIS_SINGLE, CONF_REDIS_SENTINEL, CONF_REDIS_CLUSTER };
 enum conf_level { CONF_LEVEL_DEBUG, CONF_LEVEL_INFO, CONF_LEVEL_WARN, CONF_LEVEL_ERROR };
 enum conf_format { CONF_FORMAT_LOGFMT, CONF_FORMAT_JSON };
 enum conf_jids { CONF_JIDS_FULL, CONF_JIDS_HASH, CONF_JIDS_OFF };
 enum conf_addresses { CONF_ADDRESSES_FULL, CONF_ADDRESSES_PREFIX, CONF_ADDRESSES_OFF };
 /* Bits of conf_host.auth. */
 enum { CONF_AUTH_INTERNAL = 1 << 0, CONF_AUTH_ANONYMOUS = 1 << 1 };
+
+/* At most so many registry.redis.servers. */
+enum { CONF_SERVERS_MAX = 16 };
 
 struct conf_rate {
     uint64_t count;  /* 0: no limit */
@@ -66,6 +71,7 @@ struct conf_net {
 
 #define CONF_T_NAME struct conf_text
 #define CONF_T_TEXT struct conf_text
+#define CONF_T_ENDPOINT struct conf_text
 #define CONF_T_COUNT uint64_t
 #define CONF_T_COUNT_AUTO uint64_t /* 0: auto */
 #define CONF_T_SIZE uint64_t
@@ -80,6 +86,7 @@ struct conf_net {
 #define CONF_T_LIST struct conf_list
 #define CONF_T_JIDS struct conf_list
 #define CONF_T_ADDRESSES struct conf_list
+#define CONF_T_ENDPOINTS struct conf_list
 #define CONF_T_NETS struct conf_list
 #define CONF_T_WORD_LOOP enum conf_loop
 #define CONF_T_WORD_REGISTRATION enum conf_registration
@@ -91,6 +98,8 @@ struct conf_net {
 #define CONF_T_WORD_STORE enum conf_store
 #define CONF_T_WORD_STORE_TLS enum conf_store_tls
 #define CONF_T_WORD_SYNC enum conf_sync
+#define CONF_T_WORD_REGISTRY enum conf_registry
+#define CONF_T_WORD_REDIS enum conf_redis
 #define CONF_T_WORD_LEVEL enum conf_level
 #define CONF_T_WORD_FORMAT enum conf_format
 #define CONF_T_WORD_JIDS enum conf_jids

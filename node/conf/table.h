@@ -7,6 +7,7 @@
 enum conf_kind {
     CONF_NAME,
     CONF_TEXT,
+    CONF_ENDPOINT, /* host:port of one machine */
     CONF_COUNT,
     CONF_COUNT_AUTO,
     CONF_SIZE,
@@ -22,6 +23,7 @@ enum conf_kind {
     CONF_LIST,
     CONF_JIDS,
     CONF_ADDRESSES,
+    CONF_ENDPOINTS, /* of machines, or unix:/path */
     CONF_NETS,
 };
 

@@ -129,6 +129,61 @@ bool conf_address_parse(str text, struct sockaddr_storage *out, socklen_t *len)
     return port(p, &a->sin_port) && inet_pton(AF_INET, host, &a->sin_addr) == 1;
 }
 
+static bool is_every_address(const struct sockaddr_storage *a)
+{
+    if (a->ss_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr == INADDR_ANY;
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+    return IN6_IS_ADDR_UNSPECIFIED(v6) ||
+           (IN6_IS_ADDR_V4MAPPED(v6) && memcmp(v6->s6_addr + 12, "\0\0\0", 4) == 0);
+}
+
+/* A domain name by its bytes; what it means, the resolver knows. The last label is no number, so
+ * that a mistyped address is not asked for in vain. */
+static bool is_domain(str s)
+{
+    size_t label = 0, digits_only = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c == '.' ? label == 0 : !isalnum(c) && c != '-' && c != '_')
+            return false;
+        digits_only = c == '.' ? 0 : digits_only + (isdigit(c) != 0);
+        label = c == '.' ? 0 : label + 1;
+    }
+    return s.n && s.n <= 253 && label && label <= 63 && digits_only < label;
+}
+
+bool conf_endpoint_parse(str text, str *host, uint16_t *number)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    size_t colon = text.n;
+    in_port_t p;
+    while (colon > 0 && text.p[colon - 1] != ':')
+        colon--;
+    if (colon < 2 || !port(str_skip(text, colon), &p))
+        return false;
+    *number = ntohs(p);
+    *host = (str){text.p, colon - 1};
+    if (!conf_address_parse(text, &address, &len))
+        return is_domain(*host);
+    if (host->p[0] == '[')
+        *host = (str){host->p + 1, host->n - 2};
+    return !is_every_address(&address);
+}
+
+/* One that others reach us at ("" = none), or one of the registry's servers. */
+static bool endpoint(const struct conf_row *row, str s)
+{
+    str host;
+    uint16_t number;
+    if (row->kind == CONF_ENDPOINT && s.n == 0)
+        return true;
+    if (row->kind == CONF_ENDPOINTS && str_starts(s, STR("unix:/")))
+        return s.n < 108; /* sun_path */
+    return conf_endpoint_parse(s, &host, &number);
+}
+
 static bool net(str s, struct conf_net *out)
 {
     char host[INET6_ADDRSTRLEN + 1];
@@ -258,6 +313,14 @@ static const char *parse_text(const struct conf_row *row, str text, struct arena
         return conf_address_parse(text, &address, &len)
                    ? NULL
                    : "not an address (:5222, 10.0.0.1:5222, \"[::1]:5222\")";
+    case CONF_ENDPOINT:
+        return endpoint(row, text) ? NULL
+                                   : "one address that other machines can reach is wanted "
+                                     "(10.0.0.1:5275, \"[2001:db8::1]:5275\", b.example.net:5275)";
+    case CONF_ENDPOINTS:
+        return endpoint(row, text) ? NULL
+                                   : "not a server (10.0.0.9:6379, \"[2001:db8::9]:6379\", "
+                                     "redis.example.net:6379, unix:/run/redis/redis.sock)";
     case CONF_NETS:
         return net(text, &out->net) ? NULL : "not a network (10.0.0.0/8, \"2001:db8::/32\")";
     default: return text.n > 4096 ? "too long" : NULL;

@@ -33,4 +33,8 @@ const char *conf_members_parse(str text, struct arena *a, str **members, size_t 
  * both families. false: none of these. */
 bool conf_address_parse(str text, struct sockaddr_storage *out, socklen_t *len);
 
+/* "10.0.0.1:5275", "[2001:db8::1]:5275", "b.example.net:5275": the host, without brackets, and the
+ * port. false: none of these, or an address that means every one of a machine. */
+bool conf_endpoint_parse(str text, str *host, uint16_t *port);
+
 #endif

@@ -263,9 +263,102 @@ static void a_reload_keeps_back_what_needs_a_restart(void **state)
     conf_draft_free(third);
 }
 
+/* The problems of a draft with these settings, one per line. */
+static const char *problems_of(const char *const *settings)
+{
+    static char text[4096];
+    struct conf_draft *d = conf_draft_new();
+    assert_non_null(conf_draft_host(d, STR("localhost"), (struct conf_origin){"test", 1}));
+    for (size_t i = 0; settings[i]; i++)
+        conf_draft_assign(d, str_of(settings[i]));
+    struct conf *c = conf_draft_build(d);
+    assert_int_equal(c == NULL, d->problem_count > 0);
+    text[0] = 0;
+    for (size_t i = 0; i < d->problem_count; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s\n",
+                 STR_ARG(d->problems[i]));
+    free(c);
+    conf_draft_free(d);
+    return text;
+}
+
+#define PROBLEMS(...) problems_of((const char *const[]){__VA_ARGS__, NULL})
+#define A_CLUSTER \
+    "cluster.name=derby", "listen.bus.address=10.0.0.1:5275", "registry.kind=redis", \
+        "registry.redis.servers={10.0.0.9:6379}", "store.kind=postgres", \
+        "store.postgres.hosts={10.0.0.8}"
+
+static void a_cluster_needs_its_bus_its_registry_and_its_database(void **state)
+{
+    assert_string_equal(PROBLEMS(A_CLUSTER), "");
+    const char *all = PROBLEMS("cluster.name=derby");
+    assert_non_null(strstr(all, "--set: cluster.name = derby needs listen.bus.address"));
+    assert_non_null(strstr(all, "--set: cluster.name = derby needs registry.kind = redis"));
+    assert_non_null(strstr(all, "--set: cluster.name = derby needs store.kind = postgres"));
+    all = PROBLEMS("listen.bus.address=10.0.0.1:5275", "registry.kind=redis",
+                   "registry.redis.servers={10.0.0.9:6379}");
+    assert_non_null(strstr(all, "--set: listen.bus.address = 10.0.0.1:5275: cluster.name is"));
+    assert_non_null(strstr(all, "--set: registry.kind = redis: cluster.name is empty"));
+    assert_string_equal(PROBLEMS("store.kind=postgres", "store.postgres.hosts={db}"), "");
+    assert_non_null(strstr(PROBLEMS(A_CLUSTER, "registry.redis.servers={}"),
+                           "registry.kind = redis: registry.redis.servers is empty"));
+    assert_non_null(strstr(PROBLEMS(A_CLUSTER, "registry.redis.mode=sentinel"),
+                           "registry.redis.master are set together"));
+    assert_non_null(strstr(PROBLEMS(A_CLUSTER, "registry.redis.master=m"),
+                           "registry.redis.master are set together"));
+    assert_string_equal(
+        PROBLEMS(A_CLUSTER, "registry.redis.mode=sentinel", "registry.redis.master=m"), "");
+}
+
+static void what_has_to_be_longer_than_something_else_says_how_long(void **state)
+{
+    assert_string_equal(problem_of("cluster.lease=2s"),
+                        "--set: cluster.lease = 2s is shorter than 3 x cluster.heartbeat (1s): a "
+                        "late heartbeat would cost the node its users. Use 3s or more.");
+    assert_string_equal(problem_of("cluster.heartbeat=1500ms"),
+                        "--set: cluster.lease = 3s is shorter than 3 x cluster.heartbeat "
+                        "(1500ms): a late heartbeat would cost the node its users. Use 4500ms or "
+                        "more.");
+    assert_string_equal(PROBLEMS("cluster.lease=300ms", "cluster.heartbeat=100ms"), "");
+    assert_non_null(strstr(problem_of("registry.record_lifetime=2m"), "Use 3m or more."));
+    assert_non_null(strstr(problem_of("registry.refresh=1h"), "Use 3h or more."));
+    assert_non_null(strstr(problem_of("cluster.rail_timeout=499ms"), "Use 500ms or more."));
+}
+
+static void the_bus_has_one_address_that_others_can_reach(void **state)
+{
+    static const char *const good[] = {"10.0.0.1:5275", "[2001:db8::1]:5275", "b.example.net:5275",
+                                       "b-0.b.ns.svc:65472", "node_b:1"};
+    static const char *const bad[] = {
+        ":5275",           "0.0.0.0:5275", "[::]:5275",       "[::ffff:0.0.0.0]:5275",
+        "10.0.0.1",        "10.0.0.1:0",   "10.0.0.1:65536",  "10.0.0.1:x",
+        "10.0.0.256:5275", "10.0.1:5275",  "b..example:5275", ".b:5275",
+        "b.:5275",         "a b:5275",     "unix:/run/bus",   "2001:db8::1:5275",
+        "[::1:5275",       "b.7:5275"};
+    static char setting[256];
+    for (size_t i = 0; i < array_len(good); i++) {
+        snprintf(setting, sizeof setting, "listen.bus.address=%s", good[i]);
+        assert_string_equal(PROBLEMS(A_CLUSTER, setting), "");
+    }
+    for (size_t i = 0; i < array_len(bad); i++) {
+        snprintf(setting, sizeof setting, "listen.bus.address=%s", bad[i]);
+        assert_non_null(strstr(PROBLEMS(A_CLUSTER, setting), "one address that other machines"));
+    }
+    assert_non_null(strstr(PROBLEMS(A_CLUSTER, "listen.bus.address=10.0.0.1:65473"),
+                           "65472 is the last that may be given"));
+    assert_string_equal(PROBLEMS(A_CLUSTER, "registry.redis.servers={unix:/run/r.sock, "
+                                            "\"[::1]:6379\", redis.example.net:6379}"),
+                        "");
+    assert_non_null(
+        strstr(PROBLEMS(A_CLUSTER, "registry.redis.servers={10.0.0.9}"), "not a server"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cluster_needs_its_bus_its_registry_and_its_database),
+        cmocka_unit_test(what_has_to_be_longer_than_something_else_says_how_long),
+        cmocka_unit_test(the_bus_has_one_address_that_others_can_reach),
         cmocka_unit_test(defaults_have_the_units_of_their_kind),
         cmocka_unit_test(a_number_without_its_unit_is_an_error_that_guesses),
         cmocka_unit_test(foreign_and_sloppy_values_are_refused),
