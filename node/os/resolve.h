@@ -2,10 +2,9 @@
  * and for the other nodes' rails. c-ares asks; its sockets are polled by our loop, one poll at a
  * time.
  *
- * A name has a whole answer or none: A and AAAA records, in the order of RFC 6724 (what this
- * machine has a route to comes first), at most RESOLVE_ADDRESSES_MAX of them. Nothing is
+ * A and AAAA are asked for together; what there is of them is the answer, in the order of RFC 6724
+ * (what this machine has a route to comes first), the first RESOLVE_ADDRESSES_MAX of it. Nothing is
  * remembered: who asks dials, which is seldom, and a failover by DNS shall be seen at once.
- * resolv.conf is read anew after each time without questions.
  *
  * struct resolver is a door of its own: resolver_open is the real one, tests have theirs. */
 #ifndef NODE_OS_RESOLVE_H
@@ -59,8 +58,10 @@ struct resolver_config {
     uint32_t timeout_ms; /* until a question without an answer is ERR_AWAY */
 };
 struct resolver *resolver_open(struct loop *l, const struct resolver_config *c);
-/* Questions end without their done; the resolver frees itself at the turn's end or some turns
- * later, while the loop runs. */
-void resolver_close(struct resolver *r);
+/* Open questions end without their done. */
+void resolver_stop(struct resolver *r);
+/* Some turns after stop. */
+bool resolver_stopped(const struct resolver *r);
+void resolver_free(struct resolver *r); /* only when stopped */
 
 #endif

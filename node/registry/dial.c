@@ -1,18 +1,18 @@
 /* dial: a transport that has yet to be connected.
  *
- *     connecting --POLLOUT--> connected: everything goes to and comes from `low`
- *          \-- close, or the connection fails --> closed()
+ *     resolving --addresses--> connecting --POLLOUT--> connected: everything goes to and comes from
+ *         |                    |  ^    |                `low`
+ *         |                    |  +----+ the next address
+ *         +---- none, or close-+-----> closed()
  *
  * low is the socket's transport, or TLS over it. Freed by its owner after closed(). */
 #include "node/registry/dial.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -22,12 +22,16 @@
 struct line {
     struct transport transport;
     struct dialer *dialer;
-    struct transport *low; /* NULL: connecting */
+    struct transport *low; /* NULL: not connected */
     struct op op;          /* waits for the connection */
-    int fd;
-    int error;
+    int fd;                /* -1: none yet */
+    const char *failure;   /* NULL: none so far */
     bool closing;
-    char host[256];
+    struct turn_hook hook; /* closed while it had no socket */
+    size_t next, end;      /* addresses to be tried: modulo n */
+    size_t n;
+    struct sockaddr_storage addresses[RESOLVE_ADDRESSES_MAX];
+    char host[RESOLVE_HOST_MAX + 1];
 };
 
 static struct line *line_of(const struct transport *t)
@@ -37,64 +41,31 @@ static struct line *line_of(const struct transport *t)
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
-struct target {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-        struct sockaddr_un un;
-    } address;
-    socklen_t n;
-    char host[256];
-};
-
-static bool read_unix(str path, struct target *t)
+static bool read_unix(str path, struct sockaddr_storage *out)
 {
-    if (path.n == 0 || path.n >= sizeof t->address.un.sun_path)
+    struct sockaddr_un *un = (struct sockaddr_un *)out;
+    if (path.n == 0 || path.n >= sizeof un->sun_path)
         return false;
-    t->address.un.sun_family = AF_UNIX;
-    memcpy(t->address.un.sun_path, path.p, path.n);
-    t->n = sizeof t->address.un;
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path, path.p, path.n);
     return true;
 }
 
-static bool read_port(str digits, in_port_t *port)
-{
-    unsigned n = 0;
-    if (digits.n == 0 || digits.n > 5)
-        return false;
-    for (size_t i = 0; i < digits.n; i++) {
-        if (digits.p[i] < '0' || digits.p[i] > '9')
-            return false;
-        n = n * 10 + (unsigned)(digits.p[i] - '0');
-    }
-    *port = htons((in_port_t)n);
-    return n > 0 && n <= 65535;
-}
+struct target {
+    str host; /* empty: unix */
+    uint16_t port;
+    struct sockaddr_storage address; /* AF_UNSPEC: host is a name */
+};
 
 static bool read_target(str a, struct target *t)
 {
-    *t = (struct target){.n = 0};
+    *t = (struct target){.port = 0};
     if (str_starts(a, STR("unix:")))
-        return read_unix(str_skip(a, 5), t);
-    const char *colon = memrchr(a.p, ':', a.n);
-    in_port_t port;
-    if (!colon || !read_port(str_skip(a, (size_t)(colon + 1 - a.p)), &port))
+        return read_unix(str_skip(a, 5), &t->address);
+    if (!resolve_split(a, &t->host, &t->port))
         return false;
-    str host = str_from(a.p, (size_t)(colon - a.p));
-    if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
-        host = str_from(host.p + 1, host.n - 2);
-    if (host.n >= sizeof t->host)
-        return false;
-    memcpy(t->host, host.p, host.n);
-    if (inet_pton(AF_INET, t->host, &t->address.v4.sin_addr) == 1) {
-        t->address.v4.sin_family = AF_INET, t->address.v4.sin_port = port;
-        t->n = sizeof t->address.v4;
-    } else if (inet_pton(AF_INET6, t->host, &t->address.v6.sin6_addr) == 1) {
-        t->address.v6.sin6_family = AF_INET6, t->address.v6.sin6_port = port;
-        t->n = sizeof t->address.v6;
-    }
-    return t->n > 0;
+    resolve_is_numeric(t->host, t->port, &t->address);
+    return true;
 }
 
 bool dial_address_is_good(str address)
@@ -139,9 +110,47 @@ static const struct transport_sink sink = {on_opened, on_bytes, on_written, on_e
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
+static socklen_t length_of(const struct sockaddr_storage *a)
+{
+    return a->ss_family == AF_UNIX ? sizeof(struct sockaddr_un) : resolve_length(a);
+}
+
+static int connect_to(const struct sockaddr_storage *a)
+{
+    int on = 1;
+    int fd = socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    if (a->ss_family != AF_UNIX) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    }
+    if (connect(fd, (const struct sockaddr *)a, length_of(a)) == 0 || errno == EINPROGRESS)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* False: there is no address left. */
+static bool connect_next(struct line *l)
+{
+    l->fd = -1;
+    while (l->fd < 0 && l->next != l->end) {
+        l->fd = connect_to(&l->addresses[l->next++ % l->n]);
+        if (l->fd < 0)
+            l->failure = strerrordesc_np(errno);
+    }
+    if (l->fd < 0)
+        return false;
+    loop_poll(l->dialer->loop, &l->op, l->fd, POLLOUT);
+    return true;
+}
+
 static void fail(struct line *l)
 {
-    close(l->fd);
+    list_remove(&l->hook.link);
     l->transport.sink->closed(&l->transport, l->closing ? ERR_OK : ERR_IO);
 }
 
@@ -159,16 +168,39 @@ static void become_connected(struct line *l)
         l->transport.sink->opened(&l->transport);
 }
 
+/* One that does not answer takes all the time that its owner has: then the next line begins with
+ * another one. */
 static void on_connected(struct op *op, int res)
 {
     struct line *l = container_of(op, struct line, op);
-    socklen_t n = sizeof l->error;
-    if (!l->closing && res >= 0 && getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &l->error, &n) == 0 &&
-        l->error == 0)
-        become_connected(l);
-    else
+    int error = res < 0 ? -res : 0;
+    socklen_t n = sizeof error;
+    if (res >= 0 && getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
+        error = errno;
+    if (error == 0 && !l->closing)
+        return become_connected(l);
+    close(l->fd);
+    l->dialer->first++;
+    if (!l->closing)
+        l->failure = strerrordesc_np(error);
+    if (l->closing || !connect_next(l))
         fail(l);
 }
+
+static void on_resolved(void *ctx, err e, const struct sockaddr_storage *addresses, size_t n)
+{
+    struct line *l = ctx;
+    l->failure = e == ERR_NOT_FOUND ? "no such name" : "the name has no answer";
+    if (n) {
+        memcpy(l->addresses, addresses, n * sizeof *addresses);
+        l->n = n, l->next = l->dialer->first % n, l->end = l->next + n;
+    }
+    if (!connect_next(l))
+        fail(l);
+}
+
+/* Closed while it was resolved: nobody hears it inside of transport_close. */
+static void on_turn_end(struct turn_hook *h) { fail(container_of(h, struct line, hook)); }
 
 /* ---- what goes to low ------------------------------------------------------------------------ */
 
@@ -188,7 +220,10 @@ static void line_close(struct transport *t, bool graceful)
     if (l->closing)
         return;
     l->closing = true;
-    loop_poll_stop(l->dialer->loop, &l->op);
+    if (l->fd >= 0)
+        return loop_poll_stop(l->dialer->loop, &l->op);
+    resolve_forget(l->dialer->resolver, l);
+    loop_at_turn_end(l->dialer->loop, &l->hook);
 }
 
 static void line_free(struct transport *t)
@@ -205,8 +240,8 @@ static void line_info(const struct transport *t, struct transport_info *out)
     *out = (struct transport_info){.tls = false};
     if (l->low)
         transport_info(l->low, out);
-    else if (l->error)
-        out->failure = str_of(strerrordesc_np(l->error));
+    else if (l->failure)
+        out->failure = str_of(l->failure);
 }
 
 static err line_channel_binding(const struct transport *t, enum channel_binding kind,
@@ -228,22 +263,19 @@ static const struct transport_impl line_impl = {
 
 /* ---- the dialer ------------------------------------------------------------------------------ */
 
-static int connect_to(const struct target *t)
+static struct line *new_line(struct dialer *d, const struct target *t)
 {
-    int on = 1, family = t->address.any.sa_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    if (family != AF_UNIX) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    }
-    if (connect(fd, &t->address.any, t->n) == 0 || errno == EINPROGRESS)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
+    struct line *l = calloc(1, sizeof *l);
+    must(l);
+    l->transport.impl = &line_impl;
+    l->dialer = d;
+    l->fd = -1;
+    l->op.done = on_connected;
+    l->hook = (struct turn_hook){.fn = on_turn_end};
+    list_init(&l->hook.link);
+    if (t->host.n)
+        memcpy(l->host, t->host.p, t->host.n);
+    return l;
 }
 
 static struct transport *dial(struct registry_dialer *r, str address,
@@ -251,25 +283,31 @@ static struct transport *dial(struct registry_dialer *r, str address,
 {
     struct dialer *d = container_of(r, struct dialer, dialer);
     struct target target;
-    *problem = "no address of the form IP:port or unix:/path";
-    int fd = read_target(address, &target) ? connect_to(&target) : -1;
-    if (fd < 0) {
-        if (target.n > 0)
-            *problem = strerrordesc_np(errno);
+    *problem = "no address of the form host:port or unix:/path";
+    if (!read_target(address, &target))
         return NULL;
+    bool named = target.address.ss_family == AF_UNSPEC;
+    *problem = "names cannot be resolved here";
+    if (named && !d->resolver)
+        return NULL;
+    struct line *l = new_line(d, &target);
+    l->transport.sink = k, l->transport.owner = owner;
+    if (named) {
+        resolve(d->resolver, target.host, target.port, on_resolved, l);
+        return &l->transport;
     }
-    struct line *l = calloc(1, sizeof *l);
-    must(l);
-    l->transport = (struct transport){.impl = &line_impl, .sink = k, .owner = owner};
-    l->dialer = d;
-    l->fd = fd;
-    l->op.done = on_connected;
-    memcpy(l->host, target.host, sizeof l->host);
-    loop_poll(d->loop, &l->op, fd, POLLOUT);
-    return &l->transport;
+    l->addresses[0] = target.address;
+    l->n = l->end = 1;
+    if (connect_next(l))
+        return &l->transport;
+    *problem = l->failure;
+    free(l);
+    return NULL;
 }
 
-void dialer_init(struct dialer *d, struct loop *l, registry_secure_f *secure, void *ctx)
+void dialer_init(struct dialer *d, struct loop *l, struct resolver *resolver,
+                 registry_secure_f *secure, void *ctx)
 {
-    *d = (struct dialer){.dialer = {dial}, .loop = l, .secure = secure, .ctx = ctx};
+    *d = (struct dialer){
+        .dialer = {dial}, .loop = l, .resolver = resolver, .secure = secure, .ctx = ctx};
 }

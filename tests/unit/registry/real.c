@@ -68,7 +68,7 @@ static void make(struct rig *g)
     entropy_real_init(&g->entropy);
     g->log = (struct log){on_log, LOG_DEBUG};
     g->metrics = calloc(1, sizeof *g->metrics);
-    dialer_init(&g->dialer, g->loop, NULL, NULL);
+    dialer_init(&g->dialer, g->loop, NULL, NULL, NULL);
     g->settings = (struct registry_settings){
         .cluster = STR("derby"),
         .timeout_ms = 500,
@@ -456,10 +456,12 @@ static void what_is_asked_while_it_is_away_ends_and_is_not_kept(void **state)
 
 static void addresses_are_numeric_or_paths(void **state)
 {
-    static const char *const good[] = {"127.0.0.1:6379", "[::1]:6379", "::1:6379", "unix:/run/r"};
+    static const char *const good[] = {"127.0.0.1:6379", "[::1]:6379", "::1:6379",
+                                       "unix:/run/r",    "redis:6379", "r-1.example.:1"};
     static const char *const bad[] = {
-        "",          "127.0.0.1",     "redis:6379", "127.0.0.1:", "[::1]",      "1.2.3:1",
-        "1.2.3.4:0", "1.2.3.4:65536", "unix:",      ":6379",      "1.2.3.4:1x", "[1.2.3.4:5"};
+        "",          "127.0.0.1",     "redis",       "127.0.0.1:", "[::1]",      "1.2.3:1",
+        "1.2.3.4:0", "1.2.3.4:65536", "unix:",       ":6379",      "1.2.3.4:1x", "[1.2.3.4:5",
+        "[redis]:1", "a..b:1",        "[1.2.3.4]:5", "a b:1",      ".a:1"};
     char path[200];
     for (size_t i = 0; i < array_len(good); i++)
         assert_true(dial_address_is_good(str_of(good[i])));
@@ -575,7 +577,7 @@ static void tls_trusts_only_whom_it_is_told_to(void **state)
     assert_int_equal(tls_take_trust(tls, "/nonexistent"), ERR_IO);
     assert_int_equal(tls_take_trust(tls, "/dev/null"), ERR_BAD);
     assert_int_equal(tls_take_trust(tls, path), ERR_OK);
-    dialer_init(&g->dialer, g->loop, secure, tls);
+    dialer_init(&g->dialer, g->loop, NULL, secure, tls);
     static const char *const bad[][2] = {{"other", "certificate_of_another_host"},
                                          {"foreign", "certificate_foreign"}};
     for (size_t i = 0; i < array_len(bad); i++) {
@@ -599,7 +601,7 @@ static void tls_trusts_only_whom_it_is_told_to(void **state)
     turn_until(g, all_saved(g));
     close_registry(g);
     tls_free(tls);
-    dialer_init(&g->dialer, g->loop, NULL, NULL);
+    dialer_init(&g->dialer, g->loop, NULL, NULL, NULL);
     open_registry(g);
 }
 
