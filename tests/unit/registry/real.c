@@ -454,7 +454,7 @@ static void what_is_asked_while_it_is_away_ends_and_is_not_kept(void **state)
     assert_string_equal(redis_cli(&g->park, port(g), "DBSIZE"), "0\n");
 }
 
-static void addresses_are_numeric_or_paths(void **state)
+static void addresses_are_numbers_names_or_paths(void **state)
 {
     static const char *const good[] = {"127.0.0.1:6379", "[::1]:6379", "::1:6379",
                                        "unix:/run/r",    "redis:6379", "r-1.example.:1"};
@@ -741,7 +741,7 @@ int main(void)
         CASE(records_lost_behind_our_back_are_written_anew),
         CASE(a_server_that_stalls_is_away_in_time),
         CASE(what_is_asked_while_it_is_away_ends_and_is_not_kept),
-        cmocka_unit_test(addresses_are_numeric_or_paths),
+        cmocka_unit_test(addresses_are_numbers_names_or_paths),
         CASE(a_login_needs_no_more_rights_than_are_documented),
         CASE(a_replica_is_no_master),
         CASE(tls_trusts_only_whom_it_is_told_to),
