@@ -14,24 +14,18 @@ struct buf *state_of(const struct frame *f)
     return b;
 }
 
-static struct snap merged(const struct attaching *w, struct arena *a)
+void copy_learn(struct snap *s, const struct buf *state, struct arena *a)
 {
-    struct snap s = w->own, told;
-    if (w->state && snap_decode(str_from(w->state->data, w->state->len), a, &told) == ERR_OK) {
-        s.presence = told.presence, s.presence_us = told.presence_us;
-        s.since_us = told.since_us;
-        s.interested = told.interested, s.anonymous = told.anonymous;
-        s.directed = told.directed, s.directed_count = told.directed_count;
-        s.address = told.address, s.tls = told.tls;
-    }
-    s.out_acked = w->acked;
-    s.out_seq = w->acked + outs_count(w->outs);
-    return s;
+    struct snap told;
+    if (state && snap_decode(str_from(state->data, state->len), a, &told) == ERR_OK)
+        snap_learn(s, &told);
 }
 
 void copy_attach(struct channels *c, unsigned peer, const struct attaching *w, struct arena *a)
 {
-    struct snap snap = merged(w, a);
+    struct snap snap = w->snap;
+    snap.out_acked = w->acked;
+    snap.out_seq = w->acked + outs_count(w->outs);
     struct frame f = {.kind = FRAME_ATTACH,
                       .flags = w->flags,
                       .sid = snap.sid,
@@ -75,18 +69,26 @@ static struct copy_note note_decode(const char *p)
 
 /* ---- the copies of a shard ---- */
 
+/* One block with its snap, encoded as it came: there are as many as sessions, and nobody reads it
+ * before their home is dead. Its numbers are of the moment it was made; those that move are here.
+ */
 struct copy {
-    struct hnode by_sid;
-    uint64_t sid;
-    uint32_t gen;
-    bool ended;
-    struct snap own; /* its only string is full */
-    struct buf *state;
+    union {
+        struct hnode by_sid;
+        struct {
+            struct hnode *next_;
+            uint64_t sid; /* random, so it is its own hash */
+        };
+    };
     struct window window;
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
-    char full[];
+    uint32_t gen;
+    uint32_t ended : 1, snap_n : 31;
+    char snap[];
 };
+
+_Static_assert(offsetof(struct copy, sid) == offsetof(struct copy, by_sid.hash), "one field");
 
 struct copies {
     struct copies_config config;
@@ -122,46 +124,44 @@ static void forget(struct copies *c, struct copy *k)
     htable_remove(&c->by_sid, &k->by_sid);
     outs_close(&k->outs);
     window_close(&k->window);
-    buf_unref(k->state);
     free(k);
 }
 
-static struct copy *copy_new(struct copies *c, const struct snap *own)
+/* k (NULL: none yet) with this snap; it may move. */
+static struct copy *keep_snap(struct copies *c, struct copy *k, uint64_t sid, str snap)
 {
-    struct copy *k = calloc(1, sizeof *k + own->full.n);
-    must(k);
-    k->sid = own->sid, k->gen = own->gen;
-    memcpy(k->full, own->full.p, own->full.n);
-    k->own = (struct snap){.sid = own->sid,
-                           .gen = own->gen,
-                           .full = str_from(k->full, own->full.n),
-                           .sm = own->sm,
-                           .resumable = own->resumable,
-                           .max_ms = own->max_ms,
-                           .in_base = own->in_base,
-                           .out_base = own->out_base};
-    htable_insert(&c->by_sid, &k->by_sid, k->sid);
-    return k;
+    if (k)
+        htable_remove(&c->by_sid, &k->by_sid);
+    struct copy *new = realloc(k, sizeof *k + snap.n);
+    must(new);
+    if (!k)
+        memset(new, 0, sizeof *new);
+    new->snap_n = (uint32_t)snap.n &INT32_MAX;
+    memcpy(new->snap, snap.p, snap.n);
+    htable_insert(&c->by_sid, &new->by_sid, sid);
+    return new;
+}
+
+/* It was looked at when it came. */
+static struct snap snap_of(const struct copies *c, const struct copy *k)
+{
+    struct snap snap;
+    err e = snap_decode(str_from(k->snap, k->snap_n), c->config.turn, &snap);
+    must(e == ERR_OK);
+    return snap;
 }
 
 void copies_take(struct copies *c, const struct copy_of *of)
 {
-    struct copy *old = find(c, of->sid, of->gen);
+    const struct snap *snap = &of->snap;
+    struct copy *old = find(c, snap->sid, snap->gen);
     if (old)
         forget(c, old);
-    struct copy *k = copy_new(c, &of->own);
+    struct copy *k = keep_snap(c, NULL, snap->sid, snap_encode(snap, c->config.turn));
+    k->gen = snap->gen;
     k->ended = of->ended;
-    k->state = of->state;
     k->window = of->window;
     k->outs = of->outs, k->acked = of->acked;
-}
-
-/* What <enable/> changes. */
-static void update(struct copy *k, const struct snap *snap)
-{
-    k->ended = false;
-    k->own.sm = snap->sm, k->own.resumable = snap->resumable, k->own.max_ms = snap->max_ms;
-    k->own.in_base = snap->in_base, k->own.out_base = snap->out_base;
 }
 
 static void acked(struct copies *c, struct copy *k, uint64_t seq)
@@ -179,12 +179,6 @@ static void acked(struct copies *c, struct copy *k, uint64_t seq)
         k->acked = seq;
 }
 
-static void take_state(struct copy *k, const struct frame *f)
-{
-    buf_unref(k->state);
-    k->state = state_of(f);
-}
-
 /* A queue that is there already is a prefix of the one that follows. */
 static void on_snap(struct copies *c, const struct frame *f)
 {
@@ -193,25 +187,28 @@ static void on_snap(struct copies *c, const struct frame *f)
     if (snap_decode(f->payload, c->config.turn, &snap) != ERR_OK || snap.sid != f->sid ||
         snap.gen != f->gen)
         return;
-    if (!k) {
-        k = copy_new(c, &snap);
-        k->acked = snap.out_acked;
-    }
-    take_state(k, f);
-    update(k, &snap);
+    bool begins = !k;
+    k = keep_snap(c, k, f->sid, f->payload);
+    if (begins)
+        k->gen = f->gen, k->acked = snap.out_acked;
+    k->ended = false;
     window_close(&k->window);
     k->window.safe = snap.in_ord;
     acked(c, k, snap.out_acked);
 }
 
+/* With what <enable/> changes, should the edge that had it not have heard of that. */
 static void on_state(struct copies *c, const struct frame *f)
 {
     struct copy *k = find(c, f->sid, f->gen);
-    struct snap snap;
-    if (!k || snap_decode(f->payload, c->config.turn, &snap) != ERR_OK)
+    struct snap told;
+    if (!k || snap_decode(f->payload, c->config.turn, &told) != ERR_OK)
         return;
-    take_state(k, f);
-    update(k, &snap);
+    struct snap snap = snap_of(c, k);
+    snap_learn(&snap, &told);
+    snap.sm = told.sm, snap.resumable = told.resumable, snap.max_ms = told.max_ms;
+    snap.in_base = told.in_base, snap.out_base = told.out_base;
+    keep_snap(c, k, f->sid, snap_encode(&snap, c->config.turn))->ended = false;
 }
 
 /* How many may come is bounded where they come from: the home ends a session that is too full. One
@@ -260,12 +257,11 @@ void copies_attach(struct copies *c, unsigned peer)
         struct copy *k = container_of(it, struct copy, by_sid);
         if (ring_home_of_slot(c->config.ring, (unsigned)(k->sid >> 50)) != peer)
             continue;
-        struct attaching what = {.own = k->own,
-                                 .state = k->state,
+        struct attaching what = {.snap = snap_of(c, k),
                                  .outs = k->outs,
                                  .acked = k->acked,
                                  .flags = k->ended ? FRAME_ENDED : 0};
-        what.own.in_ord = k->window.safe;
+        what.snap.in_ord = k->window.safe;
         copy_attach(c->config.channels, peer, &what, c->config.turn);
     }
 }

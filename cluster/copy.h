@@ -22,18 +22,17 @@
 #include "pemberley/buf.h"
 #include "pemberley/loop.h"
 
-/* ATTACH and QUEUED frames to a new home. own: what the holder itself knows better than the state
- * that it was given last (STATE, SNAP; NULL: none yet): names, sid, gen, XEP-0198's part, in_ord.
- */
+/* ATTACH and QUEUED frames to a new home. */
 struct attaching {
-    struct snap own;
-    const struct buf *state;
+    struct snap snap;  /* in_ord with it; what is acked and queued stands below */
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
     uint32_t flags; /* FRAME_LIVE, FRAME_ENDED */
 };
 void copy_attach(struct channels *c, unsigned peer, const struct attaching *what, struct arena *a);
-struct buf *state_of(const struct frame *f); /* of STATE, SNAP */
+struct buf *state_of(const struct frame *f); /* of STATE, ATTACH */
+/* snap_learn from that of the last STATE; NULL: there was none yet. */
+void copy_learn(struct snap *s, const struct buf *state, struct arena *a);
 
 /* ---- notes: a home's short words to a holder, many to a frame ---- */
 
@@ -67,15 +66,12 @@ size_t copies_count(const struct copies *c);
 /* STATE SNAP MIRROR NOTE, and OUT for a session whose connection has just gone. The caller acks:
  * when this returns it is held. */
 void copies_frame(struct copies *c, const struct frame *f);
-/* The edge's session as its connection goes; queue and state move here. ended: nobody will resume
- * it, its home is disposing of the queue. */
+/* The edge's session as its connection goes; its queue moves here. ended: nobody will resume it,
+ * its home is disposing of the queue. */
 struct copy_of {
-    uint64_t sid;
-    uint32_t gen;
+    struct snap snap; /* in_ord: window.safe counts */
     bool ended;
-    struct snap own;   /* as for copy_attach; its strings are copied */
-    struct buf *state; /* move here: */
-    struct window window;
+    struct window window; /* move here: */
     struct outs *outs;
     uint64_t acked;
 };

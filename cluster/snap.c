@@ -63,3 +63,11 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
     };
     return ERR_OK;
 }
+
+void snap_learn(struct snap *s, const struct snap *told)
+{
+    s->presence = told->presence, s->presence_us = told->presence_us;
+    s->since_us = told->since_us;
+    s->interested = told->interested, s->anonymous = told->anonymous;
+    s->directed = told->directed, s->directed_count = told->directed_count;
+}

@@ -33,4 +33,8 @@ struct snap {
 str snap_encode(const struct snap *s, struct arena *a);
 nodiscard err snap_decode(str bytes, struct arena *a, struct snap *out);
 
+/* What only the home knows of it, and what a STATE is about: presence and whom it was shown to,
+ * what it has asked for, since when. Of anything else a STATE may be silent. */
+void snap_learn(struct snap *s, const struct snap *told);
+
 #endif

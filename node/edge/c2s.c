@@ -427,27 +427,29 @@ void c2s_free(struct c2s *s)
 
 /* ---- held for the home ---- */
 
-static struct snap own_snap(const struct c2s *s)
+static struct snap snap_of(const struct c2s *s)
 {
-    return (struct snap){.sid = s->sid,
-                         .gen = s->gen,
-                         .full = c2s_full(s),
-                         .sm = s->sm,
-                         .resumable = s->resumable,
-                         .max_ms = s->max_s * 1000,
-                         .in_ord = s->in_ord,
-                         .in_base = s->in_base,
-                         .out_base = s->out_base};
+    struct arena *a = s->conn->edge->node->turn;
+    struct snap snap = {.sid = s->sid,
+                        .gen = s->gen,
+                        .full = c2s_full(s),
+                        .address = conn_address_text(s->conn, a),
+                        .tls = (uint16_t)tls_version(s->conn),
+                        .sm = s->sm,
+                        .resumable = s->resumable,
+                        .max_ms = s->max_s * 1000,
+                        .in_ord = s->in_ord,
+                        .in_base = s->in_base,
+                        .out_base = s->out_base};
+    copy_learn(&snap, s->state, a);
+    return snap;
 }
 
 void c2s_attach(struct c2s *s)
 {
     struct node *n = s->conn->edge->node;
-    struct attaching what = {.own = own_snap(s),
-                             .state = s->state,
-                             .outs = s->outs,
-                             .acked = s->acked,
-                             .flags = FRAME_LIVE};
+    struct attaching what = {
+        .snap = snap_of(s), .outs = s->outs, .acked = s->acked, .flags = FRAME_LIVE};
     copy_attach(n->channels, c2s_home(s), &what, n->turn);
 }
 
@@ -457,16 +459,13 @@ static void leave_copy(struct c2s *s, bool ended)
     struct node *n = s->conn->edge->node;
     if (c2s_home(s) == n->shard)
         return;
-    struct copy_of of = {.sid = s->sid,
-                         .gen = s->gen,
+    struct copy_of of = {.snap = snap_of(s),
                          .ended = ended,
-                         .own = own_snap(s),
-                         .state = s->state,
                          .window = s->window,
                          .outs = s->outs,
                          .acked = s->acked};
     copies_take(n->copies, &of);
-    s->state = NULL, s->outs = NULL, s->window.bits = NULL;
+    s->outs = NULL, s->window.bits = NULL;
 }
 
 bool c2s_is_draining(const struct c2s *s) { return !s->sm && s->taken < s->put; }

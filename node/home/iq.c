@@ -11,7 +11,7 @@ enum { HANDLER_SAMPLE = 64, MODULE_ROSTER = METRIC_SIZE_MODULE - 1 }; /* labels.
 /* A request that outlives its turn. iq is first: handlers hold &kept->iq. */
 struct kept {
     struct iq iq;
-    struct list link; /* of session->kept */
+    struct list link; /* of session->waiting->kept */
     iq_store_f *done;
 };
 
@@ -24,7 +24,7 @@ static void end(struct iq *q)
         return;
     struct kept *k = container_of(q, struct kept, iq);
     if (q->session)
-        ring_remove(&q->session->kept, &k->link);
+        ring_remove(&q->session->waiting->kept, &k->link), session_waited(q->session);
     stanza_unref(q->stanza);
     if (q->ticket)
         ticket_close(q->ticket);
@@ -88,16 +88,16 @@ struct iq *iq_keep(struct iq *q)
         user_pin(q->user);
     list_init(&k->link);
     if (q->session)
-        ring_push_back(&q->session->kept, &k->link);
+        ring_push_back(&session_waiting(q->session)->kept, &k->link);
     return &k->iq;
 }
 
 void iq_session_ended(struct session *s)
 {
-    while (s->kept) {
-        struct kept *k = list_entry(s->kept, struct kept, link);
+    while (s->waiting && s->waiting->kept) {
+        struct kept *k = list_entry(s->waiting->kept, struct kept, link);
         k->iq.session = NULL;
-        ring_remove(&s->kept, &k->link);
+        ring_remove(&s->waiting->kept, &k->link);
     }
 }
 

@@ -10,7 +10,7 @@ static void send_out(struct session *s, struct outbound *o, uint32_t flags)
     struct frame f = {.kind = FRAME_OUT,
                       .flags = flags,
                       .sid = s->sid,
-                      .gen = s->detached ? s->others->second.gen : s->gen,
+                      .gen = s->detached ? s->second.gen : s->gen,
                       .seq = o->seq,
                       .conn = o->uid.sid,
                       .ord = o->uid.ord,
@@ -83,10 +83,15 @@ static struct outbound *queue(struct session *s, struct outbound o, struct ticke
 
 static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+static uint64_t gate_of(const struct session *s)
+{
+    return s->waiting && s->waiting->gates ? s->waiting->gate : UINT64_MAX;
+}
+
 /* Up to which seq its edge may have what waits (delivery.md 5.2, 1). */
 static uint64_t sendable(const struct session *s)
 {
-    uint64_t upto = s->gates ? s->gate : UINT64_MAX;
+    uint64_t upto = gate_of(s);
     if (second_mirrors(s))
         upto = lesser(upto, s->others->mirrored);
     return s->others && s->others->answer ? lesser(upto, s->others->stop) : upto;
@@ -94,7 +99,7 @@ static uint64_t sendable(const struct session *s)
 
 static void mirror(struct session *s)
 {
-    uint64_t gate = s->gates ? s->gate : UINT64_MAX;
+    uint64_t gate = gate_of(s);
     struct outbound **at = &s->others->unmirrored;
     for (; *at && (*at)->seq <= gate; *at = (*at)->next)
         second_mirror(s, *at);
@@ -167,15 +172,18 @@ void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, 
 
 void session_gate(struct session *s)
 {
-    if (!s->gates++)
-        s->gate = s->out_seq;
+    struct waiting *w = session_waiting(s);
+    if (!w->gates++)
+        w->gate = s->out_seq;
 }
 
 void session_ungate(struct home *h, uint64_t sid)
 {
     struct session *s = session_find(h, sid);
-    if (s && !--s->gates)
-        session_pump(s);
+    if (!s || --s->waiting->gates)
+        return;
+    session_waited(s);
+    session_pump(s);
 }
 
 void session_answer(struct session *s, struct stanza *answer, const char *purpose, struct ticket *t)

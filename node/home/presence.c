@@ -269,14 +269,17 @@ static str next_contact(struct probes *p)
 
 void probes_free(struct session *s)
 {
-    free(s->probes);
-    s->probes = NULL;
+    if (!s->waiting)
+        return;
+    free(s->waiting->probes);
+    s->waiting->probes = NULL;
+    session_waited(s);
 }
 
 static void send_probes(struct session *s, struct ticket *t)
 {
     struct home *h = s->user->home;
-    struct probes *p = s->probes;
+    struct probes *p = s->waiting->probes;
     struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
     struct uid uid = {s->sid, s->in_ord, home_lane(user_bare(s->user), "probe")};
     struct fanout out;
@@ -291,7 +294,7 @@ static void send_probes(struct session *s, struct ticket *t)
 
 void presence_probe_more(struct session *s)
 {
-    if (s->probes && session_has_room(s))
+    if (s->waiting && s->waiting->probes && session_has_room(s))
         send_probes(s, NULL);
 }
 
@@ -300,10 +303,13 @@ static void probe_contacts(struct session *s, struct ticket *t)
     size_t size = 0;
     probes_free(s);
     user_roster_each(s->user, measure, &size);
-    s->probes = malloc(sizeof *s->probes + size);
-    must(s->probes);
-    s->probes->at = s->probes->len = 0;
-    user_roster_each(s->user, note_contact, s->probes);
+    if (!size)
+        return;
+    struct probes *p = malloc(sizeof *p + size);
+    must(p);
+    p->at = p->len = 0;
+    user_roster_each(s->user, note_contact, p);
+    session_waiting(s)->probes = p;
     send_probes(s, t);
 }
 

@@ -29,11 +29,11 @@ struct others *second_others(struct session *s)
     return s->others;
 }
 
-/* An idle session whose edge holds it has none. */
+/* An idle session has none, unless a copy has its queue. */
 void second_settled(struct session *s)
 {
     const struct others *o = s->others;
-    if (!o || s->detached || s->second_kind != SECOND_EDGE || o->former.gen || o->answer ||
+    if (!o || s->detached || second_mirrors(s) || o->former.gen || o->answer ||
         s->in_ord < o->doubt)
         return;
     free(s->others);
@@ -48,7 +48,7 @@ bool second_mirrors(const struct session *s)
 static struct holder second_of(const struct session *s)
 {
     bool here = s->second_kind == SECOND_EDGE && !s->detached;
-    return here ? (struct holder){s->edge, s->gen} : s->others->second;
+    return here ? (struct holder){s->edge, s->gen} : s->second;
 }
 
 /* ---- notes: those of a turn in one frame per peer ---- */
@@ -123,13 +123,10 @@ static void drop(struct home *h, struct holder who, uint64_t sid)
 
 /* ---- what a holder is told ---- */
 
-static struct snap snap_of(const struct session *s)
+/* What may change. */
+static struct snap told_snap(const struct session *s)
 {
-    struct arena *a = home_arena(home_of(s));
-    struct snap snap = {.sid = s->sid,
-                        .gen = s->gen,
-                        .full = session_full(s, a),
-                        .sm = s->sm,
+    struct snap snap = {.sm = s->sm,
                         .resumable = s->resumable,
                         .max_ms = s->max_ms,
                         .in_ord = s->in_ord,
@@ -139,22 +136,34 @@ static struct snap snap_of(const struct session *s)
                         .out_acked = s->out_acked,
                         .since_us = s->since_us,
                         .interested = s->interested,
-                        .anonymous = s->user->anonymous,
-                        .address = session_address(s, a),
-                        .tls = s->tls};
+                        .anonymous = s->user->anonymous};
     presence_snap(s, &snap);
     return snap;
 }
 
-static void send_state(struct session *s, enum frame_kind kind, struct ticket *t)
+static struct snap snap_of(const struct session *s)
+{
+    struct arena *a = home_arena(home_of(s));
+    struct snap snap = told_snap(s);
+    snap.sid = s->sid, snap.gen = s->gen;
+    snap.full = session_full(s, a);
+    snap.address = session_address(s, a), snap.tls = s->tls;
+    return snap;
+}
+
+static void send_snap(struct session *s, enum frame_kind kind, struct snap snap, struct ticket *t)
 {
     struct home *h = home_of(s);
     struct holder who = second_of(s);
-    struct snap snap = snap_of(s);
     struct frame f = {
         .kind = kind, .sid = s->sid, .gen = who.gen, .payload = snap_encode(&snap, home_arena(h))};
     struct hold hold = t ? ticket_hold(t) : (struct hold){0};
     channel_send(h->node->channels, who.peer, &f, hold, false);
+}
+
+static void send_state(struct session *s, struct ticket *t)
+{
+    send_snap(s, FRAME_STATE, told_snap(s), t);
 }
 
 static void set_kind(struct session *s, enum second_kind kind)
@@ -177,7 +186,7 @@ static void on_copied(void *ctx, struct ticket *t)
     struct session *s = session_find(h, ticket_uid(t).sid);
     if (!s || s->gen != ticket_uid(t).ord)
         return;
-    if (s->second_kind == SECOND_COPY && s->others->former.gen) {
+    if (s->second_kind == SECOND_COPY && s->others && s->others->former.gen) {
         drop(h, s->others->former, s->sid);
         s->others->former.gen = 0;
     }
@@ -194,14 +203,16 @@ static void send_mark(struct session *s, unsigned peer, struct ticket *t)
 static void begin_copy(struct session *s, unsigned peer)
 {
     struct home *h = home_of(s);
-    struct others *o = second_others(s);
     set_kind(s, SECOND_COPY);
-    o->second = (struct holder){peer, s->gen};
+    s->second = (struct holder){peer, s->gen};
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
                                   (struct uid){s->sid, s->gen, 0}, on_copied, h);
-    send_state(s, FRAME_SNAP, t);
-    o->unmirrored = s->resumable ? s->first : NULL;
-    o->mirrored = s->out_acked;
+    send_snap(s, FRAME_SNAP, snap_of(s), t);
+    if (s->resumable) {
+        struct others *o = second_others(s);
+        o->unmirrored = s->first;
+        o->mirrored = s->out_acked;
+    }
     session_pump(s);
     send_mark(s, peer, t);
     ticket_close(t);
@@ -239,7 +250,7 @@ bool second_choose(struct session *s)
 void second_state(struct session *s, struct ticket *t)
 {
     if (s->second_kind != SECOND_NONE)
-        send_state(s, FRAME_STATE, t);
+        send_state(s, t);
     else if (!s->ended && session_available(s))
         second_choose(s);
 }
@@ -249,7 +260,7 @@ void second_mirror(struct session *s, const struct outbound *o)
     struct frame f = {.kind = FRAME_MIRROR,
                       .flags = o->flags,
                       .sid = s->sid,
-                      .gen = s->others->second.gen,
+                      .gen = s->second.gen,
                       .seq = o->seq,
                       .conn = o->uid.sid,
                       .ord = o->uid.ord,
@@ -257,7 +268,7 @@ void second_mirror(struct session *s, const struct outbound *o)
                       .us = (uint64_t)o->us,
                       .h = o->offline_id,
                       .stanza = o->stanza};
-    channel_send(home_of(s)->node->channels, s->others->second.peer, &f,
+    channel_send(home_of(s)->node->channels, s->second.peer, &f,
                  (struct hold){HOLD_MIRROR, s->sid, o->seq}, false);
 }
 
@@ -267,15 +278,14 @@ void second_safe(struct session *s, struct ticket *t)
     if (!second_mirrors(s))
         return;
     struct origin o = ticket_defer(t);
-    note(home_of(s), s->others->second.peer,
-         (struct copy_note){s->sid, ticket_uid(t).ord, NOTE_SAFE}, &o);
+    note(home_of(s), s->second.peer, (struct copy_note){s->sid, ticket_uid(t).ord, NOTE_SAFE}, &o);
 }
 
 void second_acked(struct session *s)
 {
     if (second_mirrors(s))
-        note(home_of(s), s->others->second.peer,
-             (struct copy_note){s->sid, s->out_acked, NOTE_ACKED}, NULL);
+        note(home_of(s), s->second.peer, (struct copy_note){s->sid, s->out_acked, NOTE_ACKED},
+             NULL);
 }
 
 /* ---- detach, resume ---- */
@@ -285,15 +295,15 @@ void second_detached(struct session *s)
     if (s->others)
         s->others->answer = ANSWER_NONE;
     if (s->second_kind == SECOND_EDGE)
-        second_others(s)->second = (struct holder){s->edge, s->gen};
+        s->second = (struct holder){s->edge, s->gen};
 }
 
 /* Is the copy one that was begun for this attachment already, while its RESUME waited, and would be
  * chosen again? Dropped as a former one it would be gone itself. */
 static bool is_begun(const struct session *s)
 {
-    return s->second_kind == SECOND_COPY && s->others->second.gen == s->gen &&
-           s->edge == home_of(s)->node->shard && s->others->second.peer == successor(s);
+    return s->second_kind == SECOND_COPY && s->second.gen == s->gen &&
+           s->edge == home_of(s)->node->shard && s->second.peer == successor(s);
 }
 
 /* The holder of the attachment that is over becomes the former one. If there is one already, that
@@ -304,10 +314,10 @@ void second_fence(struct session *s)
     if (s->second_kind == SECOND_NONE || is_begun(s))
         return;
     if (o->former.gen)
-        drop(home_of(s), o->second, s->sid);
+        drop(home_of(s), s->second, s->sid);
     else
-        o->former = o->second;
-    o->second = (struct holder){0, 0};
+        o->former = s->second;
+    s->second = (struct holder){0, 0};
     set_kind(s, SECOND_NONE);
 }
 
@@ -331,7 +341,7 @@ void second_replayed(struct session *s)
         return;
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
                                   (struct uid){s->sid, s->gen, 0}, on_replayed, h);
-    send_state(s, FRAME_STATE, t);
+    send_state(s, t);
     send_mark(s, s->edge, t);
     ticket_close(t);
 }

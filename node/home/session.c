@@ -253,21 +253,40 @@ static void run_in(struct session *s, struct stanza *stanza, int64_t us, err rea
     ticket_close(t);
 }
 
+struct waiting *session_waiting(struct session *s)
+{
+    if (!s->waiting) {
+        s->waiting = calloc(1, sizeof *s->waiting);
+        must(s->waiting);
+    }
+    return s->waiting;
+}
+
+void session_waited(struct session *s)
+{
+    const struct waiting *w = s->waiting;
+    if (!w || w->held || w->kept || w->probes || w->holds || w->gates)
+        return;
+    free(s->waiting);
+    s->waiting = NULL;
+}
+
 static void hold_in(struct session *s, struct stanza *stanza, int64_t us, err reason,
                     struct ticket *t)
 {
     struct held_in *w = malloc(sizeof *w);
     must(w);
     *w = (struct held_in){.stanza = stanza_ref(stanza), .ticket = t, .us = us, .reason = reason};
-    ring_push_back(&s->held, &w->link);
+    ring_push_back(&session_waiting(s)->held, &w->link);
 }
 
 /* It ends with this turn: what comes now is not run any more (nor counted, see put_ended), so that
  * a client which asks for more than its queue may hold gets it but once. */
 static struct held_in *next_held(struct session *s)
 {
-    struct held_in *w = list_entry(s->held, struct held_in, link);
-    ring_remove(&s->held, &w->link);
+    struct list **held = &s->waiting->held;
+    struct held_in *w = list_entry(*held, struct held_in, link);
+    ring_remove(held, &w->link);
     return w;
 }
 
@@ -285,27 +304,28 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
         ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0}, on_in_safe, h);
     if ((f->flags & FRAME_AGAIN) || (s->others && f->ord <= s->others->doubt))
         ticket_set_again(t);
-    if (s->holds || s->held || s->doomed)
+    if (session_is_held(s) || s->doomed)
         hold_in(s, f->stanza, (int64_t)f->us, f->reason, t);
     else
         run_in(s, f->stanza, (int64_t)f->us, f->reason, t);
 }
 
-void session_hold(struct session *s) { s->holds++; }
+void session_hold(struct session *s) { session_waiting(s)->holds++; }
 
 static void drain(struct session *s)
 {
     if (s->draining)
         return;
     s->draining = true;
-    while (!s->holds && s->held && !s->doomed) {
+    while (s->waiting && !s->waiting->holds && s->waiting->held && !s->doomed) {
         struct held_in *w = next_held(s);
         run_in(s, w->stanza, w->us, w->reason, w->ticket);
         stanza_unref(w->stanza);
         free(w);
     }
     s->draining = false;
-    if (s->closing && !s->holds)
+    session_waited(s);
+    if (s->closing && !(s->waiting && s->waiting->holds))
         session_doom(s, s->doom);
 }
 
@@ -314,8 +334,8 @@ void session_release(struct home *h, uint64_t sid)
     struct session *s = session_find(h, sid);
     if (!s)
         return;
-    must(s->holds);
-    s->holds--;
+    must(s->waiting && s->waiting->holds);
+    s->waiting->holds--;
     drain(s);
 }
 
@@ -363,7 +383,7 @@ static void lost(struct session *s, err reason)
         return;
     if (s->resumable)
         detach(s, reason);
-    else if (s->holds)
+    else if (s->waiting && s->waiting->holds)
         s->closing = true, s->doom = reason;
     else
         session_end(s, reason, false);
@@ -674,7 +694,7 @@ static void dispose(struct session *s)
 static uint64_t drop_held(struct session *s)
 {
     uint64_t n = 0;
-    for (; s->held; n++) {
+    for (; s->waiting && s->waiting->held; n++) {
         struct held_in *w = next_held(s);
         ticket_close(w->ticket);
         stanza_unref(w->stanza);
@@ -720,6 +740,7 @@ void session_end(struct session *s, err reason, bool tell)
     probes_free(s);
     free(s->shown);
     free(s->others);
+    free(s->waiting);
     free(s);
     if (u->anonymous && !u->sessions)
         u->exists = false;
@@ -813,7 +834,7 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
     case FRAME_ENABLE: enable(s, f); break;
     case FRAME_DETACH: lost(s, f->reason); break;
     case FRAME_END:
-        if (s->holds || s->held)
+        if (session_is_held(s))
             s->closing = true, s->doom = f->reason;
         else
             session_end(s, f->reason, false);

@@ -34,9 +34,8 @@ struct holder {
     uint32_t peer, gen;
 };
 enum second_kind { SECOND_NONE, SECOND_EDGE, SECOND_COPY };
-/* Of a session that has another holder than the edge of its connection, or had. */
+/* Of a session whose holders change, or of which a copy is to have the queue too. */
 struct others {
-    struct holder second;        /* a copy, or the edge of the connection that has gone */
     struct holder former;        /* of an attachment before, until second holds it all */
     struct outbound *unmirrored; /* first that the copy was not sent; NULL: it was sent all */
     uint64_t mirrored;           /* the copy has all up to this seq */
@@ -45,6 +44,16 @@ struct others {
      */
     enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED } answer;
     uint64_t stop, conn;
+};
+
+/* What waits at a session: at nearly all, at any moment, nothing does, and they have none. */
+struct waiting {
+    struct list *held;     /* ring of struct held_in.link: stanzas behind a handler */
+    struct list *kept;     /* ring of kept IQs that name this session */
+    struct probes *probes; /* contacts that are still to be probed; NULL: none */
+    uint64_t gate;         /* while gates: nothing beyond this seq is sent */
+    uint32_t holds;        /* handlers that its later stanzas wait for */
+    uint32_t gates;        /* pages of offline messages that the store is noting as given */
 };
 
 /* The last broadcast available presence. */
@@ -74,22 +83,18 @@ struct session {
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
     struct outbound *first, *last, *unsent; /* unsent: first that its edge was not sent, or NULL */
     uint32_t queued, queued_bytes;
-    struct list *held;          /* ring of struct held_in.link: behind a stanza that waits */
-    struct list *kept;          /* ring of kept IQs that name this session */
+    struct waiting *waiting;    /* NULL: nothing waits */
+    struct others *others;      /* NULL: there is nothing to say about holders but `second` */
     struct absence *absence;    /* detached: until when, and a RESUME; NULL: attached */
     struct htable *directed;    /* JIDs that got directed presence; NULL: none */
-    struct probes *probes;      /* contacts that are still to be probed; NULL: none */
     struct shown *shown;        /* NULL: not available */
-    struct others *others;      /* NULL: none, but perhaps the edge of its connection */
     int64_t since_us;           /* wall time */
     uint32_t gen, max_ms, edge; /* edge: shard */
-    uint64_t gate;              /* while gates: nothing beyond this seq is sent */
-    uint32_t open_in;           /* tickets of its client's stanzas that are open */
-    uint16_t holds;             /* handlers that its later stanzas wait for */
-    uint16_t gates;             /* pages of offline messages that the store is noting as given */
+    struct holder second;       /* a copy, or the edge of the connection that has gone */
+    struct peer peer;
+    uint16_t open_in; /* tickets of its client's stanzas that are open; WINDOW_MAX at most */
     uint16_t resource_len;
     uint16_t tls; /* version of the last connection's, 0: none */
-    struct peer peer;
     int8_t priority;
     enum second_kind second_kind : 8;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
@@ -100,11 +105,12 @@ struct session {
     bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
     bool had_presence : 1; /* initial presence was sent once */
     bool offline_done : 1; /* was given the offline messages */
-    err doom;
+    err doom : 8;
     char resource[];
 };
 
 _Static_assert(offsetof(struct session, sid) == offsetof(struct session, node.hash), "one field");
+_Static_assert(ERR_MAX <= 256, "a reason fits into its bits");
 
 static inline str session_resource(const struct session *s)
 {
@@ -144,6 +150,14 @@ void session_mirrored(struct home *h, uint64_t sid, uint64_t seq);
 /* The same for an answer of our own, lane by purpose. */
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);
+
+struct waiting *session_waiting(struct session *s); /* made when there is none */
+void session_waited(struct session *s);             /* … and let go when nothing waits */
+/* Do its client's stanzas wait behind a handler, or behind others that do? */
+static inline bool session_is_held(const struct session *s)
+{
+    return s->waiting && (s->waiting->holds || s->waiting->held);
+}
 
 /* Does less than half of what it may hold wait in its queue? Who has many stanzas for it asks. */
 bool session_has_room(const struct session *s);

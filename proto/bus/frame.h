@@ -44,8 +44,9 @@ enum frame_kind {
                       flags: FRAME_TO_*, FRAME_REPLAY; h = its row of the offline store, 0: none */
     FRAME_CLOSE,   /* sid gen reason: end this stream with that stream error              */
     /* home -> second holder (cluster/copy.h) */
-    FRAME_STATE,  /* sid gen, payload = snap: what else it is to know; the numbers in it are not */
-    FRAME_SNAP,   /* the same, to a successor: hold this; the queue follows, as MIRROR     */
+    FRAME_STATE,  /* sid gen, payload = snap without what it knows by itself: its name, whose it is
+                   */
+    FRAME_SNAP,   /* sid gen, payload = snap, to a successor: hold this; MIRRORs follow    */
     FRAME_MIRROR, /* as OUT                                                                */
     FRAME_NOTE,   /* payload = notes: what is safe, what clients have, what is not needed  */
     FRAME_KINDS
