@@ -499,6 +499,7 @@ struct home *home_new(struct node *n)
     list_init(&h->noting.link);
     h->noting.fn = on_notes;
     list_init(&h->notes);
+    list_init(&h->endings);
     list_init(&h->open);
     list_init(&h->frames);
     list_init(&h->unloaded);
@@ -546,6 +547,7 @@ void home_reload(struct home *h)
 
 void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
 {
+    h->stopping = true;
     htable_each(it, &h->sessions)
         session_doom(container_of(it, struct session, node), ERR_STREAM_SYSTEM_SHUTDOWN);
     on_reap(&h->reap);
@@ -567,6 +569,7 @@ void home_free(struct home *h)
     list_remove(&h->reap.link);
     free(h->doomed.sids);
     attach_free(h);
+    ended_free(h);
     list_remove(&h->noting.link);
     seen_close(&h->seen);
     mark_set_clear(&h->known);

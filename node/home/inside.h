@@ -42,6 +42,7 @@ struct home {
     struct htable attached;     /* struct attached.by_sid: sessions to be made again */
     struct list unloaded;       /* struct attached.link: their account could not be loaded */
     struct list notes;          /* struct notes.link (second.c) */
+    struct list endings;        /* struct ending.link (ended.c) */
     struct turn_hook noting;
     uint64_t awaited;       /* a bit per shard that has not said what it holds of ours */
     struct list open;       /* tickets of ROUTEs */
@@ -55,6 +56,7 @@ struct home {
     struct pool outbounds;
     uint32_t requests; /* store requests without an answer */
     uint32_t handled;  /* IQ requests, for the sample of their cost */
+    bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };
@@ -232,6 +234,22 @@ struct ticket *second_disposal(struct session *s);
 void second_peer_down(struct session *s, unsigned shard);
 void second_peer_up(struct session *s);
 void second_flush(struct home *h); /* the notes of this turn */
+
+/* ---- ended.c ---- */
+
+/* FAILED; client_h (NULL: not known) is of the session that was asked for. */
+void ended_failed(struct home *h, unsigned edge, uint64_t conn, const uint32_t *client_h);
+/* s ends: its h goes to the store when what it counts is safe. dropped: stanzas of its client that
+ * were received last and never run. */
+void ended_note(struct session *s, uint64_t dropped);
+/* One of its client's stanzas is safe, and the session is not there any more. */
+void ended_in_safe(struct home *h, uint64_t sid);
+/* What the store has of its queue with these numbers (as the client counts) is not for others. */
+void ended_take_rows(struct user *u, uint64_t sid, uint64_t seq_min, uint64_t seq_max);
+/* A RESUME of a session that is not there: FAILED, with its h if the store knows it, and the rows
+ * that its client has go. */
+void ended_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
+void ended_free(struct home *h);
 
 /* ---- attach.c ---- */
 

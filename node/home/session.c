@@ -389,16 +389,6 @@ static void lost(struct session *s, err reason)
         session_end(s, reason, false);
 }
 
-static void answer_failed(struct home *h, unsigned edge, uint64_t conn, const uint32_t *client_h)
-{
-    struct frame f = {.kind = FRAME_FAILED,
-                      .conn = conn,
-                      .h = client_h ? *client_h : 0,
-                      .flags = client_h ? FRAME_HAS_H : 0};
-    home_count(h, METRIC_resumption_failures_unknown, 1);
-    to_edge(h, edge, &f);
-}
-
 static bool is_resuming(const struct session *s) { return s->absence && s->absence->resume.ticket; }
 
 static void resume_end(struct session *s)
@@ -412,7 +402,7 @@ static void give_up_resume(struct session *s)
 {
     if (!is_resuming(s))
         return;
-    answer_failed(home_of(s), s->absence->resume.edge, s->absence->resume.conn, NULL);
+    ended_failed(home_of(s), s->absence->resume.edge, s->absence->resume.conn, NULL);
     resume_end(s);
 }
 
@@ -529,68 +519,14 @@ static void resume_go(struct session *s)
 static void on_in_safe(void *ctx, struct ticket *t)
 {
     struct session *s = session_find(ctx, ticket_uid(t).sid);
-    if (!s)
+    if (!s) {
+        ended_in_safe(ctx, ticket_uid(t).sid);
         return;
+    }
     second_safe(s, t);
     must(s->open_in);
     if (--s->open_in == 0 && is_resuming(s))
         resume_go(s);
-}
-
-struct failing {
-    struct ticket *ticket;
-    uint64_t conn;
-    uint32_t edge;
-};
-
-/* XEP-0198 5: the h of an ended session, and what its client has of what was stored for it. */
-static void on_ended_known(struct home *h, void *ctx, err e, const Store__Reply *reply)
-{
-    struct failing *f = ctx;
-    bool known = e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_ENDED;
-    uint32_t was = known ? reply->ended->h : 0;
-    answer_failed(h, f->edge, f->conn, known ? &was : NULL);
-    ticket_close(f->ticket);
-    free(f);
-}
-
-static void on_nothing(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
-
-static void token_of(uint64_t sid, unsigned char out[8])
-{
-    for (int i = 0; i < 8; i++)
-        out[i] = (unsigned char)(sid >> (56 - 8 * i));
-}
-
-/* What the store has of its queue with these numbers (as the client counts) is not for others. */
-static void remove_rows_of(struct user *u, uint64_t sid, uint64_t seq_min, uint64_t seq_max)
-{
-    unsigned char token[8];
-    token_of(sid, token);
-    Store__Request req = STORE__REQUEST__INIT;
-    Store__OfflineRemoveQueue remove = STORE__OFFLINE_REMOVE_QUEUE__INIT;
-    remove.sid = home_bytes(str_from(token, 8));
-    remove.seq_min = seq_min, remove.seq_max = seq_max;
-    req.op_case = STORE__REQUEST__OP_OFFLINE_REMOVE_QUEUE, req.offline_remove_queue = &remove;
-    home_store(u->home, user_bare(u), &req, on_nothing, NULL);
-}
-
-static void resume_unknown(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
-{
-    struct home *h = u->home;
-    LOG(h->node->log, resume_failed, F_JID("jid", user_bare(u)), F_STR("reason", STR("unknown")));
-    unsigned char token[8];
-    token_of(f->sid, token);
-    remove_rows_of(u, f->sid, 0, (uint32_t)f->h);
-    struct failing *w = malloc(sizeof *w);
-    must(w);
-    *w = (struct failing){.ticket = t, .conn = f->conn, .edge = edge};
-    ticket_open(t);
-    Store__EndedGet get = STORE__ENDED_GET__INIT;
-    get.token = home_bytes(str_from(token, 8)), get.time_us = home_wall_us(h);
-    Store__Request req = STORE__REQUEST__INIT;
-    req.op_case = STORE__REQUEST__OP_ENDED_GET, req.ended_get = &get;
-    home_store(h, user_bare(u), &req, on_ended_known, w);
 }
 
 void session_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
@@ -598,7 +534,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     struct home *h = u->home;
     struct session *s = session_find(h, f->sid);
     if (!s || s->user != u || !s->resumable || s->closing || s->doomed) {
-        resume_unknown(u, edge, f, t);
+        ended_resume(u, edge, f, t);
         return;
     }
     give_up_resume(s);
@@ -646,20 +582,6 @@ void session_doom(struct session *s, err reason)
     d->sids[d->n++] = s->sid;
     s->doom = reason, s->doomed = true;
     loop_at_turn_end(home_of(s)->node->loop, &home_of(s)->reap);
-}
-
-/* dropped: stanzas of its client that were received last and never run. */
-static void put_ended(struct session *s, uint64_t dropped)
-{
-    unsigned char token[8];
-    token_of(s->sid, token);
-    Store__Request req = STORE__REQUEST__INIT;
-    Store__EndedPut op = STORE__ENDED_PUT__INIT;
-    op.token = home_bytes(str_from(token, 8));
-    op.h = (uint32_t)(s->in_ord - dropped - s->in_base);
-    op.time_us = home_wall_us(home_of(s));
-    req.op_case = STORE__REQUEST__OP_ENDED_PUT, req.ended_put = &op;
-    home_store(home_of(s), user_bare(s->user), &req, on_nothing, NULL);
 }
 
 /* Its queue, in order; s is in no list any more. */
@@ -732,7 +654,7 @@ void session_end(struct session *s, err reason, bool tell)
     iq_session_ended(s);
     uint64_t dropped = drop_held(s);
     if (s->resumable && u->exists && !u->anonymous)
-        put_ended(s, dropped);
+        ended_note(s, dropped);
     dispose(s);
     offline_left(u, s); /* behind its queue: what waited for the rows is newer */
     offline_give(u);
@@ -794,11 +716,11 @@ void session_take_back_rows(struct session *s)
         if (!o->offline_id || !at)
             continue;
         if (at > from)
-            remove_rows_of(s->user, s->sid, from, at - 1);
+            ended_take_rows(s->user, s->sid, from, at - 1);
         from = at + 1;
     }
     if (last >= from)
-        remove_rows_of(s->user, s->sid, from, last);
+        ended_take_rows(s->user, s->sid, from, last);
 }
 
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent)

@@ -309,6 +309,34 @@ static void an_unknown_id_fails_and_one_that_ended_tells_its_count(void **state)
     rig_close(r);
 }
 
+/* Its home may die before: then they are nowhere, and their client must not be told otherwise. */
+static void the_count_of_an_ended_session_waits_for_what_it_counts(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client alice, bob;
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_enable(&alice, 60000);
+    rig_hold_out(r, true);
+    say(&alice, "bob@localhost/x", "chat", "hi");
+    rig_run(r);
+    rig_end(&alice);
+    rig_resume(&alice, 1, 0);
+    rig_run(r);
+    const struct note *n = rig_next(&alice);
+    assert_int_equal(n->frame.kind, FRAME_FAILED);
+    assert_false(n->frame.flags & FRAME_HAS_H);
+    rig_hold_out(r, false);
+    rig_run(r);
+    rig_resume(&alice, 1, 0);
+    rig_run(r);
+    n = rig_next(&alice);
+    assert_int_equal(n->frame.kind, FRAME_FAILED);
+    assert_true(n->frame.flags & FRAME_HAS_H);
+    assert_int_equal(n->frame.h, 1);
+    rig_close(r);
+}
+
 static void another_accounts_id_is_unknown(void **state)
 {
     struct rig *r = open_with(NULL);
@@ -535,6 +563,7 @@ int main(void)
         cmocka_unit_test(a_resumption_waits_until_all_that_came_is_safe),
         cmocka_unit_test(a_stream_resumed_elsewhere_is_closed_and_its_frames_count_no_more),
         cmocka_unit_test(an_unknown_id_fails_and_one_that_ended_tells_its_count),
+        cmocka_unit_test(the_count_of_an_ended_session_waits_for_what_it_counts),
         cmocka_unit_test(another_accounts_id_is_unknown),
         cmocka_unit_test(what_an_ended_session_had_not_given_out_goes_where_it_belongs),
         cmocka_unit_test(what_an_ended_session_had_goes_to_the_other_resources),
