@@ -1,14 +1,11 @@
 /* The numbers, the acks, the own shard's queue, and sending again on a path that broke.
  *
- *   out: base ......... next      frames given a number and not yet acked: a circular array of
- *        [pend][pend][pend]       pends; the front is dropped while it is acked
- *   in:  done_upto .... received  one byte per frame that is received and not in done_upto:
- *        [byte][byte]             OPEN, DONE (to be told), TOLD
+ * What was sent and is not acked, and what came and is not done, are windows of numbers that stay
+ * sparse behind a frame that is open for long (unacked.h, arrived.h). A parcel is a frame in memory
+ * of its own (parcel.h); of a remote peer `theirs` is how far it has received, as its acks say. A
+ * shared-memory path cannot break between two live ends, so only remote peers pay for that.
  *
- * A parcel is a frame with its strings and a reference to its stanza in memory of its own: what
- * waits in the own shard's queue, what is kept for a peer that may die, and what a remote peer has
- * not received yet: `theirs` is how far it has, as its acks say. A shared-memory path cannot break
- * between two live ends, so only remote peers pay for that.
+ * The own shard needs no numbers in order: a frame to it is acked by the place of its hold.
  *
  * A stanza for many recipients crosses to a shard of this node once: the frames that follow say
  * FRAME_SAME, and all who hold it there share one block. Both ends remember the last one that
@@ -20,24 +17,10 @@
 
 #include <stdlib.h>
 
-#include "pemberley/list.h"
-#include "pemberley/pool.h"
+#include "cluster/arrived.h"
+#include "cluster/parcel.h"
+#include "cluster/unacked.h"
 
-struct parcel {
-    struct list link;
-    struct hold hold; /* while it waits for a peer that is down */
-    bool plain;       /* without strings: of the pool */
-    struct frame frame;
-    char strings[]; /* a table of str first */
-};
-
-struct pend {
-    struct hold hold;
-    struct parcel *kept; /* NULL: not kept, and nothing that could have to be sent again */
-    bool keep, acked;
-};
-
-enum { IN_OPEN, IN_DONE, IN_TOLD };
 enum { SHARED_MAX = 4096 }; /* a block that is larger is not remembered */
 
 struct channel {
@@ -46,23 +29,23 @@ struct channel {
     bool up;
     bool remote;
     bool path;       /* remote: our way to it; what is sent while it is down goes when it is up */
-    bool ask, asked; /* remote: that the peer sends again from received + 1; to be, was */
+    bool ask, asked; /* remote: that the peer sends again what is missing; to be, was */
+    bool ack_due;
     uint32_t incarnation;
-    /* out */
-    struct pend *pend;
-    uint64_t base, next; /* numbers: base is the oldest un-acked, next the one to give */
+    struct unacked sent;
     uint64_t theirs;     /* remote: all up to it has been received */
-    size_t pend_mask;
     struct list waiting; /* parcels for a peer that is down */
     struct stanza *went; /* the last; NULL: none since it is up */
-    /* in */
     struct stanza *came;
-    uint8_t *state;
-    size_t state_mask;
-    uint64_t done_upto, received;
-    bool ack_due;
-    uint64_t due_first, due_last; /* among these are all that are DONE; none if first > last */
+    struct arrived in;
 };
+
+/* A frame to the own shard that is not done. */
+struct own {
+    struct hold hold; /* free: a is the next free one */
+    bool open;
+};
+enum { OWN_NOBODY = 1 }; /* stands for all of those without a hold; 0 is nobody's number */
 
 struct settle {
     struct hold hold;
@@ -75,74 +58,14 @@ struct channels {
                            * turn go through memory that stays in the cache */
     struct channel_sinks sinks;
     struct pool parcels, tickets;
-    struct list local; /* parcels for the own shard, in order; hold.a is the number */
+    struct list local;                         /* parcels for the own shard, in order */
+    struct own *own;                           /* by number; 0 and OWN_NOBODY are nobody's */
+    size_t own_n, own_cap, own_free, own_open; /* own_free: the first; 0: none */
     struct settle *settles;
     size_t settle_count, settle_cap, settle_at;
     struct list due; /* channels with an ack to send */
     struct channel **peer;
 };
-
-/* ---- parcels ---- */
-
-static str take(char **at, str s)
-{
-    if (!s.n)
-        return STR_NONE;
-    memcpy(*at, s.p, s.n);
-    str copy = {*at, s.n};
-    *at += s.n;
-    return copy;
-}
-
-/* What most messages' frames are. */
-static struct parcel *parcel_plain(struct channels *c, const struct frame *f)
-{
-    struct parcel *p = pool_get(&c->parcels, sizeof *p);
-    p->frame = *f;
-    p->plain = true;
-    return p;
-}
-
-static struct parcel *parcel_with_strings(const struct frame *f, size_t n)
-{
-    size_t table = f->recipient_count * sizeof(str);
-    for (size_t i = 0; i < f->recipient_count; i++)
-        n += f->recipients[i].n;
-    struct parcel *p = malloc(sizeof *p + table + n);
-    must(p);
-    p->frame = *f;
-    p->plain = false;
-    str *recipients = (str *)p->strings;
-    char *at = p->strings + table;
-    p->frame.bare = take(&at, f->bare), p->frame.resource = take(&at, f->resource);
-    p->frame.text = take(&at, f->text), p->frame.payload = take(&at, f->payload);
-    for (size_t i = 0; i < f->recipient_count; i++)
-        recipients[i] = take(&at, f->recipients[i]);
-    p->frame.recipients = recipients;
-    return p;
-}
-
-static struct parcel *parcel_new(struct channels *c, const struct frame *f)
-{
-    size_t n = f->bare.n + f->resource.n + f->text.n + f->payload.n;
-    bool plain = n == 0 && f->recipient_count == 0;
-    struct parcel *p = plain ? parcel_plain(c, f) : parcel_with_strings(f, n);
-    list_init(&p->link);
-    if (f->stanza)
-        stanza_ref(f->stanza);
-    return p;
-}
-
-static void parcel_free(struct channels *c, struct parcel *p)
-{
-    if (!p)
-        return;
-    stanza_unref(p->frame.stanza);
-    if (p->plain)
-        pool_put(&c->parcels, p);
-    else
-        free(p);
-}
 
 struct pool *channel_tickets(struct channels *c) { return &c->tickets; }
 
@@ -154,7 +77,7 @@ static struct channel *channel_new(unsigned peer)
     must(ch);
     ch->peer = peer;
     list_init(&ch->due), list_init(&ch->waiting);
-    ch->base = ch->next = ch->due_first = 1;
+    unacked_begin(&ch->sent), arrived_begin(&ch->in);
     return ch;
 }
 
@@ -194,8 +117,9 @@ static void settle_later(struct channels *c, struct hold h, bool lost)
         c->settles = realloc(c->settles, c->settle_cap * sizeof *c->settles);
         must(c->settles);
     }
+    if (!c->settle_count)
+        c->sinks.wake(c->sinks.ctx);
     c->settles[c->settle_count++] = (struct settle){h, lost};
-    c->sinks.wake(c->sinks.ctx);
 }
 
 static bool run_settles(struct channels *c)
@@ -210,45 +134,73 @@ static bool run_settles(struct channels *c)
     return true;
 }
 
+/* ---- the own shard ---- */
+
+static void own_grow(struct channels *c)
+{
+    c->own_cap = c->own_cap ? 2 * c->own_cap : 64;
+    c->own_n = c->own_n ? c->own_n : OWN_NOBODY + 1;
+    c->own = realloc(c->own, c->own_cap * sizeof *c->own);
+    must(c->own);
+}
+
+static uint64_t own_open(struct channels *c, struct hold h)
+{
+    c->own_open++;
+    if (h.owner == HOLD_NONE)
+        return OWN_NOBODY;
+    size_t at = c->own_free;
+    if (at) {
+        c->own_free = c->own[at].hold.a;
+    } else {
+        if (c->own_n == c->own_cap)
+            own_grow(c);
+        at = c->own_n++;
+    }
+    c->own[at] = (struct own){h, true};
+    return at;
+}
+
+static void own_done(struct channels *c, uint64_t number)
+{
+    must(c->own_open);
+    c->own_open--;
+    if (number == OWN_NOBODY)
+        return;
+    must(number < c->own_n && c->own[number].open);
+    settle_later(c, c->own[number].hold, false);
+    c->own[number] = (struct own){.hold.a = c->own_free};
+    c->own_free = number;
+}
+
+static void own_send(struct channels *c, const struct frame *f, struct hold h)
+{
+    struct parcel *p = parcel_new(&c->parcels, f);
+    p->number = own_open(c, h);
+    if (list_empty(&c->local))
+        c->sinks.wake(c->sinks.ctx);
+    list_push_back(&c->local, &p->link);
+}
+
 /* ---- outgoing ---- */
 
-static struct pend *pend_at(struct channel *ch, uint64_t number)
+static uint64_t push(struct channel *ch, struct hold h, struct parcel *kept, bool keep)
 {
-    return &ch->pend[number & ch->pend_mask];
+    struct pend p = {.owner = h.owner, .keep = keep, .a = h.a, .b = h.b, .kept = kept};
+    return unacked_push(&ch->sent, p);
 }
 
-static void pend_grow(struct channel *ch)
-{
-    size_t cap = ch->pend ? (ch->pend_mask + 1) * 2 : 64;
-    struct pend *bigger = malloc(cap * sizeof *bigger);
-    must(bigger);
-    for (uint64_t n = ch->base; n < ch->next; n++)
-        bigger[n & (cap - 1)] = *pend_at(ch, n);
-    free(ch->pend);
-    ch->pend = bigger, ch->pend_mask = cap - 1;
-}
+static struct hold hold_of(const struct pend *p) { return (struct hold){p->owner, p->a, p->b}; }
 
-static uint64_t pend_push(struct channel *ch, struct hold h, struct parcel *kept, bool keep)
+static void ack_range(struct channels *c, struct channel *ch, uint64_t first, uint64_t last)
 {
-    if (!ch->pend || ch->next - ch->base > ch->pend_mask)
-        pend_grow(ch);
-    *pend_at(ch, ch->next) = (struct pend){h, kept, keep, false};
-    return ch->next++;
-}
-
-static void pend_ack(struct channels *c, struct channel *ch, uint64_t number)
-{
-    if (number < ch->base || number >= ch->next)
-        return;
-    struct pend *p = pend_at(ch, number);
-    if (p->acked)
-        return;
-    p->acked = true;
-    parcel_free(c, p->kept);
-    p->kept = NULL;
-    settle_later(c, p->hold, false);
-    while (ch->base < ch->next && pend_at(ch, ch->base)->acked)
-        ch->base++;
+    struct pend *p;
+    for (uint64_t n = first; (p = unacked_next(&ch->sent, &n)) && n <= last; n++) {
+        parcel_free(&c->parcels, p->kept);
+        p->kept = NULL;
+        settle_later(c, hold_of(p), false);
+        unacked_ack(&ch->sent, n, p);
+    }
 }
 
 static void remember(struct stanza **last, struct stanza *s)
@@ -264,6 +216,7 @@ static void put_bytes(struct channels *c, struct channel *ch, const struct frame
 {
     struct iovec v[FRAME_PARTS];
     struct frame same;
+    char head[FRAME_PLAIN];
     if (f->stanza && f->stanza == ch->went) {
         same = *f;
         same.stanza = NULL, same.flags |= FRAME_SAME;
@@ -271,21 +224,31 @@ static void put_bytes(struct channels *c, struct channel *ch, const struct frame
     } else if (f->stanza && !ch->remote) {
         remember(&ch->went, f->stanza);
     }
-    size_t n = frame_encode(f, number, &c->out, v);
-    c->sinks.send(c->sinks.ctx, ch->peer, v, n);
+    if (!ch->remote && frame_is_plain(f)) {
+        c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode_plain(f, number, head, v));
+        return;
+    }
+    c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode(f, number, &c->out, v));
     arena_reset(&c->out);
+}
+
+static void put_parcel(struct channels *c, struct channel *ch, const struct parcel *p,
+                       uint64_t number)
+{
+    struct frame scratch = {.kind = FRAME_NONE};
+    put_bytes(c, ch, parcel_frame(p, &scratch), number);
 }
 
 /* What the peer has received need not be sent to it again; what is kept for its successor is. */
 static void received_upto(struct channels *c, struct channel *ch, uint64_t upto)
 {
-    if (upto >= ch->next)
-        upto = ch->next - 1;
-    for (uint64_t n = ch->theirs + 1 > ch->base ? ch->theirs + 1 : ch->base; n <= upto; n++) {
-        struct pend *p = pend_at(ch, n);
+    struct pend *p;
+    if (upto >= ch->sent.next)
+        upto = ch->sent.next - 1;
+    for (uint64_t n = ch->theirs + 1; (p = unacked_next(&ch->sent, &n)) && n <= upto; n++) {
         if (p->keep)
             continue;
-        parcel_free(c, p->kept);
+        parcel_free(&c->parcels, p->kept);
         p->kept = NULL;
     }
     if (upto > ch->theirs)
@@ -294,13 +257,12 @@ static void received_upto(struct channels *c, struct channel *ch, uint64_t upto)
 
 static void send_rest_again(struct channels *c, struct channel *ch)
 {
+    const struct pend *p;
     if (!has_path(ch))
         return;
-    for (uint64_t n = ch->theirs + 1 > ch->base ? ch->theirs + 1 : ch->base; n < ch->next; n++) {
-        struct pend *p = pend_at(ch, n);
+    for (uint64_t n = ch->theirs + 1; (p = unacked_next(&ch->sent, &n)); n++)
         if (p->kept)
-            put_bytes(c, ch, &p->kept->frame, n);
-    }
+            put_parcel(c, ch, p->kept, n);
 }
 
 void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h,
@@ -308,18 +270,16 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
 {
     struct channel *ch = channel_of(c, peer);
     if (peer == c->self) {
-        struct parcel *p = parcel_new(c, f);
-        p->hold.a = pend_push(ch, h, NULL, false);
-        list_push_back(&c->local, &p->link);
-        c->sinks.wake(c->sinks.ctx);
+        own_send(c, f, h);
     } else if (ch->up && !ch->remote) {
-        put_bytes(c, ch, f, pend_push(ch, h, keep ? parcel_new(c, f) : NULL, keep));
+        struct parcel *kept = keep ? parcel_new(&c->parcels, f) : NULL;
+        put_bytes(c, ch, f, push(ch, h, kept, keep));
     } else if (ch->up) {
-        uint64_t number = pend_push(ch, h, parcel_new(c, f), keep);
+        uint64_t number = push(ch, h, parcel_new(&c->parcels, f), keep);
         if (ch->path)
             put_bytes(c, ch, f, number);
     } else if (keep) {
-        struct parcel *p = parcel_new(c, f);
+        struct parcel *p = parcel_new(&c->parcels, f);
         p->hold = h;
         list_push_back(&ch->waiting, &p->link);
     } else {
@@ -329,34 +289,11 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
 
 /* ---- incoming ---- */
 
-static uint8_t *state_at(struct channel *ch, uint64_t number)
-{
-    return &ch->state[number & ch->state_mask];
-}
-
-static void state_grow(struct channel *ch)
-{
-    size_t cap = ch->state ? (ch->state_mask + 1) * 2 : 64;
-    uint8_t *bigger = malloc(cap);
-    must(bigger);
-    for (uint64_t n = ch->done_upto + 1; n <= ch->received; n++)
-        bigger[n & (cap - 1)] = *state_at(ch, n);
-    free(ch->state);
-    ch->state = bigger, ch->state_mask = cap - 1;
-}
-
-static void state_push(struct channel *ch)
-{
-    if (!ch->state || ch->received - ch->done_upto > ch->state_mask)
-        state_grow(ch);
-    ch->received++;
-    *state_at(ch, ch->received) = IN_OPEN;
-}
-
 static void ack_later(struct channels *c, struct channel *ch)
 {
-    if (!ch->ack_due)
-        list_push_back(&c->due, &ch->due);
+    if (ch->ack_due)
+        return;
+    list_push_back(&c->due, &ch->due);
     ch->ack_due = true;
     c->sinks.wake(c->sinks.ctx);
 }
@@ -366,32 +303,23 @@ void channel_done(struct channels *c, struct origin o)
     must(o.peer < c->count && c->peer[o.peer]);
     struct channel *ch = c->peer[o.peer];
     if (o.peer == c->self) {
-        pend_ack(c, ch, o.number);
+        own_done(c, o.number);
         return;
     }
     if (!ch->up || o.incarnation != ch->incarnation)
         return; /* who asked is dead */
-    must(o.number > ch->done_upto && o.number <= ch->received);
-    uint8_t *s = state_at(ch, o.number);
-    must(*s == IN_OPEN);
-    *s = IN_DONE;
-    bool none = ch->due_first > ch->due_last;
-    if (none || o.number < ch->due_first)
-        ch->due_first = o.number;
-    if (none || o.number > ch->due_last)
-        ch->due_last = o.number;
+    arrived_done(&ch->in, o.number);
     ack_later(c, ch);
 }
 
 static void receive_ack(struct channels *c, struct channel *ch, const struct frame *f,
                         uint64_t received)
 {
-    for (uint64_t n = ch->base; n <= f->ack_upto && n < ch->next; n++)
-        pend_ack(c, ch, n);
+    ack_range(c, ch, 0, f->ack_upto);
     for (size_t i = 0; i + 1 < f->ack_range_count; i += 2) {
-        uint64_t last = f->ack_ranges[i + 1] < ch->next ? f->ack_ranges[i + 1] : ch->next - 1;
-        for (uint64_t n = f->ack_ranges[i] > ch->base ? f->ack_ranges[i] : ch->base; n <= last; n++)
-            pend_ack(c, ch, n);
+        uint64_t last = f->ack_ranges[i + 1];
+        last = last < ch->sent.next ? last : ch->sent.next - 1;
+        ack_range(c, ch, f->ack_ranges[i], last);
         received = last > received ? last : received;
     }
     if (!ch->remote)
@@ -403,11 +331,12 @@ static void receive_ack(struct channels *c, struct channel *ch, const struct fra
 
 static void receive_new(struct channels *c, struct channel *ch, const struct frame *f)
 {
-    state_push(ch);
+    arrived_push(&ch->in);
     ch->asked = false;
     if (ch->remote)
         ack_later(c, ch);
-    c->sinks.frame(c->sinks.ctx, (struct origin){ch->peer, ch->incarnation, ch->received}, f);
+    struct origin from = {ch->peer, ch->incarnation, ch->in.received};
+    c->sinks.frame(c->sinks.ctx, from, f);
 }
 
 /* Not the number that is due: told from a path that broke, or no peer of ours. */
@@ -415,9 +344,9 @@ static err receive_other(struct channels *c, struct channel *ch, uint64_t number
 {
     if (!ch->remote || number == 0)
         return ERR_BAD;
-    if (number <= ch->received || !ch->asked)
+    if (number <= ch->in.received || !ch->asked)
         ack_later(c, ch);
-    if (number > ch->received && !ch->asked)
+    if (number > ch->in.received && !ch->asked)
         ch->asked = ch->ask = true;
     return ERR_OK;
 }
@@ -443,7 +372,7 @@ static err receive(struct channels *c, struct channel *ch, struct frame *f, uint
         return ERR_BAD;
     if (f->kind == FRAME_ACK)
         receive_ack(c, ch, f, number);
-    else if (number == ch->received + 1)
+    else if (number == ch->in.received + 1)
         receive_new(c, ch, f);
     else
         return receive_other(c, ch, number);
@@ -466,36 +395,17 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
 
 /* ---- acks out ---- */
 
-/* Looks only where something was done since the last ack: behind a frame that stays open for long
- * there may be a million that were told. */
-static size_t ranges_of(struct channel *ch, uint64_t *ranges)
-{
-    size_t n = 0;
-    uint64_t i = ch->due_first > ch->done_upto ? ch->due_first : ch->done_upto + 1;
-    for (; i <= ch->due_last && n < FRAME_ACK_RANGES; i++) {
-        if (*state_at(ch, i) != IN_DONE)
-            continue;
-        *state_at(ch, i) = IN_TOLD;
-        if (n && ranges[n - 1] == i - 1)
-            ranges[n - 1] = i;
-        else
-            ranges[n++] = i, ranges[n++] = i;
-    }
-    ch->due_first = i;
-    return n;
-}
-
 static void send_ack(struct channels *c, struct channel *ch)
 {
-    while (ch->done_upto < ch->received && *state_at(ch, ch->done_upto + 1) != IN_OPEN)
-        ch->done_upto++;
     uint64_t *ranges = arena_alloc(&c->out, FRAME_ACK_RANGES * sizeof *ranges);
-    struct frame f = {.kind = FRAME_ACK, .ack_upto = ch->done_upto, .ack_ranges = ranges};
-    f.ack_range_count = ranges_of(ch, ranges);
+    struct frame f = {.kind = FRAME_ACK, .ack_ranges = ranges};
+    f.ack_range_count = arrived_tell(&ch->in, ranges, FRAME_ACK_RANGES);
+    f.ack_upto = ch->in.upto;
     f.flags = ch->ask ? FRAME_AGAIN : 0;
     ch->ask = false;
-    put_bytes(c, ch, &f, ch->remote ? ch->received : 0);
-    if (ch->due_first <= ch->due_last) /* more than one frame holds */
+    put_bytes(c, ch, &f, ch->remote ? ch->in.received : 0);
+    arena_reset(&c->out);
+    if (arrived_has_more(&ch->in)) /* more than one frame holds */
         ack_later(c, ch);
 }
 
@@ -512,17 +422,23 @@ void channel_flush(struct channels *c)
     }
 }
 
+static void run_parcel(struct channels *c, struct frame *scratch)
+{
+    struct parcel *p = list_first(&c->local, struct parcel, link);
+    list_remove(&p->link);
+    struct origin from = {c->self, 0, p->number};
+    c->sinks.frame(c->sinks.ctx, from, parcel_frame(p, scratch));
+    parcel_free(&c->parcels, p);
+}
+
 bool channel_run(struct channels *c)
 {
+    struct frame scratch = {.kind = FRAME_NONE};
     bool ran = false;
     while (run_settles(c) || !list_empty(&c->local)) {
         ran = true;
-        if (list_empty(&c->local))
-            continue;
-        struct parcel *p = list_first(&c->local, struct parcel, link);
-        list_remove(&p->link);
-        c->sinks.frame(c->sinks.ctx, (struct origin){c->self, 0, p->hold.a}, &p->frame);
-        parcel_free(c, p);
+        if (!list_empty(&c->local))
+            run_parcel(c, &scratch);
     }
     return ran;
 }
@@ -537,8 +453,8 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
         channel_peer_down(c, peer);
     ch->up = true;
     ch->incarnation = incarnation;
-    ch->base = ch->next = ch->due_first = 1;
-    ch->theirs = ch->done_upto = ch->received = ch->due_last = 0;
+    unacked_begin(&ch->sent), arrived_begin(&ch->in);
+    ch->theirs = 0;
     ch->path = ch->ask = ch->asked = ch->ack_due = false;
     remember(&ch->went, NULL), remember(&ch->came, NULL);
     list_remove(&ch->due);
@@ -547,10 +463,10 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     list_append(&again, &ch->waiting);
     list_each(p, &again, struct parcel, link) {
         list_remove(&p->link);
-        p->frame.flags |= FRAME_AGAIN;
-        uint64_t number = pend_push(ch, p->hold, p, true);
+        parcel_mark_again(p);
+        uint64_t number = push(ch, p->hold, p, true);
         if (has_path(ch))
-            put_bytes(c, ch, &p->frame, number);
+            put_parcel(c, ch, p, number);
     }
 }
 
@@ -560,19 +476,17 @@ void channel_peer_down(struct channels *c, unsigned peer)
     if (!ch->up)
         return;
     ch->up = false;
-    for (uint64_t n = ch->base; n < ch->next; n++) {
-        struct pend *p = pend_at(ch, n);
-        if (p->acked)
-            continue;
+    const struct pend *p;
+    for (uint64_t n = 0; (p = unacked_next(&ch->sent, &n)); n++) {
         if (p->keep) {
-            p->kept->hold = p->hold;
+            p->kept->hold = hold_of(p);
             list_push_back(&ch->waiting, &p->kept->link);
         } else {
-            parcel_free(c, p->kept);
-            settle_later(c, p->hold, true);
+            parcel_free(&c->parcels, p->kept);
+            settle_later(c, hold_of(p), true);
         }
     }
-    ch->base = ch->next;
+    unacked_begin(&ch->sent);
 }
 
 bool channel_peer_is_up(const struct channels *c, unsigned peer)
@@ -592,10 +506,7 @@ void channel_peer_remote(struct channels *c, unsigned peer)
 /* Acks went the same way: what was told may not have come. */
 static void tell_again(struct channels *c, struct channel *ch)
 {
-    for (uint64_t n = ch->done_upto + 1; n <= ch->received; n++)
-        if (*state_at(ch, n) == IN_TOLD)
-            *state_at(ch, n) = IN_DONE;
-    ch->due_first = ch->done_upto + 1, ch->due_last = ch->received;
+    arrived_tell_again(&ch->in);
     ch->ask = ch->asked;
     ack_later(c, ch);
 }
@@ -616,7 +527,7 @@ void channel_path_down(struct channels *c, unsigned peer) { channel_of(c, peer)-
 
 uint64_t channel_received(const struct channels *c, unsigned peer)
 {
-    return channel_peer_is_up(c, peer) ? c->peer[peer]->received : 0;
+    return channel_peer_is_up(c, peer) ? c->peer[peer]->in.received : 0;
 }
 
 /* ---- life ---- */
@@ -639,7 +550,7 @@ static void free_parcels(struct channels *c, struct list *l)
 {
     list_each(p, l, struct parcel, link) {
         list_remove(&p->link);
-        parcel_free(c, p);
+        parcel_free(&c->parcels, p);
     }
 }
 
@@ -647,10 +558,10 @@ static void channel_free(struct channels *c, struct channel *ch)
 {
     free_parcels(c, &ch->waiting);
     remember(&ch->went, NULL), remember(&ch->came, NULL);
-    for (uint64_t n = ch->base; n < ch->next; n++)
-        parcel_free(c, pend_at(ch, n)->kept);
-    free(ch->pend);
-    free(ch->state);
+    const struct pend *p;
+    for (uint64_t n = 0; (p = unacked_next(&ch->sent, &n)); n++)
+        parcel_free(&c->parcels, p->kept);
+    unacked_close(&ch->sent), arrived_close(&ch->in);
     free(ch);
 }
 
@@ -664,13 +575,14 @@ void channels_free(struct channels *c)
     arena_close(&c->in), arena_close(&c->out);
     pool_close(&c->parcels), pool_close(&c->tickets);
     free(c->settles);
+    free(c->own);
     free(c);
 }
 
 size_t channel_unacked(const struct channels *c)
 {
-    size_t n = 0;
+    size_t n = c->own_open;
     for (unsigned i = 0; i < c->count; i++)
-        n += c->peer[i] ? c->peer[i]->next - c->peer[i]->base : 0;
+        n += c->peer[i] ? unacked_count(&c->peer[i]->sent) : 0;
     return n;
 }

@@ -1,4 +1,5 @@
-/* The codec of frames: [u16 length of the header][Header of bus.proto][block of the stanza].
+/* The codec of frames: [u16 length of the header][Header of bus.proto][block of the stanza], or
+ * within a node [u16 0][u64 number][FRAME_HEAD bytes of struct frame][block of the stanza].
  *
  * The header is protobuf, but written and read by hand: protobuf-c walks the table of all its
  * fields three times per frame, and that was a quarter of the instructions of a delivered message
@@ -110,6 +111,21 @@ size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
     must(header <= HEADER_MAX); /* senders keep FRAME_RECIPIENTS_BYTES and _ACK_RANGES */
     p[0] = (char)(header & 0xff), p[1] = (char)(header >> 8);
     out[0] = (struct iovec){p, PREFIX + header};
+    if (!f->stanza)
+        return 1;
+    const void *stanza = stanza_block(f->stanza, &block);
+    out[1] = (struct iovec){(void *)stanza, block};
+    return 2;
+}
+
+size_t frame_encode_plain(const struct frame *f, uint64_t number, char head[FRAME_PLAIN],
+                          struct iovec out[FRAME_PARTS])
+{
+    size_t block;
+    memset(head, 0, PREFIX);
+    memcpy(head + PREFIX, &number, sizeof number);
+    memcpy(head + PREFIX + sizeof number, f, FRAME_HEAD);
+    out[0] = (struct iovec){head, FRAME_PLAIN};
     if (!f->stanza)
         return 1;
     const void *stanza = stanza_block(f->stanza, &block);
@@ -238,21 +254,44 @@ static bool take_field(struct reader *r, str *in)
     return true;
 }
 
-err frame_decode(const char *p, size_t n, struct arena *a, struct frame *out, uint64_t *number)
+/* *used: its bytes. */
+static err decode_header(const char *p, size_t n, struct arena *a, struct frame *out,
+                         uint64_t *number, size_t *used)
 {
-    if (n < PREFIX)
-        return ERR_BAD;
     size_t header = (uint8_t)p[0] | (size_t)(uint8_t)p[1] << 8;
     if (n - PREFIX < header)
         return ERR_BAD;
-    *out = (struct frame){.kind = FRAME_NONE};
     struct reader r = {.arena = a, .frame = out};
     for (str in = {p + PREFIX, header}; in.n;)
         if (!take_field(&r, &in))
             return ERR_BAD;
+    *number = r.number;
+    *used = PREFIX + header;
+    return ERR_OK;
+}
+
+static err decode_plain(const char *p, size_t n, struct frame *out, uint64_t *number, size_t *used)
+{
+    if (n < FRAME_PLAIN)
+        return ERR_BAD;
+    memcpy(number, p + PREFIX, sizeof *number);
+    memcpy(out, p + PREFIX + sizeof *number, FRAME_HEAD);
+    *used = FRAME_PLAIN;
+    return ERR_OK;
+}
+
+err frame_decode(const char *p, size_t n, struct arena *a, struct frame *out, uint64_t *number)
+{
+    size_t used;
+    if (n < PREFIX)
+        return ERR_BAD;
+    *out = (struct frame){.kind = FRAME_NONE};
+    bool plain = p[0] == 0 && p[1] == 0; /* a header has its kind at least */
+    err e =
+        plain ? decode_plain(p, n, out, number, &used) : decode_header(p, n, a, out, number, &used);
+    if (e)
+        return e;
     if (out->kind == FRAME_NONE || out->kind >= FRAME_KINDS || out->reason >= ERR_MAX)
         return ERR_BAD;
-    *number = r.number;
-    size_t used = PREFIX + header;
     return used == n ? ERR_OK : stanza_from_block(p + used, n - used, &out->stanza);
 }

@@ -4,6 +4,7 @@
 #ifndef PEMBERLEY_FRAME_H
 #define PEMBERLEY_FRAME_H
 
+#include <stddef.h>
 #include <sys/uio.h>
 
 #include "pemberley/arena.h"
@@ -77,26 +78,36 @@ static inline bool uid_eq(struct uid a, struct uid b)
     return a.sid == b.sid && a.ord == b.ord && a.lane == b.lane;
 }
 
+/* What nearly every frame is made of comes first (FRAME_HEAD), then the stanza, then what few have.
+ */
 struct frame {
     enum frame_kind kind;
     uint32_t flags;
-    uint64_t sid, ord,
-        seq; /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
     uint32_t gen, lane, fp;
+    err reason;
+    uint64_t sid, ord,
+        seq;       /* ord: IN, ENABLE and uid; seq: a session's number of an outbound stanza */
     uint64_t conn; /* the edge's own name of a connection, given back as it was */
     uint64_t h, ms;
     uint64_t us;   /* wall time: IN: the edge read it; ROUTE, OUT: the same of its cause */
     uint64_t sent; /* wall time, µs, of the frame itself, where its stage is timed; else 0 */
-    err reason;
+    struct stanza *stanza; /* borrowed: who keeps it takes a reference */
     str bare, resource, text, payload;
     const str *recipients; /* ROUTE: prepared JIDs */
     size_t recipient_count;
-    struct stanza *stanza; /* borrowed: who keeps it takes a reference */
     /* ACK */
     uint64_t ack_upto;          /* everything up to and with this channel number is done */
     const uint64_t *ack_ranges; /* pairs first, last; beyond ack_upto */
     size_t ack_range_count;
 };
+
+enum { FRAME_HEAD = offsetof(struct frame, stanza) };
+/* Is there nothing behind the stanza? */
+static inline bool frame_is_plain(const struct frame *f)
+{
+    return !(f->bare.n | f->resource.n | f->text.n | f->payload.n | f->recipient_count |
+             f->ack_upto | f->ack_range_count);
+}
 
 static inline struct uid frame_uid(const struct frame *f)
 {
@@ -114,6 +125,12 @@ size_t frame_encode(const struct frame *f, uint64_t number, struct arena *a,
                     struct iovec out[FRAME_PARTS]);
 /* The same in one piece, in the arena. */
 str frame_bytes(const struct frame *f, uint64_t number, struct arena *a);
+/* A plain frame for a shard of this node, which is of the same build, as it lies in memory: head
+ * has room for it. Half of what a message's frame cost was putting numbers into varints and back.
+ */
+enum { FRAME_PLAIN = sizeof(uint16_t) + sizeof(uint64_t) + FRAME_HEAD };
+size_t frame_encode_plain(const struct frame *f, uint64_t number, char head[FRAME_PLAIN],
+                          struct iovec out[FRAME_PARTS]);
 /* The stanza of a decoded frame has one reference, owned by the caller. ERR_BAD: not a frame. */
 nodiscard err frame_decode(const char *p, size_t n, struct arena *a, struct frame *out,
                            uint64_t *number);

@@ -132,6 +132,49 @@ static void a_frame_comes_back_as_it_was(void **state)
     }
 }
 
+/* In a block of exactly its size. */
+static err decode_copy(const char *p, size_t n, struct frame *f, uint64_t *number)
+{
+    char *exact = malloc(n);
+    memcpy(exact, p, n);
+    err e = frame_decode(exact, n, &arena, f, number);
+    free(exact);
+    return e;
+}
+
+static void a_plain_frame_comes_back_as_it_was_from_a_shard_of_the_same_node(void **state)
+{
+    for (int i = 0; i < ROUNDS; i++, arena_reset(&arena)) {
+        struct frame f = any_frame(), g;
+        char head[FRAME_PLAIN];
+        struct iovec v[FRAME_PARTS];
+        uint64_t n = number(), again;
+        memset(&f.bare, 0, sizeof f - offsetof(struct frame, bare));
+        assert_true(frame_is_plain(&f));
+        assert_int_equal(frame_encode_plain(&f, n, head, v), 1);
+        assert_int_equal(decode_copy(v[0].iov_base, v[0].iov_len, &g, &again), ERR_OK);
+        assert_true(again == n && g.sent == f.sent);
+        assert_same(&f, &g);
+    }
+}
+
+static void a_plain_frame_that_is_cut_or_of_no_kind_is_bad(void **state)
+{
+    struct frame f = {.kind = FRAME_CACK, .seq = 3}, g;
+    char head[FRAME_PLAIN];
+    struct iovec v[FRAME_PARTS];
+    uint64_t number;
+    frame_encode_plain(&f, 1, head, v);
+    for (size_t n = 0; n < FRAME_PLAIN; n++)
+        assert_int_equal(decode_copy(head, n, &g, &number), ERR_BAD);
+    f.kind = FRAME_KINDS;
+    frame_encode_plain(&f, 1, head, v);
+    assert_int_equal(decode_copy(head, FRAME_PLAIN, &g, &number), ERR_BAD);
+    f.kind = FRAME_CLOSE, f.reason = ERR_MAX;
+    frame_encode_plain(&f, 1, head, v);
+    assert_int_equal(decode_copy(head, FRAME_PLAIN, &g, &number), ERR_BAD);
+}
+
 /* Header bytes in a block of exactly their size, so that a read behind them is seen. */
 static err decode(str header, struct frame *f)
 {
@@ -210,6 +253,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_header_has_the_bytes_of_protobuf_c),
         cmocka_unit_test(a_frame_comes_back_as_it_was),
+        cmocka_unit_test(a_plain_frame_comes_back_as_it_was_from_a_shard_of_the_same_node),
+        cmocka_unit_test(a_plain_frame_that_is_cut_or_of_no_kind_is_bad),
         cmocka_unit_test(what_a_later_version_adds_is_skipped),
         cmocka_unit_test(a_field_of_another_type_is_bad),
         cmocka_unit_test(a_length_beyond_the_end_is_bad),

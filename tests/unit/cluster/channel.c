@@ -255,14 +255,14 @@ static void a_stanza_for_many_crosses_once_and_again_behind_another_or_a_death(v
 {
     struct stanza *one = stanza_of(300), *other = stanza_of(300), *large = stanza_of(8000);
     assert_true(send_stanza(one) > 300);
-    assert_true(send_stanza(one) < 50);
-    assert_true(send_stanza(one) < 50);
+    assert_true(send_stanza(one) < 150);
+    assert_true(send_stanza(one) < 150);
     assert_ptr_equal(b.got[0].stanza, b.got[2].stanza);
     assert_true(send_stanza(other) > 300);
     assert_ptr_not_equal(b.got[2].stanza, b.got[3].stanza);
     assert_true(send_stanza(large) > 8000);
     assert_true(send_stanza(large) > 8000);
-    assert_true(send_stanza(other) < 50);
+    assert_true(send_stanza(other) < 150);
     assert_true(send_stanza(one) > 300);
     channel_peer_down(a.c, 1), channel_peer_down(b.c, 0);
     channel_peer_up(b.c, 0, 10);
