@@ -106,7 +106,7 @@ static struct copy *find(const struct copies *c, uint64_t sid, uint32_t gen)
     return NULL;
 }
 
-/* Of the latest attachment: notes about stanzas are about that. */
+/* Of the latest attachment: notes about stanzas of the client are about that. */
 static struct copy *latest(const struct copies *c, uint64_t sid)
 {
     struct copy *best = NULL;
@@ -224,6 +224,17 @@ static void on_mirror(struct copies *c, const struct frame *f)
         outs_push(&k->outs, out_of(f));
 }
 
+/* Of all attachments: they number what goes to the client alike. */
+static void acked_in_all(struct copies *c, uint64_t sid, uint64_t seq)
+{
+    struct hnode *n = htable_find(&c->by_sid, sid);
+    for (; n; n = htable_find_next(n)) {
+        struct copy *k = container_of(n, struct copy, by_sid);
+        if (k->sid == sid)
+            acked(c, k, seq);
+    }
+}
+
 static void on_note(struct copies *c, struct copy_note n)
 {
     struct copy *k = n.kind == NOTE_DROP ? find(c, n.sid, (uint32_t)n.value) : latest(c, n.sid);
@@ -231,7 +242,7 @@ static void on_note(struct copies *c, struct copy_note n)
         return;
     switch (n.kind) {
     case NOTE_SAFE: window_mark(&k->window, n.value); break;
-    case NOTE_ACKED: acked(c, k, n.value); break;
+    case NOTE_ACKED: acked_in_all(c, n.sid, n.value); break;
     case NOTE_DROP: forget(c, k); break;
     }
 }

@@ -281,11 +281,15 @@ void second_safe(struct session *s, struct ticket *t)
     note(home_of(s), s->second.peer, (struct copy_note){s->sid, ticket_uid(t).ord, NOTE_SAFE}, &o);
 }
 
+/* A former holder too: it knows the stanzas that a <resume/> says the client has, the new edge was
+ * never given them, and what a client has is to be known when it comes again (cluster/mark.h). */
 void second_acked(struct session *s)
 {
+    struct copy_note n = {s->sid, s->out_acked, NOTE_ACKED};
     if (second_mirrors(s))
-        note(home_of(s), s->second.peer, (struct copy_note){s->sid, s->out_acked, NOTE_ACKED},
-             NULL);
+        note(home_of(s), s->second.peer, n, NULL);
+    if (s->others && s->others->former.gen && is_up(home_of(s), s->others->former.peer))
+        note(home_of(s), s->others->former.peer, n, NULL);
 }
 
 /* ---- detach, resume ---- */
