@@ -41,7 +41,7 @@ struct entry {
     uint32_t looked_round; /* of resyncs */
     uint64_t epoch;        /* of the writer, as far as it has told */
     uint64_t mark_epoch, stamp;
-    uint64_t next_epoch, next_stamp; /* of the write in flight */
+    uint64_t next_epoch, next_stamp; /* with what is in flight */
     uint64_t looked_ms;              /* last written or touched */
     struct list clean, dirty, flying;
     size_t live; /* fields not removed */
@@ -128,6 +128,7 @@ static void set_field(struct records *r, struct entry *e, str name, str value, b
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
+static void write_args(struct call *c, struct server_args *a);
 static void on_answer(struct call *c, err error, const struct resp *answer);
 
 static void move(struct entry *e, struct list *to)
@@ -193,6 +194,8 @@ static struct entry *new_entry(struct records *r, str key)
     memcpy(e->key, key.p, key.n);
     e->call.keys = 1;
     e->call.slot = topology_slot(key_of(e));
+    e->call.script = SCRIPT_record_write;
+    e->call.args = write_args;
     e->call.done = on_answer;
     list_init(&e->link);
     list_init(&e->clean);
@@ -218,15 +221,6 @@ static void write_anew(struct entry *e)
 static void add_mark(struct server_args *a, uint64_t epoch, uint64_t stamp)
 {
     server_arg_printf(a, "%020" PRIu64 " %016" PRIx64, epoch, stamp);
-}
-
-static void touch_args(struct call *c, struct server_args *a)
-{
-    const struct entry *e = container_of(c, struct entry, call);
-    server_arg(a, key_of(e));
-    server_arg_printf(a, "%020" PRIu64, e->epoch);
-    add_mark(a, e->mark_epoch, e->stamp);
-    server_arg_printf(a, "%u", e->records->redis->settings.record_lifetime_ms);
 }
 
 static void write_args(struct call *c, struct server_args *a)
@@ -264,8 +258,13 @@ static void load_write(struct entry *e)
     }
     e->next_epoch = e->epoch;
     e->next_stamp = ++r->stamp;
-    e->call.script = SCRIPT_record_write;
-    e->call.args = write_args;
+}
+
+/* Nothing is written, and the mark stays: the hash lives on. */
+static void load_touch(struct entry *e)
+{
+    e->next_epoch = e->mark_epoch;
+    e->next_stamp = e->stamp;
 }
 
 /* What was loaded and has not been put again meanwhile. */
@@ -279,12 +278,10 @@ static void send_entry(struct entry *e)
 {
     struct records *r = e->records;
     e->writing = is_unsaved(e);
-    if (e->writing) {
+    if (e->writing)
         load_write(e);
-    } else {
-        e->call.script = SCRIPT_record_touch;
-        e->call.args = touch_args;
-    }
+    else
+        load_touch(e);
     if (call_start(&e->call, r->topology) != ERR_OK) {
         unload(e);
         move(e, &r->parked);
@@ -338,14 +335,12 @@ static void go_on(struct entry *e)
 static void on_saved(struct entry *e)
 {
     looked_at(e);
-    if (e->writing) {
-        e->known = true;
-        e->mark_epoch = e->next_epoch, e->stamp = e->next_stamp;
-        list_each(f, &e->flying, struct field, link)
-            if (f->removed)
-                free_field(e->records, f);
-        list_append(&e->clean, &e->flying);
-    }
+    e->known = true;
+    e->mark_epoch = e->next_epoch, e->stamp = e->next_stamp;
+    list_each(f, &e->flying, struct field, link)
+        if (f->removed)
+            free_field(e->records, f);
+    list_append(&e->clean, &e->flying);
     if (e->anew)
         write_anew(e);
     go_on(e);
@@ -365,7 +360,7 @@ static void on_away(struct entry *e)
 static void on_fenced(struct entry *e)
 {
     refused(e, REFUSED_EPOCH, STR("epoch"));
-    if (e->epoch == (e->writing ? e->next_epoch : e->mark_epoch)) {
+    if (e->epoch == e->next_epoch) {
         free_entry(e);
         return;
     }

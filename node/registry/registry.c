@@ -81,6 +81,13 @@ static void add_key_ring(struct request *q)
     q->call.keys++;
 }
 
+static void add_key_members(struct request *q)
+{
+    add(q, arena_printf(&q->memory, "pemberley:{%.*s}:members",
+                        STR_ARG(q->registry->redis.settings.cluster)));
+    q->call.keys++;
+}
+
 static void add_key_lease(struct request *q, str node)
 {
     add(q, arena_printf(&q->memory, "pemberley:{%.*s}:member:%.*s",
@@ -265,9 +272,10 @@ static err read_leases(const struct resp *r, struct registry_reply *reply)
 
 static err read_view(const struct resp *r, struct registry_reply *reply)
 {
-    if (!is_array(r, 2) || !read_epoch(r->items[0], &reply->epoch))
+    if (!is_array(r, 3) || !read_epoch(r->items[0], &reply->epoch) || !is_flag(r->items[2]))
         return ERR_BAD;
     const struct resp *view = r->items[1];
+    reply->members = r->items[2]->integer;
     if (reply->epoch == 0)
         return view->kind == RESP_NIL ? ERR_OK : ERR_BAD;
     if (view->kind != RESP_STRING || view->text.n == 0 || view->text.n > REGISTRY_VIEW_MAX)
@@ -284,8 +292,10 @@ static void lease_renew(struct registry *d, struct registry_lease l, registry_do
     struct request *q = new_request(registry_of(d), SCRIPT_lease_renew, read_renewed, done, ctx);
     add_key_lease(q, l.node);
     add_key_ring(q);
+    add_key_members(q);
     add_owner(q, l.owner);
     add_number(q, l.ttl_ms);
+    add_number(q, l.member);
     ask(q);
 }
 
@@ -328,6 +338,7 @@ static void view_get(struct registry *d, registry_done_f *done, void *ctx)
 {
     struct request *q = new_request(registry_of(d), SCRIPT_view_get, read_view, done, ctx);
     add_key_ring(q);
+    add_key_members(q);
     ask(q);
 }
 

@@ -13,6 +13,7 @@
  * Keys, with the cluster's name C. All that a script touches has one hash tag, so that Redis
  * Cluster has it on one server:
  *   pemberley:{C}:member:NODE   string, expires   owner (16 hex digits), behind it "!" if revoked
+ *   pemberley:{C}:members       string, expires   some node has renewed its lease as a member
  *   pemberley:{C}:ring          hash              epoch (decimal), view (bytes)
  *   pemberley:C:u:{BARE}        hash, expires     resource -> record; and "" -> epoch and stamp
  *   pemberley:C:room:{BARE}     hash, expires     nickname -> record; and "" -> epoch and stamp

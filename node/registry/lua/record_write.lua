@@ -1,6 +1,7 @@
 -- KEYS: the hash of a user or room. ARGV: epoch (20 digits); what its field "" is to be; what it is
 -- now ("*": anything, the hash is written anew); milliseconds; the number r of fields to remove; r
 -- fields; then field, value, field, value …
+-- Without fields, and with the mark as it is, the hash only lives on.
 -- Answer: 0 done; 1 a later epoch has written; 2 the hash is not what we left; 3 it is none of ours.
 local mark = redis.call('HGET', KEYS[1], '')
 if mark and #mark ~= 37 then

@@ -161,6 +161,14 @@ static err renew(struct rig *g, const char *node, uint64_t owner, uint32_t ttl_m
     return answer(g);
 }
 
+static err renew_as_member(struct rig *g, const char *node, uint64_t owner, uint32_t ttl_ms)
+{
+    struct registry_lease l = lease(node, owner, ttl_ms);
+    l.member = true;
+    registry_lease_renew(g->door, l, on_done, g);
+    return answer(g);
+}
+
 static err revoke_lease(struct rig *g, const char *of, uint64_t of_owner, const char *by,
                         uint64_t owner)
 {
@@ -244,6 +252,36 @@ static void a_revoked_lease_is_not_renewed_and_revokes_nothing(void **state)
     assert_true(g->leases[0].ttl_ms > 8000 && g->leases[0].ttl_ms <= 10000);
     assert_int_equal(g->leases[1].owner, 0);
     assert_true(g->leases[2].revoked && g->leases[2].ttl_ms > 8000);
+}
+
+/* Whether any member's lease lives, by one key for all. */
+static bool has_members(struct rig *g)
+{
+    assert_int_equal(view(g), ERR_OK);
+    return g->reply.members;
+}
+
+static void members_are_seen_as_long_as_the_last_of_their_leases(void **state)
+{
+    struct rig *g = *state;
+    assert_int_equal(renew(g, "a", 1, 60000), ERR_OK);
+    assert_false(has_members(g));
+    assert_int_equal(renew_as_member(g, "a", 1, 700), ERR_OK);
+    assert_true(has_members(g));
+    assert_int_equal(renew_as_member(g, "b", 2, 60000), ERR_OK);
+    assert_int_equal(renew_as_member(g, "a", 1, 700), ERR_OK); /* b's is longer */
+    int ms = atoi(redis_cli(&g->park, port(g), "PTTL 'pemberley:{derby}:members'"));
+    assert_in_range(ms, 30000, 60000);
+    redis_cli(&g->park, port(g), "DEL 'pemberley:{derby}:members'");
+    assert_int_equal(renew_as_member(g, "b", 3, 60000), ERR_EXISTS);
+    assert_false(has_members(g)); /* who has no lease is no member */
+    assert_int_equal(renew_as_member(g, "a", 1, 700), ERR_OK);
+    assert_true(has_members(g));
+    turn_until(g, !has_members(g));
+    redis_cli(&g->park, port(g), "SET 'pemberley:{derby}:members' rubbish");
+    assert_false(has_members(g)); /* it would never end */
+    assert_int_equal(renew_as_member(g, "a", 1, 60000), ERR_OK);
+    assert_true(has_members(g));
 }
 
 static void a_view_is_replaced_only_by_who_knows_it(void **state)
@@ -498,7 +536,7 @@ static void a_login_needs_no_more_rights_than_are_documented(void **state)
     write_password(g, path, sizeof path, "secret word"); /* read at the next attempt */
     turn_until(g, is_up(g));
     assert_int_equal(renew(g, "a", 1, 1000), ERR_OK);
-    assert_int_equal(renew(g, "b", 2, 1000), ERR_OK);
+    assert_int_equal(renew_as_member(g, "b", 2, 1000), ERR_OK);
     assert_int_equal(revoke_lease(g, "a", 1, "b", 2), ERR_OK);
     assert_int_equal(cas(g, 0, 1, VIEW), ERR_OK);
     assert_int_equal(view(g), ERR_OK);
@@ -643,9 +681,10 @@ static void a_failover_of_sentinel_is_followed(void **state)
     turn_until(g, !is_up(g));
     assert_int_equal(renew(g, "a", 1, 1000), ERR_AWAY);
     turn_until(g, is_up(g) && all_saved(g));
-    turn_until(g, renew(g, "a", 1, 5000) == ERR_OK);
+    turn_until(g, renew_as_member(g, "a", 1, 5000) == ERR_OK);
+    assert_true(has_members(g));
     assert_string_equal(field(g, g->park.servers[1].port, "u7@x", "r"), "meanwhile\n");
-    assert_string_equal(redis_cli(&g->park, g->park.servers[1].port, "DBSIZE"), "201\n");
+    assert_string_equal(redis_cli(&g->park, g->park.servers[1].port, "DBSIZE"), "202\n");
 }
 
 /* ---- Redis Cluster --------------------------------------------------------------------------- */
@@ -684,6 +723,8 @@ static void a_cluster_is_used_by_its_slots_while_they_move(void **state)
     char from[48], to[48], command[512];
     put_users(g, USERS, "v0", 1);
     turn_until(g, cas(g, 0, 1, VIEW) == ERR_OK); /* CLUSTERDOWN until all have heard of all */
+    turn_until(g, renew_as_member(g, "a", 1, 120000) == ERR_OK);
+    assert_true(has_members(g));
     turn_until(g, all_saved(g));
     snprintf(command, sizeof command,
              "redis-cli --cluster reshard 127.0.0.1:%d --cluster-from %s --cluster-to %s "
@@ -714,7 +755,7 @@ static void a_cluster_is_used_by_its_slots_while_they_move(void **state)
     int keys = 0;
     for (int i = 0; i < 3; i++)
         keys += atoi(redis_cli(&g->park, g->park.servers[i].port, "DBSIZE"));
-    assert_in_range(keys, USERS + 1, USERS + 2); /* the ring, and perhaps the lease */
+    assert_in_range(keys, USERS + 1, USERS + 3); /* the ring, perhaps leases and the members */
     turn_until(g, view(g) == ERR_OK);
     assert_string_equal(g->view, VIEW);
     assert_int_equal(metric_get(g->metrics, METRIC_AT(registry_refused, REFUSED_FORM, 0)), 0);
@@ -731,6 +772,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_lease_has_one_owner_until_it_ends),
         CASE(a_revoked_lease_is_not_renewed_and_revokes_nothing),
+        CASE(members_are_seen_as_long_as_the_last_of_their_leases),
         CASE(a_view_is_replaced_only_by_who_knows_it),
         CASE(what_is_none_of_ours_is_refused),
         CASE(records_are_written_and_removed_behind),
