@@ -46,6 +46,7 @@ static void go(struct tls_conn *c)
 {
     if (c->state == CONN_GONE)
         return;
+    tls_line_leave(c);
     c->state = CONN_GONE;
     if (!c->low_closed)
         transport_close(c->low, false);
@@ -66,6 +67,7 @@ static void fail(struct tls_conn *c, err reason, const char *why)
 {
     if (c->state >= CONN_FAILED)
         return;
+    tls_line_leave(c);
     c->state = CONN_FAILED;
     c->reason = (uint8_t)reason, c->why = why;
     tls_conn_flush(c);
@@ -228,6 +230,8 @@ static void handshake(struct tls_conn *c)
         fail_library(c);
     else if (c->handshake_in > (c->client ? HANDSHAKE_IN_CLIENT : HANDSHAKE_IN_SERVER))
         fail(c, ERR_TLS, "handshake_too_long");
+    else if (!c->client)
+        c->called = !SSL_used_hello_retry_request(c->ssl);
 }
 
 /* Whole records only. Nothing of them is left when it returns, unless nothing more is read. */
@@ -289,7 +293,7 @@ static size_t carry_fill(struct tls_conn *c, const unsigned char *p, size_t n)
         carry_append(c, p + used, take);
         used += take;
     }
-    if (missing == 0) {
+    if (missing == 0 && !tls_line_holds(c)) {
         struct buf *whole = c->carry;
         c->carry = NULL, c->hello_seen = true;
         feed(c, (const unsigned char *)whole->data, whole->len);
@@ -298,16 +302,29 @@ static size_t carry_fill(struct tls_conn *c, const unsigned char *p, size_t n)
     return used;
 }
 
+/* What comes behind a hello that waits in line: no client has much to say before it is answered. */
+static void hold(struct tls_conn *c, const unsigned char *p, size_t n)
+{
+    if ((c->carry ? c->carry->len : 0) + n > GATE_RECORD_MAX)
+        fail(c, ERR_TLS, "handshake_too_long");
+    else
+        carry_append(c, p, n);
+}
+
 static void take(struct tls_conn *c, const unsigned char *p, size_t n)
 {
-    while (n > 0 && c->carry && reads(c)) {
+    while (n > 0 && c->carry && !c->line && reads(c)) {
         size_t used = carry_fill(c, p, n);
         p += used, n -= used;
     }
     if (n == 0 || !reads(c))
         return;
-    size_t whole;
-    const char *bad = gate_run(p, n, stage(c), &whole);
+    size_t whole = 0;
+    const char *bad = c->line ? NULL : gate_run(p, n, stage(c), &whole);
+    if (c->line || (whole > 0 && tls_line_holds(c))) {
+        hold(c, p, n);
+        return;
+    }
     if (whole > 0) {
         c->hello_seen = true;
         feed(c, p, whole);
@@ -318,6 +335,17 @@ static void take(struct tls_conn *c, const unsigned char *p, size_t n)
         fail(c, ERR_TLS, bad);
     else if (n > whole)
         carry_append(c, p + whole, n - whole);
+}
+
+void tls_conn_called(struct tls_conn *c)
+{
+    struct buf *held = c->carry;
+
+    c->carry = NULL;
+    enter(c);
+    take(c, (const unsigned char *)held->data, held->len);
+    leave(c);
+    buf_unref(held);
 }
 
 static void on_low_bytes(struct transport *low, const char *p, size_t n)
@@ -382,6 +410,7 @@ static void on_low_closed(struct transport *low, err reason)
     struct tls_conn *c = low->owner;
 
     enter(c);
+    tls_line_leave(c);
     c->low_closed = true, c->low_reason = (uint8_t)reason;
     c->state = CONN_GONE;
     leave(c);
@@ -471,7 +500,7 @@ static void conn_free(struct transport *t)
 {
     struct tls_conn *c = (struct tls_conn *)t;
 
-    must(c->told && !c->busy);
+    must(c->told && !c->busy && !c->line);
     SSL_free(c->ssl); /* first: a handshake's certificates are views of certs' pages */
     buf_unref(c->carry);
     tls_buf_put(c->tls, c->out);

@@ -7,6 +7,7 @@
 
 #include "node/tls/tls.h"
 #include "pemberley/buf.h"
+#include "pemberley/list.h"
 #include "proto/base/name.h"
 
 /* --- certificates (certs.c) --- */
@@ -94,6 +95,7 @@ enum {
     TLS_POOL_KEPT = 64,
 };
 struct tls_conn;
+struct in_line; /* line.c */
 struct tls {
     SSL_CTX *server;
     SSL_CTX *client; /* made at its first use */
@@ -106,6 +108,9 @@ struct tls {
     struct tls_conn *feeding;
     const unsigned char *in;
     size_t in_n;
+    struct list line; /* of handshakes (line.c) */
+    size_t line_length;
+    bool line_kept;
     /* Freed ciphertext buffers, by size. */
     struct buf *pool[TLS_POOL_CLASSES][TLS_POOL_KEPT];
     unsigned pool_n[TLS_POOL_CLASSES];
@@ -171,6 +176,7 @@ struct tls_conn {
     struct buf *carry;       /* the beginning of a record */
     struct buf *out;         /* ciphertext to be written */
     struct buf *flying;      /* ciphertext that low is writing */
+    struct in_line *line;    /* its hello waits to be called; NULL: it does not */
     const char *why;         /* of a failure; static */
     struct tls_certs *certs; /* during the handshake */
     union {
@@ -188,6 +194,7 @@ struct tls_conn {
     bool client : 1;
     bool bus : 1;
     bool hello_seen : 1;  /* the gate's stage */
+    bool called : 1;      /* its handshake may go on */
     bool named : 1;       /* the hello had SNI */
     bool user_queued : 1; /* out holds a write of the owner */
     bool user_flying : 1; /* flying holds one */
@@ -201,7 +208,11 @@ struct tls_conn {
 struct tls_conn *tls_conn_of(const SSL *ssl);
 struct tls_conn *tls_conn_new(struct tls *t, struct transport *low); /* becomes low's sink */
 void tls_conn_start(struct tls_conn *c);                             /* makes its SSL */
-void tls_conn_flush(struct tls_conn *c); /* writes what the library has said */
+void tls_conn_flush(struct tls_conn *c);  /* writes what the library has said */
+void tls_conn_called(struct tls_conn *c); /* takes what was held back in line */
+/* Must what has come of its handshake wait (line.c)? It stands in line then. */
+bool tls_line_holds(struct tls_conn *c);
+void tls_line_leave(struct tls_conn *c);
 /* The client's side in two steps (client.c); between them its SSL may be configured. */
 struct tls_conn *tls_client_new(struct tls *t, struct transport *low);
 struct transport *tls_client_start(struct tls_conn *c);

@@ -62,6 +62,7 @@ struct tls *tls_new(const struct tls_config *c)
 
     must(t);
     t->server = server_context();
+    list_init(&t->line);
     tls_configure(t, c);
     return t;
 }

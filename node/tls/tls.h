@@ -73,6 +73,15 @@ enum tls_use {
 struct transport *tls_server_open(struct tls *t, struct transport *low, enum tls_use use,
                                   str starttls_host);
 
+/* A handshake is the dearest thing that a stranger may ask for: 0.2 ms, as much as fifty messages.
+ * From tls_line_keep on those of tls_server_open wait, each from its whole ClientHello on, until
+ * tls_line_next comes to them, so that its caller can give them a share of his time; at most one
+ * record's length of each is held. tls_line_next does the one that has waited for longest, not from
+ * inside a transport's callback; false: nobody waits. */
+void tls_line_keep(struct tls *t);
+bool tls_line_next(struct tls *t);
+size_t tls_line_length(const struct tls *t);
+
 /* Why the transport failed, for the log's tls_failed: a static word or two; "" if it did not. */
 const char *tls_failure(const struct transport *t);
 
