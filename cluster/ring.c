@@ -13,12 +13,27 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "cluster/peers.h"
 #include "cluster/view.h"
 #include "pemberley/hash.h"
+
+/* What a ring of a cluster is against the one before it. */
+struct change {
+    uint64_t since[RING_SLOTS];
+    uint64_t changed[RING_SLOTS / 64]; /* bits */
+    bool gap;                          /* all have moved, as far as anybody knows here */
+};
 
 struct ring {
     struct hash_key key;
     uint16_t home[RING_SLOTS], successor[RING_SLOTS];
+    uint64_t epoch;
+    struct change *change; /* NULL: ring_single */
+    bool by_node;          /* domains are nodes */
+    struct ring_peer *peers;
+    size_t count;
+    uint16_t *place; /* by peer number: 1 + where it is among peers; 0: no member */
+    unsigned end;
 };
 
 /* A node as the table's maker sees it. */
@@ -27,6 +42,7 @@ struct domain {
     uint64_t shards; /* bits */
     uint32_t weight;
     uint32_t number; /* in the view */
+    uint32_t block;
 };
 struct draw {
     uint64_t u;
@@ -108,7 +124,7 @@ static unsigned winner(unsigned slot, uint64_t shards)
 
 static uint16_t member(const struct domain *d, uint64_t shards, unsigned slot)
 {
-    return shards ? (uint16_t)view_member_of(d->number, winner(slot, shards)) : RING_NONE;
+    return shards ? (uint16_t)peer_number(d->block, winner(slot, shards)) : RING_NONE;
 }
 
 static void fill(struct ring *r, const struct domain *domains, size_t n)
@@ -129,10 +145,43 @@ static void fill(struct ring *r, const struct domain *domains, size_t n)
 
 static struct ring *new_ring(const unsigned char secret[32])
 {
-    struct ring *r = malloc(sizeof *r);
+    struct ring *r = calloc(1, sizeof *r);
     must(r);
     stretch(secret, &r->key);
     return r;
+}
+
+/* ---- members ---- */
+
+static void add_peer(struct ring *r, unsigned peer, bool full, uint64_t incarnation)
+{
+    r->peers[r->count++] = (struct ring_peer){peer, full, incarnation};
+    r->end = peer >= r->end ? peer + 1 : r->end;
+}
+
+static void index_peers(struct ring *r)
+{
+    r->place = calloc(r->end + 1, sizeof *r->place);
+    must(r->place);
+    for (size_t i = 0; i < r->count; i++)
+        r->place[r->peers[i].peer] = (uint16_t)(i + 1);
+}
+
+static void add_members(struct ring *r, const struct view *v, const unsigned *blocks)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < v->count; i++)
+        n += (size_t)__builtin_popcountll(v->nodes[i].shards);
+    r->peers = malloc((n + 1) * sizeof *r->peers);
+    must(r->peers);
+    for (size_t i = 0; i < v->count; i++) {
+        const struct view_node *node = &v->nodes[i];
+        for (unsigned k = 0; k < VIEW_SHARDS_MAX; k++)
+            if (node->shards >> k & 1)
+                add_peer(r, peer_number(blocks ? blocks[i] : (unsigned)i, k),
+                         node->state != VIEW_JOINING, node->incarnation[k]);
+    }
+    index_peers(r);
 }
 
 struct ring *ring_single(const unsigned char secret[32], unsigned shards)
@@ -140,8 +189,15 @@ struct ring *ring_single(const unsigned char secret[32], unsigned shards)
     must(shards >= 1 && shards <= VIEW_SHARDS_MAX);
     struct ring *r = new_ring(secret);
     fill(r, &(struct domain){.shards = ~0ull >> (64 - shards), .weight = 1}, 1);
+    r->peers = malloc(shards * sizeof *r->peers);
+    must(r->peers);
+    for (unsigned i = 0; i < shards; i++)
+        add_peer(r, i, true, 0);
+    index_peers(r);
     return r;
 }
+
+/* ---- of a view ---- */
 
 /* By weight, then as in the view: an order that no sorting algorithm can change. */
 static int heavier_first(const void *pa, const void *pb)
@@ -152,7 +208,32 @@ static int heavier_first(const void *pa, const void *pb)
     return a->number < b->number ? -1 : 1;
 }
 
-struct ring *ring_new(const unsigned char secret[32], const struct view *v)
+static uint64_t incarnation_of(const struct ring *r, unsigned peer)
+{
+    const struct ring_peer *p = ring_peer(r, peer);
+    return p ? p->incarnation : 0;
+}
+
+static bool same_home(const struct ring *a, const struct ring *b, unsigned slot)
+{
+    return a->home[slot] == b->home[slot] &&
+           incarnation_of(a, a->home[slot]) == incarnation_of(b, b->home[slot]);
+}
+
+static void compare(struct ring *r, const struct ring *before)
+{
+    struct change *c = r->change = calloc(1, sizeof *c);
+    must(c && (!before || (before->change && before->epoch < r->epoch)));
+    c->gap = !before || before->epoch + 1 != r->epoch;
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        bool same = before && same_home(r, before, slot);
+        c->since[slot] = same ? before->change->since[slot] : before ? before->epoch + 1 : 1;
+        c->changed[slot / 64] |= (uint64_t)!same << slot % 64;
+    }
+}
+
+struct ring *ring_new(const unsigned char secret[32], const struct view *v, const unsigned *blocks,
+                      const struct ring *before)
 {
     struct ring *r = new_ring(secret);
     struct domain *domains = malloc((v->count + 1) * sizeof *domains);
@@ -164,15 +245,29 @@ struct ring *ring_new(const unsigned char secret[32], const struct view *v)
             domains[n++] = (struct domain){.key = hash_str(&r->key, str_of(node->name)),
                                            .shards = node->shards,
                                            .weight = node->weight,
-                                           .number = (uint32_t)i};
+                                           .number = (uint32_t)i,
+                                           .block = blocks ? blocks[i] : (uint32_t)i};
     }
     qsort(domains, n, sizeof *domains, heavier_first);
     fill(r, domains, n);
     free(domains);
+    r->epoch = v->epoch, r->by_node = n >= 2;
+    add_members(r, v, blocks);
+    compare(r, before);
     return r;
 }
 
-void ring_free(struct ring *r) { free(r); }
+void ring_free(struct ring *r)
+{
+    if (!r)
+        return;
+    free(r->peers);
+    free(r->place);
+    free(r->change);
+    free(r);
+}
+
+/* ---- asked ---- */
 
 unsigned ring_slot(const struct ring *r, str bare_jid)
 {
@@ -189,4 +284,41 @@ unsigned ring_successor(const struct ring *r, unsigned slot)
 {
     must(slot < RING_SLOTS);
     return r->successor[slot];
+}
+
+uint64_t ring_epoch(const struct ring *r) { return r->epoch; }
+
+const struct ring_peer *ring_peers(const struct ring *r, size_t *n)
+{
+    *n = r->count;
+    return r->peers;
+}
+
+const struct ring_peer *ring_peer(const struct ring *r, unsigned peer)
+{
+    return peer < r->end && r->place[peer] ? &r->peers[r->place[peer] - 1] : NULL;
+}
+
+unsigned ring_peers_end(const struct ring *r) { return r->end; }
+
+bool ring_same_domain(const struct ring *r, unsigned a, unsigned b)
+{
+    return r->by_node ? peer_block(a) == peer_block(b) : a == b;
+}
+
+bool ring_changed(const struct ring *r, unsigned slot)
+{
+    must(slot < RING_SLOTS && r->change);
+    return r->change->changed[slot / 64] >> slot % 64 & 1;
+}
+
+bool ring_moved(const struct ring *r, unsigned slot)
+{
+    return ring_changed(r, slot) || r->change->gap;
+}
+
+uint64_t ring_since(const struct ring *r, unsigned slot)
+{
+    must(slot < RING_SLOTS);
+    return r->change ? r->change->since[slot] : 0;
 }

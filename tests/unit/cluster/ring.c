@@ -78,7 +78,7 @@ static void the_table_is_the_same_on_every_machine(void **state)
 {
     struct view *v = cluster_of(7, 5);
     v->nodes[2].weight = 250, v->nodes[3].weight = 1, v->nodes[4].state = VIEW_DRAINING;
-    struct ring *r = ring_new(secret, v);
+    struct ring *r = ring_new(secret, v, NULL, NULL);
     uint64_t sum = ring_slot(r, STR("alice@example.com"));
     for (unsigned slot = 0; slot < RING_SLOTS; slot++)
         sum = (sum ^ ring_home_of_slot(r, slot) ^ (uint64_t)ring_successor(r, slot) << 16) *
@@ -112,12 +112,12 @@ static void every_node_owns_its_share_by_weight(void **state)
     static const unsigned sizes[] = {2, 3, 10, 100, 1000};
     for (size_t s = 0; s < array_len(sizes); s++) {
         struct view *v = cluster_of(sizes[s], 4);
-        struct ring *r = ring_new(secret, v);
+        struct ring *r = ring_new(secret, v, NULL, NULL);
         assert_fair(v, r);
         ring_free(r);
         for (size_t i = 0; i < v->count; i++)
             v->nodes[i].weight = (uint32_t)(1 + hash_u64(i) % VIEW_WEIGHT_MAX);
-        r = ring_new(secret, v);
+        r = ring_new(secret, v, NULL, NULL);
         assert_fair(v, r);
         ring_free(r);
         view_free(v);
@@ -142,7 +142,7 @@ static void a_change_of_one_node_moves_only_its_own_slots(void **state)
         struct view *v = cluster_of(sizes[s], 4);
         for (size_t i = 0; i < v->count; i++)
             v->nodes[i].weight = (uint32_t)(1 + hash_u64(i) % VIEW_WEIGHT_MAX);
-        struct ring *before = ring_new(secret, v);
+        struct ring *before = ring_new(secret, v, NULL, NULL);
         unsigned changed = sizes[s] / 2;
         struct view_node *n = &v->nodes[changed];
         for (int what = 0; what < 4; what++) {
@@ -155,7 +155,7 @@ static void a_change_of_one_node_moves_only_its_own_slots(void **state)
                 n->state = VIEW_JOINING;
             else
                 n->shards = 0;
-            struct ring *after = ring_new(secret, v);
+            struct ring *after = ring_new(secret, v, NULL, NULL);
             assert_int_equal(strays(before, after, changed), 0);
             for (unsigned slot = 0; what && slot < RING_SLOTS; slot++)
                 assert_true(node_of(ring_home_of_slot(after, slot)) != changed);
@@ -171,7 +171,8 @@ static void a_node_that_comes_or_goes_moves_only_its_own_slots(void **state)
 {
     struct view *v = cluster_of(30, 4), *without = view_copy(v, 2);
     view_remove(without, &without->nodes[10]);
-    struct ring *all = ring_new(secret, v), *fewer = ring_new(secret, without);
+    struct ring *all = ring_new(secret, v, NULL, NULL),
+                *fewer = ring_new(secret, without, NULL, NULL);
     for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
         unsigned x = ring_home_of_slot(all, slot), y = ring_home_of_slot(fewer, slot);
         if (node_of(x) == 10)
@@ -188,9 +189,9 @@ static void a_node_that_comes_or_goes_moves_only_its_own_slots(void **state)
 static void a_dead_shards_slots_stay_with_its_siblings(void **state)
 {
     struct view *v = cluster_of(9, 6);
-    struct ring *before = ring_new(secret, v);
+    struct ring *before = ring_new(secret, v, NULL, NULL);
     view_node_clear(&v->nodes[4], 2);
-    struct ring *after = ring_new(secret, v);
+    struct ring *after = ring_new(secret, v, NULL, NULL);
     unsigned dead = view_member_of(4, 2), moved = 0, to[6] = {0};
     for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
         unsigned x = ring_home_of_slot(before, slot), y = ring_home_of_slot(after, slot);
@@ -213,10 +214,10 @@ static void the_successor_is_in_another_domain_and_next_in_line(void **state)
 {
     struct view *v = cluster_of(6, 3);
     v->nodes[1].weight = 700;
-    struct ring *r = ring_new(secret, v);
+    struct ring *r = ring_new(secret, v, NULL, NULL);
     for (unsigned gone = 0; gone < 6; gone++) {
         v->nodes[gone].state = VIEW_DRAINING;
-        struct ring *less = ring_new(secret, v);
+        struct ring *less = ring_new(secret, v, NULL, NULL);
         for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
             assert_true(node_of(ring_successor(r, slot)) != node_of(ring_home_of_slot(r, slot)));
             if (node_of(ring_home_of_slot(r, slot)) == gone)
@@ -244,7 +245,7 @@ static void on_one_node_the_successor_is_another_shard_and_of_one_shard_nobody(v
 static void a_single_node_has_the_same_table_with_and_without_a_view(void **state)
 {
     struct view *v = cluster_of(1, 5);
-    struct ring *a = ring_single(secret, 5), *b = ring_new(secret, v);
+    struct ring *a = ring_single(secret, 5), *b = ring_new(secret, v, NULL, NULL);
     for (unsigned slot = 0; slot < RING_SLOTS; slot++)
         assert_int_equal(ring_home_of_slot(a, slot), ring_home_of_slot(b, slot));
     assert_int_equal(ring_slot(a, STR("a@b")), ring_slot(b, STR("a@b")));
@@ -257,12 +258,110 @@ static void where_nobody_has_a_share_no_slot_has_a_home(void **state)
 {
     struct view *v = cluster_of(2, 2);
     v->nodes[0].weight = 0, v->nodes[1].state = VIEW_JOINING;
-    struct ring *r = ring_new(secret, v);
+    struct ring *r = ring_new(secret, v, NULL, NULL);
     for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
         assert_int_equal(ring_home_of_slot(r, slot), RING_NONE);
         assert_int_equal(ring_successor(r, slot), RING_NONE);
     }
     ring_free(r);
+    view_free(v);
+}
+
+/* ---- one ring after the other ---- */
+
+static void members_are_named_by_the_blocks_of_their_nodes(void **state)
+{
+    static const unsigned blocks[] = {5, 0, 2};
+    struct view *v = cluster_of(3, 2);
+    struct ring *own = ring_new(secret, v, NULL, NULL), *r = ring_new(secret, v, blocks, NULL);
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        unsigned there = ring_home_of_slot(own, slot), here = ring_home_of_slot(r, slot);
+        assert_int_equal(here / VIEW_SHARDS_MAX, blocks[node_of(there)]);
+        assert_int_equal(here % VIEW_SHARDS_MAX, there % VIEW_SHARDS_MAX);
+    }
+    size_t n;
+    const struct ring_peer *p = ring_peers(r, &n);
+    assert_int_equal(n, 6);
+    assert_int_equal(p[0].peer, 5 * VIEW_SHARDS_MAX);
+    assert_int_equal(ring_peers_end(r), 5 * VIEW_SHARDS_MAX + 2);
+    assert_null(ring_peer(r, VIEW_SHARDS_MAX));
+    assert_int_equal(ring_peer(r, 2 * VIEW_SHARDS_MAX + 1)->incarnation, 1);
+    ring_free(own);
+    ring_free(r);
+    view_free(v);
+}
+
+static void domains_are_nodes_where_two_have_a_share(void **state)
+{
+    struct view *v = cluster_of(2, 2);
+    struct ring *two = ring_new(secret, v, NULL, NULL);
+    assert_true(ring_same_domain(two, 0, 1));
+    assert_false(ring_same_domain(two, 0, VIEW_SHARDS_MAX));
+    v->nodes[1].state = VIEW_JOINING;
+    struct ring *one = ring_new(secret, v, NULL, NULL);
+    assert_false(ring_same_domain(one, 0, 1));
+    assert_true(ring_same_domain(one, 1, 1));
+    assert_false(ring_peer(one, VIEW_SHARDS_MAX)->full);
+    assert_true(ring_peer(one, 0)->full);
+    ring_free(one);
+    ring_free(two);
+    view_free(v);
+}
+
+static struct ring *next_ring(struct view *v, struct ring *before)
+{
+    struct ring *r = ring_new(secret, v, NULL, before);
+    v->epoch++;
+    return r;
+}
+
+static void a_slot_is_its_homes_since_the_epoch_in_which_it_came_there(void **state)
+{
+    struct view *v = cluster_of(3, 2);
+    struct ring *first = next_ring(v, NULL);
+    assert_int_equal(ring_since(first, 7), 1);
+    assert_true(ring_changed(first, 7) && ring_moved(first, 7));
+    v->nodes[1].weight = 200;
+    struct ring *second = next_ring(v, first);
+    view_node_set(&v->nodes[2], 1, 99); /* the same shard, started anew */
+    struct ring *third = next_ring(v, second);
+    unsigned moved = 0, anew = 0;
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        unsigned a = ring_home_of_slot(first, slot), b = ring_home_of_slot(second, slot);
+        assert_int_equal(ring_changed(second, slot), a != b);
+        assert_int_equal(ring_moved(second, slot), a != b);
+        assert_int_equal(ring_since(second, slot), a != b ? 2 : 1);
+        bool again = b == view_member_of(2, 1);
+        assert_int_equal(ring_home_of_slot(third, slot), b);
+        assert_int_equal(ring_changed(third, slot), again);
+        assert_int_equal(ring_since(third, slot), again ? 3 : ring_since(second, slot));
+        moved += a != b, anew += again;
+    }
+    assert_true(moved > 500 && anew > 1000);
+    ring_free(first);
+    ring_free(second);
+    ring_free(third);
+    view_free(v);
+}
+
+/* Who has skipped an epoch sends everything again, and counts as its own what may have been. */
+static void
+behind_a_skipped_epoch_all_has_moved_and_nothing_is_taken_for_newer_than_it_is(void **state)
+{
+    struct view *v = cluster_of(3, 2);
+    struct ring *first = next_ring(v, NULL);
+    v->epoch += 3, v->nodes[1].weight = 200;
+    struct ring *later = next_ring(v, first);
+    unsigned changed = 0;
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        assert_true(ring_moved(later, slot));
+        assert_int_equal(ring_since(later, slot), ring_changed(later, slot) ? 2 : 1);
+        changed += ring_changed(later, slot);
+    }
+    assert_true(changed > 500 && changed < RING_SLOTS / 2);
+    assert_int_equal(ring_epoch(later), 5);
+    ring_free(first);
+    ring_free(later);
     view_free(v);
 }
 
@@ -274,7 +373,7 @@ static void a_thousand_nodes_of_64_shards_are_quick_to_lay_out(void **state)
         v->nodes[i].weight = (uint32_t)(1 + hash_u64(i) % VIEW_WEIGHT_MAX);
     struct timespec from, to;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
-    struct ring *r = ring_new(secret, v);
+    struct ring *r = ring_new(secret, v, NULL, NULL);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
     double ms = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
     print_message("1,000 nodes x 64 shards: %.1f ms\n", ms);
@@ -298,6 +397,11 @@ int main(void)
         cmocka_unit_test(on_one_node_the_successor_is_another_shard_and_of_one_shard_nobody),
         cmocka_unit_test(a_single_node_has_the_same_table_with_and_without_a_view),
         cmocka_unit_test(where_nobody_has_a_share_no_slot_has_a_home),
+        cmocka_unit_test(members_are_named_by_the_blocks_of_their_nodes),
+        cmocka_unit_test(domains_are_nodes_where_two_have_a_share),
+        cmocka_unit_test(a_slot_is_its_homes_since_the_epoch_in_which_it_came_there),
+        cmocka_unit_test(
+            behind_a_skipped_epoch_all_has_moved_and_nothing_is_taken_for_newer_than_it_is),
         cmocka_unit_test(a_thousand_nodes_of_64_shards_are_quick_to_lay_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
