@@ -17,7 +17,7 @@ struct out out_of(const struct frame *f)
 static void grow(struct outs **o)
 {
     struct outs *old = *o;
-    uint32_t cap = old ? old->cap * 2 : 2;
+    uint32_t cap = old ? old->cap * 2 : 4;
     struct outs *new = malloc(sizeof *new + cap * sizeof *new->at);
     must(new);
     *new = old ? *old : (struct outs){0};

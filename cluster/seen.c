@@ -5,7 +5,7 @@
 /* As many as limits.unsafe_max is by default; half of each: what is asked is whether a client that
  * went on under old numbers has sent something else. (With 8 bits of 32 the simulator saw such
  * stanzas swallowed, one in 256.) */
-enum { FPS = 64 };
+enum { FPS = 64, TOUCH_MS = 1000 };
 
 struct row {
     struct hnode node;
@@ -94,15 +94,24 @@ static void advance(struct row *r, uint64_t ord)
     r->max = ord;
 }
 
+/* In the list by age it moves once a second, not with every stanza. */
+static void touch(struct seen *s, struct row *r, uint64_t now_ms)
+{
+    uint64_t until_ms = now_ms + SEEN_MS;
+    if (r->until_ms <= until_ms && until_ms - r->until_ms < TOUCH_MS)
+        return;
+    list_remove(&r->use);
+    list_push_back(&s->by_use, &r->use);
+    if (r->until_ms < until_ms)
+        r->until_ms = until_ms;
+}
+
 bool seen_note(struct seen *s, struct uid uid, uint64_t to, uint32_t fp, uint64_t now_ms)
 {
     struct row *r = find(s, uid, to);
     if (!r)
         r = row_new(s, uid, to, now_ms);
-    list_remove(&r->use);
-    list_push_back(&s->by_use, &r->use);
-    if (r->until_ms < now_ms + SEEN_MS)
-        r->until_ms = now_ms + SEEN_MS;
+    touch(s, r, now_ms);
     if (uid.ord > r->max)
         advance(r, uid.ord);
     else if (r->max - uid.ord >= SEEN_WIDTH)

@@ -19,9 +19,10 @@ typedef struct {
 
 static inline str str_of(const char *z) { return (str){z, z ? strlen(z) : 0}; }
 static inline str str_from(const void *p, size_t n) { return (str){(const char *)p, n}; }
+/* By b's length: where b is a literal the compiler compares words and calls nobody. */
 static inline bool str_eq(str a, str b)
 {
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+    return a.n == b.n && (b.n == 0 || memcmp(a.p, b.p, b.n) == 0);
 }
 /* Compares with a string literal. */
 #define str_is(s, literal) str_eq((s), STR(literal))

@@ -249,7 +249,7 @@ static void note_queues(struct attached *a)
         for (uint32_t i = 0; i < outs_count(o->outs); i++) {
             const struct out *k = outs_at(o->outs, i);
             struct uid uid = {k->sid, k->ord, k->lane};
-            route_note(a->home, stanza_to(k->stanza), k->stanza, uid);
+            route_note(a->home, k->stanza, uid);
         }
 }
 

@@ -92,8 +92,9 @@ void from_stanza(struct session *s, struct stanza *stanza, err reason, struct ti
         presence_from(s, stanza, t);
         return;
     }
-    str address = stanza_to(stanza);
-    struct jid to = jid_parse_prepared(address.n ? address : user_bare(s->user));
+    struct jid to = stanza_to_jid(stanza);
+    if (!to.full.n)
+        to = jid_parse_prepared(user_bare(s->user));
     if (stanza->kind == STANZA_MESSAGE)
         from_message(s, stanza, &to, t);
     else if (stanza->type == TYPE_GET || stanza->type == TYPE_SET)

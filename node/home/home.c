@@ -26,7 +26,6 @@ uint32_t home_lane(str deriver, const char *purpose)
 void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_t flags, int64_t us,
                struct ticket *t)
 {
-    str address = to.n ? to : stanza_to(s);
     struct frame f = {.kind = FRAME_ROUTE,
                       .flags = flags,
                       .sid = uid.sid,
@@ -40,7 +39,7 @@ void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_
         f.recipients = &to, f.recipient_count = 1;
     if (t && ticket_is_again(t))
         f.flags |= FRAME_AGAIN;
-    struct jid j = jid_parse_prepared(address);
+    struct jid j = to.n ? jid_parse_prepared(to) : stanza_to_jid(s);
     struct hold hold = t ? ticket_hold(t) : (struct hold){HOLD_NONE, 0, 0};
     channel_send(h->node->channels, ring_home(h->node->ring, j.bare), &f, hold, true);
 }
@@ -49,7 +48,7 @@ void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str d
                        const char *purpose, struct ticket *t)
 {
     struct uid uid = {cause.sid, cause.ord, home_lane(deriver, purpose)};
-    if (home_serves(h, jid_parse_prepared(stanza_to(s)).domain))
+    if (home_serves(h, stanza_to_jid(s).domain))
         home_send(h, s, STR_NONE, uid, 0, home_wall_us(h), t);
 }
 
@@ -393,12 +392,14 @@ static void on_route(struct home *h, struct origin from, const struct frame *f)
     ticket_list(t, &h->open);
     if (f->flags & FRAME_AGAIN)
         ticket_set_again(t);
-    str own = stanza_to(f->stanza);
-    const str *to = f->recipient_count ? f->recipients : &own;
-    size_t n = f->recipient_count ? f->recipient_count : 1;
-    for (size_t i = 0; i < n; i++)
-        if (to[i].n)
-            route_deliver(h, to[i], f->stanza, uid, f->flags & FRAME_AGAIN, (int64_t)f->us, t);
+    uint32_t again = f->flags & FRAME_AGAIN;
+    struct jid to = stanza_to_jid(f->stanza);
+    if (!f->recipient_count && to.full.n)
+        route_deliver(h, &to, f->stanza, uid, again, (int64_t)f->us, t);
+    for (size_t i = 0; i < f->recipient_count; i++) {
+        to = jid_parse_prepared(f->recipients[i]);
+        route_deliver(h, &to, f->stanza, uid, again, (int64_t)f->us, t);
+    }
     ticket_close(t);
 }
 

@@ -149,11 +149,11 @@ struct route {
     uint64_t seq;
     char text[];
 };
-void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
-                   int64_t us, struct ticket *t);
+void route_deliver(struct home *h, const struct jid *to, struct stanza *s, struct uid uid,
+                   uint32_t flags, int64_t us, struct ticket *t);
 void route_stanza(struct user *u, struct route *r);
-/* It was handled by our predecessor. */
-void route_note(struct home *h, str to, const struct stanza *s, struct uid uid);
+/* It was handled by our predecessor, for whom it is addressed to. */
+void route_note(struct home *h, const struct stanza *s, struct uid uid);
 /* A copy that may wait: holds the stanza and an effect of the ticket. */
 struct route *route_keep(const struct route *r);
 void route_done(struct route *kept);

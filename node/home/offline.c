@@ -350,8 +350,10 @@ bool offline_wait(struct user *u, struct route *r, const struct session *to)
 {
     struct giving *g = u->giving;
     struct home *h = u->home;
+    if (!g || r->offline_only)
+        return false;
     uint64_t bit = astray_bit(h, r->to.resource);
-    if (!g || r->offline_only || (to && to->sid != g->sid && !(u->astray & bit)))
+    if (to && to->sid != g->sid && !(u->astray & bit))
         return false;
     u->astray |= bit;
     struct route *k = route_keep(r);

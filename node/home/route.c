@@ -298,22 +298,26 @@ static void route_iq(struct user *u, struct route *r)
 /* Has this been handled before? Then it is as safe as it was then: what is still open of it is
  * waited for. Presence may be repeated (delivery.md 9, 5); so may an answer, by whose lane a sender
  * of requests to everybody would fill the table. */
-static bool note(struct home *h, str to, const struct stanza *s, struct uid uid)
+static bool may_come_again(const struct stanza *s, struct uid uid)
 {
-    if (!uid.sid || s->kind == STANZA_PRESENCE || s->type == TYPE_ERROR || s->type == TYPE_RESULT)
-        return false;
-    uint64_t hash = hash_str(&h->node->key, to);
-    return seen_note(&h->seen, uid, hash, stanza_fp(s), loop_now_ms(h->node->loop));
+    return uid.sid && s->kind != STANZA_PRESENCE && s->type != TYPE_ERROR && s->type != TYPE_RESULT;
 }
 
-void route_note(struct home *h, str to, const struct stanza *s, struct uid uid)
+/* account: its hash among the users; which of its resources is in the stanza's fingerprint. */
+static bool note(struct home *h, uint64_t account, const struct stanza *s, struct uid uid)
 {
-    note(h, to, s, uid);
+    return may_come_again(s, uid) &&
+           seen_note(&h->seen, uid, account, stanza_fp(s), loop_now_ms(h->node->loop));
+}
+
+void route_note(struct home *h, const struct stanza *s, struct uid uid)
+{
+    note(h, hash_str(&h->node->key, stanza_to_jid(s).bare), s, uid);
 }
 
 static bool is_known(struct home *h, const struct route *r)
 {
-    bool known = note(h, r->to.full, r->stanza, r->uid);
+    bool known = note(h, r->user->node.hash, r->stanza, r->uid);
     if (!(r->flags & FRAME_AGAIN))
         return false;
     known |=
@@ -378,18 +382,18 @@ static void run_behind_barrier(struct work *w, struct user *u)
     if (r->home->awaited) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
     else
-        route_deliver(r->home, r->to.full, r->stanza, r->uid, r->flags, r->us, r->ticket);
+        route_deliver(r->home, &r->to, r->stanza, r->uid, r->flags, r->us, r->ticket);
     route_done(r);
 }
 
-void route_deliver(struct home *h, str to, struct stanza *s, struct uid uid, uint32_t flags,
-                   int64_t us, struct ticket *t)
+void route_deliver(struct home *h, const struct jid *to, struct stanza *s, struct uid uid,
+                   uint32_t flags, int64_t us, struct ticket *t)
 {
     struct route r = {.work = {.run = run_loaded},
                       .home = h,
                       .ticket = t,
                       .stanza = s,
-                      .to = jid_parse_prepared(to),
+                      .to = *to,
                       .uid = uid,
                       .us = us,
                       .flags = flags};

@@ -33,14 +33,14 @@ bool fifo_out_room(struct fifo_out *o, size_t n, bool *bad)
 void fifo_out_write(struct fifo_out *o, const void *p, size_t n)
 {
     size_t at = o->tail & (o->size - 1), first = o->size - at;
-    if (n == 0)
-        return;
     must(n <= o->size - (o->tail - o->head));
-    if (first > n)
-        first = n;
+    o->tail += n;
+    if (n <= first) {
+        memcpy(o->data + at, p, n);
+        return;
+    }
     memcpy(o->data + at, p, first);
     memcpy(o->data, (const char *)p + first, n - first);
-    o->tail += n;
 }
 
 void fifo_out_pad(struct fifo_out *o) { o->tail = (o->tail + 7) & ~UINT64_C(7); }
@@ -73,8 +73,10 @@ err fifo_in_begin(struct fifo_in *in)
 static void read_at(const struct fifo_in *in, uint64_t from, void *p, size_t n)
 {
     size_t at = from & (in->size - 1), first = in->size - at;
-    if (first > n)
-        first = n;
+    if (n <= first) {
+        memcpy(p, in->data + at, n);
+        return;
+    }
     memcpy(p, in->data + at, first);
     memcpy((char *)p + first, in->data, n - first);
 }

@@ -5,8 +5,6 @@
 #include <time.h>
 #include <xxhash.h>
 
-#include "proto/xmpp/jid.h"
-
 /* What the scanner inherits for XML of our own: the content namespace of the house. */
 static const struct xml_header house_header = {.default_ns = NS_CLIENT};
 static const struct xml_limits house_limits = {
@@ -137,6 +135,8 @@ static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str t
     s->from_off = s->to_off + s->to_len, s->from_len = (uint32_t)from.n;
     memcpy(&s->index, x, xml_index_size(x));
     s->index.len = (uint32_t)xml_len;
+    struct jid jid = jid_parse_prepared(to);
+    s->to_local_len = (uint16_t)jid.local.n, s->to_bare_len = (uint16_t)jid.bare.n;
     if (to.n)
         memcpy((char *)s + s->to_off, to.p, to.n);
     if (from.n)
@@ -330,7 +330,19 @@ struct stanza *stanza_error(struct xml_scan *scan, const struct stanza *s, err e
 
 /* ---- blocks ---- */
 
-static bool inside(uint32_t off, uint32_t len, size_t n) { return off <= n && len <= n - off; }
+static bool inside(uint32_t off, uint32_t len, size_t n) { return (uint64_t)off + len <= n; }
+
+/* The same for many, without a branch for each: not 0 when one is outside. */
+static uint64_t outside(struct xml_span s, uint64_t n)
+{
+    return (n - ((uint64_t)s.off + s.len)) >> 63;
+}
+
+static bool parts_are_sound(const struct stanza *s)
+{
+    uint32_t local = s->to_local_len ? s->to_local_len + 1u : 0;
+    return s->to_bare_len <= s->to_len && local <= s->to_bare_len;
+}
 
 /* The other process is one of ours, but memory damage must not spread: every offset of the header
  * is looked at; those of the index when they are used, by the same bound (index.len). */
@@ -341,29 +353,22 @@ static bool block_is_sound(const struct stanza *s, size_t n)
     if (s->size != n || x->nchild > XML_CHILDREN || s->xml_off != head + xml_index_size(x))
         return false;
     if (!inside(s->xml_off, x->len, n) || !inside(s->to_off, s->to_len, n) ||
-        !inside(s->from_off, s->from_len, n) || s->kind > STANZA_IQ || s->type > TYPE_INVALID)
+        !inside(s->from_off, s->from_len, n) || s->kind > STANZA_IQ || s->type > TYPE_INVALID ||
+        !parts_are_sound(s))
         return false;
-    const struct xml_span spans[] = {{x->name_off, x->name_len},
-                                     x->ns_uri,
-                                     x->to,
-                                     x->from,
-                                     x->id,
-                                     x->type,
-                                     x->lang,
-                                     x->to_attr,
-                                     x->from_attr,
-                                     {x->splice, 0},
-                                     {0, x->open_len}};
-    for (size_t i = 0; i < array_len(spans); i++)
-        if (!inside(spans[i].off, spans[i].len, x->len))
-            return false;
+    uint64_t out = outside((struct xml_span){x->name_off, x->name_len}, x->len) |
+                   outside(x->ns_uri, x->len) | outside(x->to, x->len) | outside(x->from, x->len) |
+                   outside(x->id, x->len) | outside(x->type, x->len) | outside(x->lang, x->len) |
+                   outside(x->to_attr, x->len) | outside(x->from_attr, x->len);
+    if (x->splice > x->len || x->open_len > x->len)
+        return false;
     for (unsigned i = 0; i < x->nchild; i++) {
         const struct xml_child *c = &x->child[i];
-        if (!inside(c->off, c->len, x->len) || !inside(c->name_off, c->name_len, x->len) ||
-            !inside(c->ns_uri.off, c->ns_uri.len, x->len))
-            return false;
+        out |= outside((struct xml_span){c->off, c->len}, x->len) |
+               outside((struct xml_span){c->name_off, c->name_len}, x->len) |
+               outside(c->ns_uri, x->len);
     }
-    return true;
+    return !out;
 }
 
 err stanza_from_block(const void *p, size_t n, struct stanza **out)

@@ -15,6 +15,7 @@
 #include "pemberley/arena.h"
 #include "pemberley/err.h"
 #include "proto/xml/xml.h"
+#include "proto/xmpp/jid.h"
 
 enum stanza_kind { STANZA_MESSAGE, STANZA_PRESENCE, STANZA_IQ };
 
@@ -56,8 +57,9 @@ enum stanza_flag {
 
 struct stanza {
     uint32_t refs;
-    uint32_t size;      /* of the whole block, this header included */
-    uint8_t kind, type; /* enum stanza_kind, enum stanza_type */
+    uint32_t size;                      /* of the whole block, this header included */
+    uint8_t kind, type;                 /* enum stanza_kind, enum stanza_type */
+    uint16_t to_local_len, to_bare_len; /* of `to`: each home on the way would split it again */
     uint32_t flags;
     uint32_t fp;                                          /* stanza_fp */
     uint32_t xml_off, to_off, to_len, from_off, from_len; /* from the start of the block */
@@ -71,6 +73,18 @@ static inline str stanza_xml(const struct stanza *s)
 static inline str stanza_to(const struct stanza *s) /* n == 0: none */
 {
     return (str){(const char *)s + s->to_off, s->to_len};
+}
+/* Its parts; without any when there is none. */
+static inline struct jid stanza_to_jid(const struct stanza *s)
+{
+    str full = stanza_to(s), bare = {full.p, s->to_bare_len};
+    size_t skip = s->to_local_len ? s->to_local_len + 1u : 0;
+    struct jid j = {.full = full, .bare = bare, .domain = str_skip(bare, skip)};
+    if (skip)
+        j.local = (str){full.p, s->to_local_len};
+    if (bare.n < full.n)
+        j.resource = str_skip(full, bare.n + 1);
+    return j;
 }
 static inline str stanza_from(const struct stanza *s)
 {
