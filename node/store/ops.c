@@ -1,4 +1,4 @@
-/* ops: the table of operations, what they share, and ping. */
+/* ops: the table of operations, what they share, and what is nobody's: ping, fences of nodes. */
 #include "node/store/ops.h"
 
 static const struct op_row rows[] = {
@@ -84,5 +84,28 @@ err op_ping(struct ops *x)
     x->r.health->disk_free_bytes = x->sql->disk_free ? x->sql->disk_free(x->sql) : 0;
     x->r.health->queue = (uint32_t)x->queue;
     ops_sql(x, database_bytes, on_database_bytes);
+    return ERR_OK;
+}
+
+static bool node_ok(str node, uint64_t epoch)
+{
+    return ops_key_ok(node, NODE_MAX) && epoch > 0 && epoch <= INT64_MAX;
+}
+
+err op_node_fence(struct ops *x)
+{
+    const Store__NodeFence *f = x->q->node_fence;
+    if (!node_ok(ops_str(f->node), f->epoch))
+        return ERR_BAD;
+    ops_sql(x, fence_put, NULL, A_TEXT(ops_str(f->node)), A_INT(f->epoch));
+    return ERR_OK;
+}
+
+err op_node_admit(struct ops *x)
+{
+    const Store__NodeAdmit *f = x->q->node_admit;
+    if (!node_ok(ops_str(f->node), f->epoch))
+        return ERR_BAD;
+    ops_sql(x, fence_lift, NULL, A_TEXT(ops_str(f->node)), A_INT(f->epoch));
     return ERR_OK;
 }

@@ -31,6 +31,7 @@ struct ops {
 enum {
     OWNER_MAX = 2047,
     CONTACT_MAX = 3071,
+    NODE_MAX = 32,      /* a node's name */
     TEXT_MAX = 8 << 10, /* a name, a status, keys, a group, a key */
     UID_MAX = 64,
     XML_MAX = 1 << 20, /* a stanza, a vCard, private XML */

@@ -33,6 +33,11 @@ static const char fence_check[] = "SELECT 1 / CASE WHEN epoch > 0 THEN 0 ELSE 1 
                                   " + 9223372036854775807 * CASE WHEN link = $3 THEN 0 ELSE 2 END"
                                   " FROM fence WHERE node = $1 AND lane = $2";
 
+/* That the row is of this link, without whether the node is fenced: for who lifts the fence. */
+static const char link_check[] =
+    "SELECT 9223372036854775807 * CASE WHEN link = $3 THEN 0 ELSE 2 END"
+    " FROM fence WHERE node = $1 AND lane = $2 FOR SHARE";
+
 /* ---- sending --------------------------------------------------------------------------------- */
 
 void pg_expect(struct link *l, enum sent_what what, struct job *job, sql_row_f *on_row)
@@ -67,8 +72,9 @@ bool pg_prepare_all(struct link *l)
 {
     char share[sizeof fence_check + 16];
     snprintf(share, sizeof share, "%s FOR SHARE", fence_check);
-    bool good =
-        prepare(l, "fence_read", fence_check, "tii") && prepare(l, "fence_write", share, "tii");
+    bool good = prepare(l, "fence_read", fence_check, "tii") &&
+                prepare(l, "fence_write", share, "tii") &&
+                prepare(l, "fence_link", link_check, "tii");
     for (int i = 0; good && i < SQL_MAX; i++)
         if (*texts[i].sql)
             good = prepare(l, texts[i].name, texts[i].sql, texts[i].args);
@@ -131,12 +137,15 @@ static bool send_text(struct link *l, enum sent_what what, const char *sql)
     return PQsendQueryParams(l->conn, sql, 0, NULL, NULL, NULL, NULL, 1);
 }
 
+static bool lifts_fence(const struct job *j) { return j->row && j->row->run == op_node_admit; }
+
 static bool send_fence(struct link *l, bool write)
 {
     pg_expect(l, SENT_FENCE, NULL, NULL);
     const struct sql_arg a[] = {A_TEXT(str_of(l->pg->options.node)), A_INT(l->lane),
                                 A_INT(l->fence)};
-    return send_prepared(l, write ? "fence_write" : "fence_read", a, array_len(a));
+    const char *check = write ? "fence_write" : "fence_read";
+    return send_prepared(l, lifts_fence(&l->jobs[0]) ? "fence_link" : check, a, array_len(a));
 }
 
 /* After a reload. */
@@ -160,13 +169,16 @@ static void decide(struct job *j, err e)
     j->request->verdict = e;
 }
 
-/* Whether it still fits in; what it is decides what may follow. */
+/* Whether it still fits in; what it is decides what may follow. Who lifts the fence is alone: it is
+ * not held by it. */
 static bool take(struct link *l, struct request *q, size_t behind, unsigned *reads, bool *write)
 {
     struct job *j = &l->jobs[l->jobs_n];
     job_decode(j, q, &l->sql, &l->batch.arena, behind);
     if (!j->row)
         decide(j, ERR_BAD);
+    if (l->jobs_n > 0 && (lifts_fence(j) || lifts_fence(&l->jobs[0])))
+        return false;
     bool writes = *write || (j->row && j->row->write);
     unsigned n = *reads + (j->row && !j->row->write);
     if (n > (writes ? READS_BESIDE_MAX : READS_MAX) && l->jobs_n > 0)

@@ -302,6 +302,66 @@ static void a_fenced_node_writes_nothing(void **state)
     assert_int_equal(put_offline(b, ROMEO, "u1", "<m/>"), OK);
 }
 
+static void fence_other(struct bench *b, const char *node, uint64_t epoch)
+{
+    Store__NodeFence fence = STORE__NODE_FENCE__INIT;
+    Store__Request q = STORE__REQUEST__INIT;
+    q.op_case = STORE__REQUEST__OP_NODE_FENCE, q.node_fence = &fence;
+    fence.node = (ProtobufCBinaryData){strlen(node), (uint8_t *)(uintptr_t)node};
+    fence.epoch = epoch;
+    assert_int_equal(bench_ask(b, &q)->result, OK);
+}
+
+static void send_admit(struct bench *b, const char *node, uint64_t epoch)
+{
+    Store__NodeAdmit admit = STORE__NODE_ADMIT__INIT;
+    Store__Request q = STORE__REQUEST__INIT;
+    q.op_case = STORE__REQUEST__OP_NODE_ADMIT, q.node_admit = &admit;
+    admit.node = (ProtobufCBinaryData){strlen(node), (uint8_t *)(uintptr_t)node};
+    admit.epoch = epoch;
+    bench_send(b, 1, &q);
+}
+
+static void a_node_is_fenced_by_another_and_admitted_by_itself_in_a_later_epoch_only(void **state)
+{
+    struct bench *b = *state, other;
+    struct store_postgres o = cluster_options(&cluster, 1);
+    o.node = "n2";
+    assert_int_equal(bench_open_postgres(&other, &o, 8), ERR_OK);
+    fence_other(&other, "n1", 41);
+    fence_other(&other, "n1", 40); /* who is late lowers nothing */
+    assert_int_equal(put_offline(b, ROMEO, "u0", "<m/>"), IO);
+    send_admit(b, "n1", 40);
+    bench_run(b);
+    assert_int_equal(put_offline(b, ROMEO, "u0", "<m/>"), IO);
+    send_admit(b, "n1", 42);
+    bench_run(b);
+    assert_int_equal(put_offline(b, ROMEO, "u0", "<m/>"), OK);
+    fence_other(&other, "n3", 43); /* that never was here: nor will it write when it comes */
+    bench_close(&other);
+    o.node = "n3";
+    assert_int_equal(bench_open_postgres(&other, &o, 8), ERR_OK);
+    assert_int_equal(put_offline(&other, ROMEO, "u1", "<m/>"), IO);
+    bench_close(&other);
+}
+
+static void among_other_requests_one_that_admits_holds_for_those_behind_it(void **state)
+{
+    struct bench *b = *state, one_lane;
+    struct store_postgres o = cluster_options(&cluster, 1);
+    o.node = "n4";
+    assert_int_equal(bench_open_postgres(&one_lane, &o, 8), ERR_OK);
+    fence_other(b, "n4", 7);
+    send_put(&one_lane, ROMEO, 0);
+    send_admit(&one_lane, "n4", 8);
+    send_put(&one_lane, ROMEO, 1);
+    bench_run(&one_lane);
+    assert_int_equal(one_lane.replies[0]->result, IO);
+    assert_int_equal(one_lane.replies[1]->result, OK);
+    assert_int_equal(one_lane.replies[2]->result, OK);
+    bench_close(&one_lane);
+}
+
 static void without_a_row_nobody_is_fenced(void **state)
 {
     struct bench *b = *state;
@@ -561,6 +621,8 @@ int main(void)
         T4(a_lock_of_another_delays_one_lane_only),
         T(a_failing_statement_fails_its_request_alone),
         T(a_fenced_node_writes_nothing),
+        T(a_node_is_fenced_by_another_and_admitted_by_itself_in_a_later_epoch_only),
+        T(among_other_requests_one_that_admits_holds_for_those_behind_it),
         T(without_a_row_nobody_is_fenced),
         T(a_batch_of_a_former_link_does_not_count),
         cmocka_unit_test(an_empty_database_is_migrated_once),
