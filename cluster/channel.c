@@ -525,6 +525,16 @@ void channel_path_up(struct channels *c, unsigned peer, uint32_t incarnation, ui
 
 void channel_path_down(struct channels *c, unsigned peer) { channel_of(c, peer)->path = false; }
 
+void channel_missed(struct channels *c, unsigned peer)
+{
+    struct channel *ch = channel_of(c, peer);
+    must(ch->remote);
+    if (!ch->up)
+        return;
+    ch->ask = ch->asked = true;
+    ack_later(c, ch);
+}
+
 uint64_t channel_received(const struct channels *c, unsigned peer)
 {
     return channel_peer_is_up(c, peer) ? c->peer[peer]->in.received : 0;

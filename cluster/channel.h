@@ -68,6 +68,8 @@ void channel_peer_remote(struct channels *c, unsigned peer);
  * Of an incarnation that is not the channel's: no effect. */
 void channel_path_up(struct channels *c, unsigned peer, uint32_t incarnation, uint64_t received);
 void channel_path_down(struct channels *c, unsigned peer);
+/* Remote: something of it was not given to channel_receive: it is asked to send that again. */
+void channel_missed(struct channels *c, unsigned peer);
 uint64_t channel_received(const struct channels *c, unsigned peer);
 /* ERR_BAD: the peer sent what no peer of ours sends; its fifo is to be poisoned. */
 nodiscard err channel_receive(struct channels *c, unsigned peer, str bytes);

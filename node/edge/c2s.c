@@ -382,6 +382,8 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
         conn_pause(c, PAUSE_WINDOW);
     if (c->edge->inbound > n->conf->limits_inbound_max)
         conn_pause(c, PAUSE_INBOUND);
+    if (c->edge->bus_full)
+        conn_pause(c, PAUSE_BUS);
 }
 
 /* Safe or lost, it does not count any more. The few who were stopped by the shard's bound go on

@@ -32,6 +32,7 @@ enum conn_pause {
     PAUSE_TLS = 1 << 4,     /* between <starttls/> and TLS */
     PAUSE_OUTPUT = 1 << 5,  /* it does not read our answers */
     PAUSE_INBOUND = 1 << 6, /* the shard has too many bytes that are not safe yet */
+    PAUSE_BUS = 1 << 7,     /* another node does not take what goes there */
 };
 
 /* Where the stream is (stream.c has the table). */

@@ -194,6 +194,14 @@ void edge_attach(struct edge *e, unsigned shard)
     tell_marks(e, shard);
 }
 
+void edge_bus_full(struct edge *e, bool full)
+{
+    e->bus_full = full;
+    if (!full)
+        list_each(c, &e->conns, struct conn, link)
+            conn_resume(c, PAUSE_BUS);
+}
+
 void edge_stop(struct edge *e, void (*done)(void *ctx), void *ctx)
 {
     e->stopping = true, e->stopped = done, e->stopped_ctx = ctx;

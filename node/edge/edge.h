@@ -41,6 +41,10 @@ void edge_settled(struct edge *e, struct hold h, bool lost);
  * what their clients have taken lately (delivery.md 6). Their clients notice a pause. */
 void edge_attach(struct edge *e, unsigned shard);
 
+/* Another node takes less than we have for it: who sends something is not read any more, until it
+ * is full no longer (delivery.md 5.3). */
+void edge_bus_full(struct edge *e, bool full);
+
 void edge_reload(struct edge *e); /* node->conf is the new one */
 /* Lets the connections go, the oldest first, so many in so long (count 0: as fast as the loop stays
  * free for others), with system-shutdown, which leaves sessions resumable. Until edge_drain_stop;

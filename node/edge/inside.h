@@ -51,6 +51,7 @@ struct edge {
     } drain;
     uint64_t wall_read_us; /* loop time at which wall_us was read */
     int64_t wall_us;
+    bool bus_full;
     bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;

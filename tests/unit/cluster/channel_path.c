@@ -277,6 +277,18 @@ static void behind_a_gap_the_peer_is_asked_to_send_again(void **state)
     assert_once_and_in_order(&b, 13);
 }
 
+static void what_was_dropped_before_it_was_known_comes_when_it_is_asked_for(void **state)
+{
+    heal(false);
+    send_one(&a, false), send_one(&a, true);
+    a.wire_n = 0;
+    turns(2);
+    assert_int_equal(b.got_n, 0); /* nobody sends anything more by which the gap would be seen */
+    channel_missed(b.c, b.peer);
+    turns(2);
+    assert_once_and_in_order(&b, 2);
+}
+
 static void what_the_peer_has_received_does_not_go_again(void **state)
 {
     heal(false);
@@ -360,6 +372,7 @@ int main(void)
         T(before_the_path_is_up_frames_wait),
         T(an_ack_that_was_lost_is_told_again),
         T(behind_a_gap_the_peer_is_asked_to_send_again),
+        T(what_was_dropped_before_it_was_known_comes_when_it_is_asked_for),
         T(what_the_peer_has_received_does_not_go_again),
         T(a_dead_incarnation_ends_the_channel_and_kept_frames_go_to_the_next),
         T(what_no_peer_sends_does_no_harm),
