@@ -281,12 +281,14 @@ void second_safe(struct session *s, struct ticket *t)
     note(home_of(s), s->second.peer, (struct copy_note){s->sid, ticket_uid(t).ord, NOTE_SAFE}, &o);
 }
 
-/* A former holder too: it knows the stanzas that a <resume/> says the client has, the new edge was
- * never given them, and what a client has is to be known when it comes again (cluster/mark.h). */
+/* Former holders too, and the edge of the connection that has gone: they know the stanzas that a
+ * <resume/> says the client has, the new edge was never given them, and what a client has is to be
+ * known when it comes again (cluster/mark.h). */
 void second_acked(struct session *s)
 {
     struct copy_note n = {s->sid, s->out_acked, NOTE_ACKED};
-    if (second_mirrors(s))
+    bool gone = s->second_kind == SECOND_EDGE && s->detached && is_up(home_of(s), s->second.peer);
+    if (second_mirrors(s) || gone)
         note(home_of(s), s->second.peer, n, NULL);
     if (s->others && s->others->former.gen && is_up(home_of(s), s->others->former.peer))
         note(home_of(s), s->others->former.peer, n, NULL);

@@ -490,6 +490,8 @@ static void resume_go(struct session *s)
     struct absence *a = s->absence;
     uint64_t seq, from = s->edge, gap_ms = loop_now_ms(h->node->loop) - a->since_ms;
     bool good = seq_of_h(s, a->resume.h, &seq);
+    if (good)
+        session_out_acked(s, seq, true); /* before its holders change: they are told */
     s->edge = a->resume.edge;
     second_fence(s);
     s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
@@ -504,7 +506,6 @@ static void resume_go(struct session *s)
         session_doom(s, ERR_STREAM_HANDLED_COUNT_TOO_HIGH);
         return;
     }
-    session_out_acked(s, seq, true);
     if (second_choose(s))
         session_copied(s);
     home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node,

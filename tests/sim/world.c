@@ -80,6 +80,25 @@ static const char *kind_name(enum frame_kind k)
     return k < FRAME_KINDS && names[k] ? names[k] : "?";
 }
 
+static uint64_t big_endian(const char *p, size_t n)
+{
+    uint64_t x = 0;
+    for (size_t i = 0; i < n; i++)
+        x = x << 8 | (unsigned char)p[i];
+    return x;
+}
+
+static void trace_notes(const struct world *w, str p)
+{
+    static const char *const names[] = {"safe", "acked", "drop"};
+    for (; p.n >= NOTE_BYTES; p = str_skip(p, NOTE_BYTES)) {
+        unsigned kind = (unsigned char)p.p[16];
+        world_say(w, "    %s sid %llx %llu", kind < array_len(names) ? names[kind] : "?",
+                  (unsigned long long)big_endian(p.p, 8),
+                  (unsigned long long)big_endian(p.p + 8, 8));
+    }
+}
+
 static void trace_frame(const struct world *w, unsigned from, unsigned to, str bytes)
 {
     struct arena a;
@@ -95,6 +114,8 @@ static void trace_frame(const struct world *w, unsigned from, unsigned to, str b
             from, to, (unsigned long long)number, kind_name(f.kind), (unsigned long long)f.sid,
             f.gen, (unsigned long long)f.ord, f.lane, (unsigned long long)f.seq,
             (unsigned long long)f.conn, f.flags, (int)xml.n, xml.p);
+        if (f.kind == FRAME_NOTE)
+            trace_notes(w, f.payload);
         stanza_unref(f.stanza);
     }
     arena_close(&a);
