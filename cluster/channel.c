@@ -13,59 +13,9 @@
  *
  * Of a remote peer, what comes twice is dropped, and behind a gap everything is, until it was sent
  * again: an ack with FRAME_AGAIN asks for it, once per gap. */
-#include "cluster/channel.h"
-
-#include <stdlib.h>
-
-#include "cluster/arrived.h"
-#include "cluster/parcel.h"
-#include "cluster/unacked.h"
+#include "cluster/channel_impl.h"
 
 enum { SHARED_MAX = 4096 }; /* a block that is larger is not remembered */
-
-struct channel {
-    unsigned peer;
-    struct list due; /* while ack_due */
-    bool up;
-    bool remote;
-    bool path;       /* remote: our way to it; what is sent while it is down goes when it is up */
-    bool ask, asked; /* remote: that the peer sends again what is missing; to be, was */
-    bool ack_due;
-    uint32_t incarnation;
-    struct unacked sent;
-    uint64_t theirs;     /* remote: all up to it has been received */
-    struct list waiting; /* parcels for a peer that is down */
-    struct stanza *went; /* the last; NULL: none since it is up */
-    struct stanza *came;
-    struct arrived in;
-};
-
-/* A frame to the own shard that is not done. */
-struct own {
-    struct hold hold; /* free: a is the next free one */
-    bool open;
-};
-enum { OWN_NOBODY = 1 }; /* stands for all of those without a hold; 0 is nobody's number */
-
-struct settle {
-    struct hold hold;
-    bool lost;
-};
-
-struct channels {
-    unsigned self, count;
-    struct arena in, out; /* of the frame being received, of the one being encoded: hundreds in a
-                           * turn go through memory that stays in the cache */
-    struct channel_sinks sinks;
-    struct pool parcels, tickets;
-    struct list local;                         /* parcels for the own shard, in order */
-    struct own *own;                           /* by number; 0 and OWN_NOBODY are nobody's */
-    size_t own_n, own_cap, own_free, own_open; /* own_free: the first; 0: none */
-    struct settle *settles;
-    size_t settle_count, settle_cap, settle_at;
-    struct list due; /* channels with an ack to send */
-    struct channel **peer;
-};
 
 struct pool *channel_tickets(struct channels *c) { return &c->tickets; }
 
@@ -77,6 +27,7 @@ static struct channel *channel_new(unsigned peer)
     must(ch);
     ch->peer = peer;
     list_init(&ch->due), list_init(&ch->waiting);
+    list_init(&ch->ahead), list_init(&ch->acks);
     unacked_begin(&ch->sent), arrived_begin(&ch->in);
     return ch;
 }
@@ -144,10 +95,10 @@ static void own_grow(struct channels *c)
     must(c->own);
 }
 
-static uint64_t own_open(struct channels *c, struct hold h)
+static uint64_t own_open(struct channels *c, struct hold h, bool keep)
 {
     c->own_open++;
-    if (h.owner == HOLD_NONE)
+    if (h.owner == HOLD_NONE && !keep)
         return OWN_NOBODY;
     size_t at = c->own_free;
     if (at) {
@@ -157,7 +108,7 @@ static uint64_t own_open(struct channels *c, struct hold h)
             own_grow(c);
         at = c->own_n++;
     }
-    c->own[at] = (struct own){h, true};
+    c->own[at] = (struct own){.hold = h, .open = true};
     return at;
 }
 
@@ -169,14 +120,20 @@ static void own_done(struct channels *c, uint64_t number)
         return;
     must(number < c->own_n && c->own[number].open);
     settle_later(c, c->own[number].hold, false);
+    struct parcel *kept = c->own[number].kept;
+    if (kept)
+        list_remove(&kept->link);
+    if (kept != c->current)
+        parcel_free(&c->parcels, kept);
     c->own[number] = (struct own){.hold.a = c->own_free};
     c->own_free = number;
 }
 
-static void own_send(struct channels *c, const struct frame *f, struct hold h)
+static void own_send(struct channels *c, const struct frame *f, struct hold h, bool keep)
 {
     struct parcel *p = parcel_new(&c->parcels, f);
-    p->number = own_open(c, h);
+    p->keep = keep && c->epoch;
+    p->number = own_open(c, h, p->keep);
     if (list_empty(&c->local))
         c->sinks.wake(c->sinks.ctx);
     list_push_back(&c->local, &p->link);
@@ -270,7 +227,7 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
 {
     struct channel *ch = channel_of(c, peer);
     if (peer == c->self) {
-        own_send(c, f, h);
+        own_send(c, f, h, keep);
     } else if (ch->up && !ch->remote) {
         struct parcel *kept = keep ? parcel_new(&c->parcels, f) : NULL;
         put_bytes(c, ch, f, push(ch, h, kept, keep));
@@ -333,20 +290,23 @@ static void receive_new(struct channels *c, struct channel *ch, const struct fra
 {
     arrived_push(&ch->in);
     ch->asked = false;
+    if (f->kind == FRAME_EPOCH)
+        ch->epoch = f->ms;
     if (ch->remote)
         ack_later(c, ch);
     struct origin from = {ch->peer, ch->incarnation, ch->in.received};
     c->sinks.frame(c->sinks.ctx, from, f);
 }
 
-/* Not the number that is due: told from a path that broke, or no peer of ours. */
-static err receive_other(struct channels *c, struct channel *ch, uint64_t number)
+/* Told from a path that broke, or by no peer of ours. */
+err channel_other(struct channels *c, struct channel *ch, uint64_t number)
 {
+    bool beyond = number > channel_due(ch);
     if (!ch->remote || number == 0)
         return ERR_BAD;
-    if (number <= ch->in.received || !ch->asked)
+    if (!beyond || !ch->asked)
         ack_later(c, ch);
-    if (number > ch->in.received && !ch->asked)
+    if (beyond && !ch->asked)
         ch->asked = ch->ask = true;
     return ERR_OK;
 }
@@ -366,7 +326,7 @@ static err take_stanza(struct channel *ch, struct frame *f)
     return ERR_OK;
 }
 
-static err receive(struct channels *c, struct channel *ch, struct frame *f, uint64_t number)
+err channel_take(struct channels *c, struct channel *ch, struct frame *f, uint64_t number)
 {
     if (take_stanza(ch, f) != ERR_OK)
         return ERR_BAD;
@@ -375,18 +335,20 @@ static err receive(struct channels *c, struct channel *ch, struct frame *f, uint
     else if (number == ch->in.received + 1)
         receive_new(c, ch, f);
     else
-        return receive_other(c, ch, number);
+        return channel_other(c, ch, number);
     return ERR_OK;
 }
 
 err channel_receive(struct channels *c, unsigned peer, str bytes)
 {
     must(peer < c->count && c->peer[peer] && peer != c->self);
+    struct channel *ch = c->peer[peer];
     struct frame f;
     uint64_t number;
     err e = frame_decode(bytes.p, bytes.n, &c->in, &f, &number);
     if (e == ERR_OK) {
-        e = receive(c, c->peer[peer], &f, number);
+        e = channel_is_ahead(c, ch, &f) ? channel_wait(c, ch, &f, number, bytes)
+                                        : channel_take(c, ch, &f, number);
         stanza_unref(f.stanza);
     }
     arena_reset(&c->in);
@@ -398,7 +360,7 @@ err channel_receive(struct channels *c, unsigned peer, str bytes)
 static void send_ack(struct channels *c, struct channel *ch)
 {
     uint64_t *ranges = arena_alloc(&c->out, FRAME_ACK_RANGES * sizeof *ranges);
-    struct frame f = {.kind = FRAME_ACK, .ack_ranges = ranges};
+    struct frame f = {.kind = FRAME_ACK, .ack_ranges = ranges, .ms = c->epoch};
     f.ack_range_count = arrived_tell(&ch->in, ranges, FRAME_ACK_RANGES);
     f.ack_upto = ch->in.upto;
     f.flags = ch->ask ? FRAME_AGAIN : 0;
@@ -427,14 +389,22 @@ static void run_parcel(struct channels *c, struct frame *scratch)
     struct parcel *p = list_first(&c->local, struct parcel, link);
     list_remove(&p->link);
     struct origin from = {c->self, 0, p->number};
+    if (p->keep) {
+        list_push_back(&c->running, &p->link);
+        c->own[p->number].kept = c->current = p;
+    }
     c->sinks.frame(c->sinks.ctx, from, parcel_frame(p, scratch));
-    parcel_free(&c->parcels, p);
+    c->current = NULL;
+    if (list_empty(&p->link)) /* done already, or never to be taken back */
+        parcel_free(&c->parcels, p);
 }
 
 bool channel_run(struct channels *c)
 {
     struct frame scratch = {.kind = FRAME_NONE};
     bool ran = false;
+    if (c->catching_up)
+        channel_catch_up(c);
     while (run_settles(c) || !list_empty(&c->local)) {
         ran = true;
         if (!list_empty(&c->local))
@@ -454,10 +424,12 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     ch->up = true;
     ch->incarnation = incarnation;
     unacked_begin(&ch->sent), arrived_begin(&ch->in);
-    ch->theirs = 0;
+    ch->theirs = ch->epoch = 0;
     ch->path = ch->ask = ch->asked = ch->ack_due = false;
     remember(&ch->went, NULL), remember(&ch->came, NULL);
     list_remove(&ch->due);
+    if (c->epoch)
+        channel_say_epoch(c, ch, STR_NONE);
     struct list again;
     list_init(&again);
     list_append(&again, &ch->waiting);
@@ -476,6 +448,7 @@ void channel_peer_down(struct channels *c, unsigned peer)
     if (!ch->up)
         return;
     ch->up = false;
+    channel_forget_ahead(ch);
     const struct pend *p;
     for (uint64_t n = 0; (p = unacked_next(&ch->sent, &n)); n++) {
         if (p->keep) {
@@ -549,7 +522,7 @@ struct channels *channels_new(unsigned self, unsigned shards, const struct chann
     must(c);
     c->self = self, c->sinks = *sinks;
     arena_init(&c->in), arena_init(&c->out);
-    list_init(&c->local), list_init(&c->due);
+    list_init(&c->local), list_init(&c->running), list_init(&c->due);
     for (unsigned i = 0; i < shards; i++)
         (void)channel_of(c, i);
     c->peer[self]->up = true;
@@ -567,6 +540,7 @@ static void free_parcels(struct channels *c, struct list *l)
 static void channel_free(struct channels *c, struct channel *ch)
 {
     free_parcels(c, &ch->waiting);
+    channel_forget_ahead(ch);
     remember(&ch->went, NULL), remember(&ch->came, NULL);
     const struct pend *p;
     for (uint64_t n = 0; (p = unacked_next(&ch->sent, &n)); n++)
@@ -578,6 +552,7 @@ static void channel_free(struct channels *c, struct channel *ch)
 void channels_free(struct channels *c)
 {
     free_parcels(c, &c->local);
+    free_parcels(c, &c->running);
     for (unsigned i = 0; i < c->count; i++)
         if (c->peer[i])
             channel_free(c, c->peer[i]);

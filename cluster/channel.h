@@ -13,6 +13,11 @@
  * its number, when the path is up: nothing is lost, nothing comes twice. A path is our way to the
  * peer; its way to us is its own affair. What is sent meanwhile waits.
  *
+ * In a cluster shards go by epochs (delivery.md 5.6), and a frame is judged by that in which it was
+ * sent: FRAME_EPOCH says from where on a channel goes by another one. What comes by an epoch that
+ * is not adopted here yet, acks too, waits until it is. What was sent to a home whose slots have
+ * gone to another is taken back (channel_take_back): its number means nothing any more.
+ *
  * Frames to the own shard are queued and run by channel_run, never from inside channel_send: no
  * room is ever entered twice. */
 #ifndef PEMBERLEY_CHANNEL_H
@@ -76,6 +81,27 @@ nodiscard err channel_receive(struct channels *c, unsigned peer, str bytes);
 bool channel_run(struct channels *c); /* runs the own shard's queue until empty; whether any ran */
 void channel_flush(struct channels *c); /* sends the acks that are due */
 size_t channel_unacked(const struct channels *c);
+
+/* ---- epochs: in a cluster (channel_epoch.c) ---- */
+
+/* This shard goes by that epoch from now on, higher than the one before: all peers that are up are
+ * told, and first thing each that comes up. lost: the slots that it has lost by it, for their
+ * FRAME_EPOCH. What has waited for this epoch is run by the next channel_run. */
+void channel_adopt(struct channels *c, uint64_t epoch, str lost);
+/* The epoch by which the sender of the frame that is being handled went when it sent it; the own
+ * shard: ours. 0: without a cluster. */
+uint64_t channel_epoch(const struct channels *c, unsigned peer);
+/* Of a frame that was to be kept and is not acked: it stays; it is void; it stays, but some of its
+ * recipients are to be sent it elsewhere. */
+enum channel_fate { CHANNEL_STAYS, CHANNEL_GOES, CHANNEL_PARTS };
+typedef enum channel_fate channel_fate_f(void *ctx, unsigned peer, const struct frame *f);
+/* f, marked FRAME_AGAIN, is to be sent again, at once. Of one that has gone the hold is to be given
+ * on; of one that parts it is still in use: to look at only. */
+typedef void channel_again_f(void *ctx, const struct frame *f, struct hold h,
+                             enum channel_fate fate);
+/* Asks the fate of all, then gives back those that do not stay, per peer in the order in which they
+ * were sent; those for peers that are down and for the own shard too. From outside of any sink. */
+void channel_take_back(struct channels *c, channel_fate_f *fate, channel_again_f *again, void *ctx);
 /* Where tickets are kept: they live no longer than the channels (ticket.c). */
 struct pool *channel_tickets(struct channels *c);
 

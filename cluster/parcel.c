@@ -42,7 +42,7 @@ struct parcel *parcel_new(struct pool *pool, const struct frame *f)
 {
     bool plain = frame_is_plain(f);
     struct parcel *p = plain ? new_plain(pool, f) : new_with_strings(f);
-    p->plain = plain;
+    p->plain = plain, p->keep = false;
     p->stanza = f->stanza ? stanza_ref(f->stanza) : NULL;
     list_init(&p->link);
     return p;

@@ -17,6 +17,7 @@ struct parcel {
     uint64_t number;       /* own shard: which of the open ones it is */
     struct stanza *stanza; /* has a reference */
     bool plain;
+    bool keep;               /* own shard, in a cluster: it may be taken back */
     alignas(8) char bytes[]; /* plain: FRAME_HEAD of a struct frame, of the pool; else all of it, a
                                 table of recipients, strings */
 };

@@ -13,7 +13,7 @@
 
 enum frame_kind {
     FRAME_NONE,
-    FRAME_ACK, /* the channel's own: cumulative + ranges */
+    FRAME_ACK, /* the channel's own: cumulative + ranges; ms = the sender's epoch */
     /* edge -> home */
     FRAME_BIND,   /* bare, resource (wish, may be empty), conn, text = peer's address,
                      lane = version of its TLS                                         -> BOUND */
@@ -50,6 +50,9 @@ enum frame_kind {
     FRAME_SNAP,   /* sid gen, payload = snap, to a successor: hold this; MIRRORs follow    */
     FRAME_MIRROR, /* as OUT                                                                */
     FRAME_NOTE,   /* payload = notes: what is safe, what clients have, what is not needed  */
+    /* shard -> shard: the channel's own, in a cluster */
+    FRAME_EPOCH, /* ms = epoch: from here on the sender goes by it; payload = slots it has lost by
+                    that, a bit each, or nothing (cluster/channel.h) */
     FRAME_KINDS
 };
 
