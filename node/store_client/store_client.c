@@ -48,7 +48,7 @@ struct store_client {
 
 /* The labels of METRIC_store_requests are those of the oneof, in its order, without gaps. */
 enum { OP_FIRST = STORE__REQUEST__OP_ACCOUNT_GET, OP_OTHER = METRIC_SIZE_OP - 1 };
-_Static_assert(STORE__REQUEST__OP_OFFLINE_GIVEN - OP_FIRST == OP_OTHER - 1, "labels.def: OP");
+_Static_assert(STORE__REQUEST__OP_NODE_ADMIT - OP_FIRST == OP_OTHER - 1, "labels.def: OP");
 
 static unsigned op_label(const struct request *q)
 {
