@@ -15,6 +15,7 @@ enum metric_set {
 #define ERRORS(set, key, first, last) METRIC_SET_##set,
 #define EVENTS(set, key) METRIC_SET_##set,
 #define HOSTS(set, key, n) METRIC_SET_##set,
+#define PEERS(set, key, n) METRIC_SET_##set,
 #include "pemberley/labels.def"
     METRIC_SET_MAX
 };
@@ -24,6 +25,7 @@ enum { /* how many labels a set has; of errors one more, for "other" */
 #define ERRORS(set, key, first, last) METRIC_SIZE_##set = (last) - (first) + 2,
 #define EVENTS(set, key) METRIC_SIZE_##set = LOG_EVENT_MAX,
 #define HOSTS(set, key, n) METRIC_SIZE_##set = (n) + 1,
+#define PEERS(set, key, n) METRIC_SIZE_##set = (n) + 1,
 #include "pemberley/labels.def"
 };
 enum {
@@ -41,6 +43,10 @@ enum metric_way { WAY_IN, WAY_OUT };
 enum metric_quota { QUOTA_USERS, QUOTA_OFFLINE };
 enum metric_registry_refusal { REFUSED_EPOCH, REFUSED_FORM, REFUSED_FULL };
 enum metric_resync { RESYNC_RECONNECTED, RESYNC_LOST };
+enum metric_member { MEMBERS_LIVE, MEMBERS_SUSPECT, MEMBERS_JOINING, MEMBERS_DRAINING };
+enum metric_ring_cause { RING_JOINED, RING_LEFT, RING_DIED, RING_DRAIN, RING_WEIGHT, RING_SHARD };
+enum metric_frame_refusal { FRAMES_EPOCH, FRAMES_SLOT, FRAMES_GEN, FRAMES_HOPS, FRAMES_FOREIGN };
+enum metric_rail { RAILS_UP, RAILS_CONNECTING, RAILS_STALLED };
 enum metric_result { RESULT_OK, RESULT_REFUSED, RESULT_FAILED };
 
 enum metric {
@@ -86,6 +92,8 @@ struct metric_recent {
     int64_t at_us;                 /* wall time */
     char text[METRIC_RECENT_TEXT]; /* "key=value key=value", cut off, ends with NUL */
 };
+enum { METRIC_PEER_BYTES = 33 }; /* a node's name and a NUL */
+
 struct metric_page {
     _Atomic uint64_t heartbeat; /* +1 per turn: the supervisor tells a stuck loop by it */
     _Atomic uint64_t value[METRIC_MAX];
@@ -93,6 +101,8 @@ struct metric_page {
     _Atomic uint64_t sum[HISTOGRAM_MAX];
     _Atomic uint32_t recent_n; /* ever kept */
     struct metric_recent recent[METRIC_RECENT];
+    _Atomic uint32_t peers;                         /* named so far: places 1 to peers */
+    char peer[METRIC_SIZE_PEER][METRIC_PEER_BYTES]; /* [0] is "other" */
 };
 
 static inline void metric_plus(_Atomic uint64_t *v, uint64_t n)
@@ -120,6 +130,10 @@ static inline unsigned metric_bucket(uint64_t v)
     unsigned b = (power - 2) * 8 + (unsigned)((v >> (power - 3)) & 7);
     return b < METRIC_HISTOGRAM_BUCKETS ? b : METRIC_HISTOGRAM_BUCKETS - 1;
 }
+/* A node's place among the labels of PEER: the one it has had on this page, else a free one below
+ * max (metrics.peers_max), else 0, which is all others. For who meets a node, not for each frame.
+ */
+unsigned metric_peer(struct metric_page *m, const char *name, unsigned max);
 /* The upper edge of a bucket. */
 static inline uint64_t metric_bucket_us(unsigned b)
 {

@@ -2,6 +2,7 @@
  * of a dead process, so its last numbers are not lost. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -50,6 +51,19 @@ void metric_sample_process(struct metric_page *m, uint64_t *cpu_counted_us)
                    (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE));
     if (f)
         fclose(f);
+}
+
+unsigned metric_peer(struct metric_page *m, const char *name, unsigned max)
+{
+    unsigned n = atomic_load_explicit(&m->peers, memory_order_relaxed);
+    for (unsigned i = 1; i <= n; i++)
+        if (strncmp(m->peer[i], name, METRIC_PEER_BYTES) == 0)
+            return i;
+    if (n >= max || n + 1 >= METRIC_SIZE_PEER)
+        return 0;
+    snprintf(m->peer[n + 1], METRIC_PEER_BYTES, "%s", name);
+    atomic_store_explicit(&m->peers, n + 1, memory_order_release);
+    return n + 1;
 }
 
 void metric_page_unmap(struct metric_page *m)

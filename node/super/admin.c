@@ -52,7 +52,7 @@ void admin_accept(struct super *s)
     if (fd < 0)
         return;
     for (unsigned i = 0; i < CLIENTS_MAX && may_ask(fd); i++) {
-        if (s->client[i].fd >= 0)
+        if (client_is_there(&s->client[i]))
             continue;
         s->client[i] = (struct client){.fd = fd};
         list_init(&s->client[i].waiting);
@@ -72,8 +72,11 @@ void admin_close(struct client *c)
 {
     while (!list_empty(&c->waiting))
         drop_first(c);
-    close(c->fd);
+    if (c->fd >= 0)
+        close(c->fd);
     free((char *)(uintptr_t)c->reloaded.p);
+    c->waits_for_stop = c->waits_for_drain = false;
+    c->asker = NULL;
     c->fd = -1, c->id = c->forwarded = c->waits_for = 0, c->reloaded = STR_NONE;
 }
 
@@ -87,11 +90,22 @@ static void flush(struct client *c)
     }
 }
 
+static void send_answer(struct client *c, Control__Reply *r)
+{
+    Control__ToChild m = CONTROL__TO_CHILD__INIT;
+    m.what_case = CONTROL__TO_CHILD__WHAT_ANSWER, m.answer = r;
+    process_send(c->asker, &m, NULL, 0);
+}
+
 static void send_chunk(struct client *c, unsigned exit, str text, bool more)
 {
     Control__Reply r = CONTROL__REPLY__INIT;
     r.id = c->id, r.exit = exit, r.more = more;
     r.text.data = (uint8_t *)(uintptr_t)text.p, r.text.len = text.n;
+    if (c->asker) {
+        send_answer(c, &r);
+        return;
+    }
     size_t n = control__reply__get_packed_size(&r);
     struct packet *p = malloc(sizeof *p + n);
     must(p);
@@ -102,10 +116,10 @@ static void send_chunk(struct client *c, unsigned exit, str text, bool more)
 
 static void finish(struct super *s, struct client *c, unsigned exit)
 {
-    LOG(s->log, admin_command, F_STR("command", str_of(c->command)), F_STR("by", STR("socket")),
-        F_INT("exit", exit));
+    LOG(s->log, admin_command, F_STR("command", str_of(c->command)),
+        F_STR("by", str_of(c->asker ? "cluster" : "socket")), F_INT("exit", exit));
     c->id = c->forwarded = 0;
-    c->to = NULL;
+    c->to = c->asker = NULL;
 }
 
 void admin_reply(struct super *s, struct client *c, unsigned exit, str text)
@@ -128,7 +142,7 @@ void admin_forward(struct super *s, const Control__Reply *r)
 {
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         struct client *c = &s->client[i];
-        if (c->fd < 0 || c->forwarded == 0 || c->forwarded != r->id)
+        if (!client_is_there(c) || c->forwarded == 0 || c->forwarded != r->id)
             continue;
         send_chunk(c, r->exit, str_from(r->text.data, r->text.len), r->more);
         if (!r->more)
@@ -139,10 +153,46 @@ void admin_forward(struct super *s, const Control__Reply *r)
 
 void admin_lost(struct super *s, const struct process *p)
 {
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
-        if (s->client[i].fd >= 0 && s->client[i].forwarded && s->client[i].to == p)
-            admin_reply(s, &s->client[i], EXIT_TIMEOUT,
-                        STR("the shard that was asked has ended; ask again"));
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        struct client *c = &s->client[i];
+        if (c->asker == p)
+            admin_close(c);
+        else if (c->fd >= 0 && c->forwarded && c->to == p)
+            admin_reply(s, c, EXIT_TIMEOUT, STR("the shard that was asked has ended; ask again"));
+    }
+}
+
+/* ---- a shard that asks ----------------------------------------------------------------------- */
+
+static void refuse_ask(struct process *p, uint64_t id, const char *why)
+{
+    struct client c = {.fd = -1, .asker = p, .id = id};
+    send_chunk(&c, EXIT_FAILED, str_of(why), false);
+}
+
+void admin_ask(struct process *p, const Control__Command *m)
+{
+    struct super *s = p->super;
+    struct client *free_one = NULL;
+    str argv[ARGV_MAX];
+    unsigned asked = 0;
+    if (m->n_argv == 0 || m->n_argv > ARGV_MAX || m->id == 0)
+        return;
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        asked += s->client[i].asker == p;
+        if (!client_is_there(&s->client[i]))
+            free_one = &s->client[i];
+    }
+    for (size_t i = 0; i < m->n_argv; i++)
+        argv[i] = str_from(m->argv[i].data, m->argv[i].len);
+    if (!command_is_for_others(argv[0]))
+        return refuse_ask(p, m->id, "that is not done for another node");
+    if (!free_one || asked >= CHILD_ASKS_MAX)
+        return refuse_ask(p, m->id, "this node is asked too much; ask again");
+    *free_one = (struct client){.fd = -1, .asker = p, .id = m->id};
+    list_init(&free_one->waiting);
+    snprintf(free_one->command, sizeof free_one->command, "%.*s", STR_ARG(argv[0]));
+    command_run(s, free_one, m->n_argv, argv);
 }
 
 static void receive(struct super *s, struct client *c, size_t n)

@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "node/super/inside.h"
+#include "node/super/super.h"
 #include "node/tls/tls.h"
 
 enum { EXPIRING_DAYS = 14, DAY_S = 86400 };
@@ -132,6 +133,47 @@ err certificates_build(struct super *s, const struct conf *c, int *fd)
     return e;
 }
 
+/* ---- the bus --------------------------------------------------------------------------------- */
+
+static void on_bus_problem(void *ctx, str host, const char *file, const char *problem)
+{
+    struct conf_draft *d = ctx;
+    const struct conf_setting *name = conf_draft_get(d, NULL, CONF_ROW_cluster_name);
+    conf_draft_problem(d, name->from,
+                       "cluster.name = %.*s: %s: %s. See: pemberley cluster init, and pemberley "
+                       "cluster join",
+                       STR_ARG(name->values[0]), file, problem);
+}
+
+err certificates_bus(struct conf_draft *d, const struct conf *c, int *fd, int64_t *end_s)
+{
+    struct arena a;
+    struct stat st;
+    char node[33];
+    err e = ERR_OK;
+    *fd = -1, *end_s = 0;
+    if (conf_text(c, c->cluster_name).n == 0)
+        return ERR_OK;
+    arena_init(&a);
+    super_node_name(c, node);
+    struct tls_bus_files f = {.ca_file = conf_path(c, c->cluster_ca_file, &a).p,
+                              .certificate_file = conf_path(c, c->cluster_certificate_file, &a).p,
+                              .key_file = conf_path(c, c->cluster_key_file, &a).p,
+                              .cluster = conf_text(c, c->cluster_name),
+                              .node = str_of(node)};
+    if (stat(f.key_file, &st) == 0 && st.st_mode & 0077) {
+        on_bus_problem(d, STR(""), f.key_file, "others can read it (chmod 600)");
+        e = ERR_BAD;
+    } else if ((e = tls_bus_build(&f, time(NULL), on_bus_problem, d, fd)) == ERR_IO) {
+        on_bus_problem(d, STR(""), f.certificate_file, "no memory for it");
+    }
+    *end_s = f.not_after_s;
+    arena_close(&a);
+    return e;
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
 static uint64_t mix(uint64_t seed, const char *path)
 {
     struct stat st;
@@ -149,5 +191,10 @@ uint64_t certificates_look(const struct super *s, struct arena *a)
         struct pair_files f = files_of(s->conf, conf_host_at(s->conf, i), a);
         seen = mix(mix(seen, f.certificate.p), f.key.p);
     }
+    const struct conf *c = s->conf;
+    const struct conf_text bus[] = {c->cluster_ca_file, c->cluster_certificate_file,
+                                    c->cluster_key_file};
+    for (size_t i = 0; s->cluster.owner && i < array_len(bus); i++)
+        seen = mix(seen, conf_path(c, bus[i], a).p);
     return seen;
 }

@@ -85,17 +85,46 @@ static str rejected(struct super *s, struct conf_draft *d, struct arena *a)
     return all;
 }
 
-/* The new image and the new certificates are in force from here. */
-static void adopt(struct super *s, struct conf_draft *d, struct conf *c, int conf_fd, int certs_fd)
+/* What children get, as memfds. */
+struct sealed {
+    int conf, certs, identity;
+    int64_t identity_end_s;
+};
+
+/* All or nothing. c: the draft's image, or NULL. */
+static bool seal(struct super *s, struct conf_draft *d, const struct conf *c, struct sealed *f)
 {
+    *f = (struct sealed){.conf = c ? conf_seal(c) : -1, .certs = -1, .identity = -1};
+    if (f->conf < 0)
+        return false;
+    if (certificates_bus(d, c, &f->identity, &f->identity_end_s) == ERR_OK &&
+        certificates_build(s, c, &f->certs) == ERR_OK)
+        return true;
+    if (d->problem_count == 0)
+        conf_draft_problem(d, (struct conf_origin){NULL, 0},
+                           "a certificate cannot be used: see certificate_failed in the log");
+    if (f->identity >= 0)
+        close(f->identity);
+    close(f->conf);
+    return false;
+}
+
+/* The new image and the new certificates are in force from here. */
+static void adopt(struct super *s, struct conf_draft *d, struct conf *c, const struct sealed *f)
+{
+    const struct conf *old = s->conf;
     conf_draft_free(s->draft);
-    free(s->conf);
     close(s->conf_fd);
     close(s->certs_fd);
-    s->draft = d, s->conf = c, s->conf_fd = conf_fd, s->certs_fd = certs_fd;
+    if (s->cluster.identity_fd >= 0)
+        close(s->cluster.identity_fd);
+    s->draft = d, s->conf = c, s->conf_fd = f->conf, s->certs_fd = f->certs;
+    s->cluster.identity_fd = f->identity, s->cluster.identity_end_s = f->identity_end_s;
     s->generation++;
     super_log_again(s);
+    cluster_configured(s, old);
     tell_reload(s);
+    free((struct conf *)(uintptr_t)old);
 }
 
 static str reload(struct super *s, const char *by, unsigned *exit, struct arena *a)
@@ -115,18 +144,13 @@ static str reload(struct super *s, const char *by, unsigned *exit, struct arena 
     struct conf *c = conf_draft_build(d);
     if (c)
         hosts_place(s->hosts, c);
-    int conf_fd = c ? conf_seal(c) : -1, certs_fd = -1;
-    if (conf_fd < 0 || certificates_build(s, c, &certs_fd) != ERR_OK) {
-        if (c && conf_fd >= 0)
-            conf_draft_problem(d, (struct conf_origin){NULL, 0},
-                               "a certificate cannot be used: see certificate_failed in the log");
+    struct sealed sealed;
+    if (!seal(s, d, c, &sealed)) {
         (void)changes_json(s, &changes, a);
         free(c);
-        if (conf_fd >= 0)
-            close(conf_fd);
         return rejected(s, d, a);
     }
-    adopt(s, d, c, conf_fd, certs_fd);
+    adopt(s, d, c, &sealed);
     s->restart_pending = changes.count[2];
     s->reload_refused = false;
     char hash[20];
@@ -170,7 +194,7 @@ void command_reloaded(struct super *s)
 {
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         struct client *c = &s->client[i];
-        if (c->fd < 0 || !c->waits_for || !all_have(s, c->waits_for))
+        if (!client_is_there(c) || !c->waits_for || !all_have(s, c->waits_for))
             continue;
         str text = c->reloaded;
         c->waits_for = 0, c->reloaded = STR_NONE;
@@ -208,8 +232,8 @@ static void run_drain(struct super *s, struct client *c, size_t argc, const str 
     drain_command(s, c, argc, argv);
 }
 
-static void forward(struct super *s, struct client *c, struct process *to, size_t argc,
-                    const str *argv)
+void command_forward(struct super *s, struct client *c, struct process *to, size_t argc,
+                     const str *argv)
 {
     ProtobufCBinaryData args[64];
     Control__Command command = CONTROL__COMMAND__INIT;
@@ -224,7 +248,18 @@ static void forward(struct super *s, struct client *c, struct process *to, size_
     process_send(to, &m, NULL, 0);
 }
 
-/* To the home of the account named. */
+static void run_anywhere(struct super *s, struct client *c, size_t argc, const str *argv)
+{
+    for (unsigned i = 0; i < s->shards; i++) {
+        if (s->process[i].state == PROCESS_UP) {
+            command_forward(s, c, &s->process[i], argc, argv);
+            return;
+        }
+    }
+    admin_reply(s, c, EXIT_TIMEOUT, STR("no shard is up; ask again"));
+}
+
+/* To the home of the account named; in a cluster to any shard, which knows where that is. */
 static void run_at_home(struct super *s, struct client *c, size_t argc, const str *argv)
 {
     struct arena a;
@@ -234,33 +269,36 @@ static void run_at_home(struct super *s, struct client *c, size_t argc, const st
         admin_reply(s, c, EXIT_USAGE, STR("a JID like alice@example.com is wanted"));
     } else {
         struct process *home = &s->process[ring_home(s->ring, jid.bare)];
-        if (home->state == PROCESS_UP)
-            forward(s, c, home, argc, argv);
+        if (s->cluster.owner)
+            run_anywhere(s, c, argc, argv);
+        else if (home->state == PROCESS_UP)
+            command_forward(s, c, home, argc, argv);
         else
             admin_reply(s, c, EXIT_TIMEOUT, STR("the account's shard is starting; ask again"));
     }
     arena_close(&a);
 }
 
-static void run_anywhere(struct super *s, struct client *c, size_t argc, const str *argv)
-{
-    for (unsigned i = 0; i < s->shards; i++) {
-        if (s->process[i].state == PROCESS_UP) {
-            forward(s, c, &s->process[i], argc, argv);
-            return;
-        }
-    }
-    admin_reply(s, c, EXIT_TIMEOUT, STR("no shard is up; ask again"));
-}
-
 static const struct command {
     const char *name;
     void (*run)(struct super *s, struct client *c, size_t argc, const str *argv);
 } commands[] = {
-    {"status", run_status},      {"reload", run_reload},         {"stop", run_stop},
-    {"user-add", run_at_home},   {"user-passwd", run_at_home},   {"user-remove", run_at_home},
-    {"user-show", run_at_home},  {"user-sessions", run_at_home}, {"user-kick", run_at_home},
-    {"user-list", run_anywhere}, {"drain", run_drain},
+    {"status", run_status},
+    {"reload", run_reload},
+    {"stop", run_stop},
+    {"user-add", run_at_home},
+    {"user-passwd", run_at_home},
+    {"user-remove", run_at_home},
+    {"user-show", run_at_home},
+    {"user-sessions", run_at_home},
+    {"user-kick", run_at_home},
+    {"user-list", run_anywhere},
+    {"drain", run_drain},
+    {"node-list", cluster_command},
+    {"node-ring", cluster_command},
+    {"node-remove", cluster_command},
+    {"node-drain", cluster_command},
+    {"node-weight", cluster_command},
 };
 
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv)
@@ -272,4 +310,13 @@ void command_run(struct super *s, struct client *c, size_t argc, const str *argv
         }
     }
     admin_reply(s, c, EXIT_USAGE, STR("this node does not know that command"));
+}
+
+bool command_is_for_others(str name)
+{
+    static const char *const names[] = {"status", "node-drain", "node-weight"};
+    for (size_t i = 0; i < array_len(names); i++)
+        if (str_eq(name, str_of(names[i])))
+            return true;
+    return false;
 }

@@ -18,15 +18,20 @@ static uint64_t sum_of(const struct super *s, enum metric first, enum metric las
     return sum;
 }
 
-static uint64_t sessions(const struct super *s)
-{
-    return sum_of(s, METRIC_sessions_connected, METRIC_sessions_connected);
-}
-
 /* Those too that have not logged in, and those that are being closed. */
 static uint64_t connections(const struct super *s)
 {
     return sum_of(s, METRIC_connections, METRIC_connections_LAST);
+}
+
+/* Who is to go. In a cluster their homes are on other nodes as often as not, and count them. */
+static uint64_t sessions(const struct super *s)
+{
+    if (!s->cluster.owner)
+        return sum_of(s, METRIC_sessions_connected, METRIC_sessions_connected);
+    uint64_t all = connections(s),
+             early = sum_of(s, METRIC_connections_preauth, METRIC_connections_preauth);
+    return all > early ? all - early : 0;
 }
 
 bool drain_is_on(const struct super *s) { return s->drain.phase != DRAIN_NONE; }
@@ -51,10 +56,10 @@ static double eta_s(const struct super *s)
         return 0;
     if (d->phase == DRAIN_GRACE)
         grace = (double)(d->grace_until_ms - s->now_ms) / 1e3;
-    double spent = (double)(s->now_ms - d->grace_until_ms) / 1e3;
+    double spent = (double)(s->now_ms - d->released_ms) / 1e3;
     if (d->rate_count)
         rate = (double)d->rate_count * 1e3 / (double)d->rate_per_ms;
-    else if (spent > 0)
+    else if (d->phase == DRAIN_RELEASE && spent > 0)
         rate = ((double)d->sessions - left) / spent;
     double eta = grace + (rate > 0 ? left / rate : 0);
     double end = (double)(d->until_ms - s->now_ms) / 1e3;
@@ -63,20 +68,21 @@ static double eta_s(const struct super *s)
 
 str drain_json(const struct super *s, struct arena *a)
 {
-    static const char *const names[] = {"none", "grace", "release", "empty"};
+    static const char *const names[] = {"none", "grace", "move", "release", "empty"};
     const struct drain *d = &s->drain;
     int64_t end = d->phase == DRAIN_EMPTY ? d->ended_ms : s->now_ms;
-    return arena_printf(
-        a,
-        "{\"v\":1,\"node\":\"%s\",\"phase\":\"%s\",\"sessions\":%llu,"
-        "\"left\":%llu,\"share\":%.3f,\"at_once\":%llu,\"seconds\":%.1f,"
-        "\"grace_seconds\":%.1f,\"eta_seconds\":%.1f}",
-        s->node, names[d->phase], (unsigned long long)d->sessions, (unsigned long long)sessions(s),
-        drain_share(s), (unsigned long long)d->at_once, (double)(end - d->started_ms) / 1e3,
-        d->phase == DRAIN_GRACE ? (double)(d->grace_until_ms - s->now_ms) / 1e3 : 0, eta_s(s));
+    return arena_printf(a,
+                        "{\"v\":1,\"node\":\"%s\",\"phase\":\"%s\",\"sessions\":%llu,"
+                        "\"left\":%llu,\"share\":%.3f,\"at_once\":%llu,\"seconds\":%.1f,"
+                        "\"grace_seconds\":%.1f,\"eta_seconds\":%.1f,\"slots\":%llu}",
+                        s->node, names[d->phase], (unsigned long long)d->sessions,
+                        (unsigned long long)sessions(s), drain_share(s),
+                        (unsigned long long)d->at_once, (double)(end - d->started_ms) / 1e3,
+                        d->phase == DRAIN_GRACE ? (double)(d->grace_until_ms - s->now_ms) / 1e3 : 0,
+                        eta_s(s), (unsigned long long)cluster_slots(s));
 }
 
-static bool waits(const struct client *c) { return c->fd >= 0 && c->waits_for_drain; }
+static bool waits(const struct client *c) { return client_is_there(c) && c->waits_for_drain; }
 
 static void answer(struct super *s, struct client *c, unsigned exit, str text)
 {
@@ -128,17 +134,6 @@ void drain_stopped(struct super *s)
     s->drain.phase = DRAIN_NONE;
 }
 
-/* ---- listeners ------------------------------------------------------------------------------- */
-
-/* The shards let their copies go; what waits in the queues is reset. */
-static void close_listeners(struct super *s)
-{
-    for (unsigned i = 0; i < s->shards; i++)
-        super_unlisten(s, &s->process[i]);
-    for (unsigned i = 0; i < s->listener_count; i++)
-        listener_pause(&s->listener[i], s->shards);
-}
-
 /* ---- steps ----------------------------------------------------------------------------------- */
 
 static void tell_shards(struct super *s, bool on, bool now)
@@ -167,16 +162,24 @@ static void end(struct super *s)
 static void over(struct super *s)
 {
     if (s->drain.phase == DRAIN_GRACE)
-        close_listeners(s);
+        super_go_deaf(s);
     s->drain.at_once = sessions(s);
     tell_shards(s, true, true);
     end(s);
 }
 
+/* Homes go first: who comes back elsewhere finds its session without a detour to a node that is to
+ * end. Without a cluster there is nothing to wait for. */
+static void move(struct super *s)
+{
+    s->drain.phase = DRAIN_MOVE;
+    super_go_deaf(s);
+}
+
 static void release(struct super *s)
 {
     s->drain.phase = DRAIN_RELEASE;
-    close_listeners(s);
+    s->drain.released_ms = s->now_ms;
     tell_shards(s, true, false);
 }
 
@@ -189,6 +192,8 @@ void drain_turn(struct super *s)
     if (sessions(s) > d->sessions)
         d->sessions = sessions(s); /* who came during the grace */
     if (d->phase == DRAIN_GRACE && s->now_ms >= d->grace_until_ms)
+        move(s);
+    if (d->phase == DRAIN_MOVE && cluster_has_moved(s))
         release(s);
     if (d->phase == DRAIN_RELEASE && connections(s) == 0)
         end(s);
@@ -200,18 +205,28 @@ void drain_turn(struct super *s)
 
 int64_t drain_next_ms(const struct super *s)
 {
-    bool busy = s->drain.phase == DRAIN_GRACE || s->drain.phase == DRAIN_RELEASE;
+    bool busy = s->drain.phase != DRAIN_NONE && s->drain.phase != DRAIN_EMPTY;
     return busy ? s->drain.look_ms : INT64_MAX;
 }
 
-static void begin(struct super *s)
+static void begin(struct super *s, const struct client *c)
 {
     struct drain *d = &s->drain;
     d->phase = DRAIN_GRACE;
     d->started_ms = d->look_ms = s->now_ms;
     d->grace_until_ms = s->now_ms + s->conf->node_drain_grace;
     d->sessions = sessions(s), d->at_once = 0, d->told_ms = 0;
-    LOG(s->log, node_draining, F_INT("sessions", d->sessions), F_STR("by", STR("socket")));
+    cluster_drain(s, true);
+    LOG(s->log, node_draining, F_INT("sessions", d->sessions),
+        F_STR("by", str_of(c->asker ? "cluster" : "socket")));
+}
+
+static void answer_now(struct super *s, struct client *c)
+{
+    struct arena a;
+    arena_init(&a);
+    admin_reply(s, c, EXIT_DONE, drain_json(s, &a));
+    arena_close(&a);
 }
 
 static void cancel(struct super *s, struct client *c)
@@ -220,14 +235,12 @@ static void cancel(struct super *s, struct client *c)
         return admin_reply(s, c, EXIT_FAILED, STR("the node is not draining"));
     bool closed = drain_is_closed(s);
     tell_shards(s, false, false);
+    cluster_drain(s, false);
     s->drain.phase = DRAIN_NONE;
     if (closed)
         super_listen_again(s);
     answer_all(s, EXIT_FAILED, STR("the drain was cancelled; the node serves again"));
-    struct arena a;
-    arena_init(&a);
-    admin_reply(s, c, EXIT_DONE, drain_json(s, &a));
-    arena_close(&a);
+    answer_now(s, c);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
@@ -264,16 +277,18 @@ static void drain(struct super *s, struct client *c, const struct wish *w)
 {
     struct drain *d = &s->drain;
     bool ended = d->phase == DRAIN_EMPTY;
-    c->waits_for_drain = true;
+    c->waits_for_drain = !c->asker;
     if (!drain_is_on(s))
-        begin(s);
-    if (ended)
+        begin(s, c);
+    if (ended && !c->asker)
         return answer_end(s);
     d->rate_count = w->rate.count, d->rate_per_ms = w->rate.per_ms;
     d->until_ms = d->started_ms + w->timeout_ms;
     if (d->phase == DRAIN_RELEASE)
         tell_shards(s, true, false);
     drain_turn(s);
+    if (c->asker) /* another node, which will ask again how far it is */
+        answer_now(s, c);
 }
 
 void drain_command(struct super *s, struct client *c, size_t argc, const str *argv)

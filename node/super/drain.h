@@ -1,9 +1,11 @@
 /* drain: a planned emptying of the node (operator.md 8).
  *
- *   NONE --drain--> GRACE --drain_grace--> RELEASE --nobody left--------> EMPTY
- *                   /readyz 503,           listeners   --drain_timeout--> EMPTY (the rest at once)
- *                   still accepting        closed
+ *   NONE --drain--> GRACE --drain_grace--> MOVE --no home here--> RELEASE --nobody left----> EMPTY
+ *                   /readyz 503,           listeners                      --drain_timeout--> EMPTY
+ *                   still accepting        closed                           (the rest at once)
  *   any --drain --cancel--> NONE
+ *
+ * The node's slots begin to go to other nodes with GRACE; without a cluster MOVE takes no time.
  *
  * EMPTY is not an end: the node waits to be stopped, or to serve again by --cancel. The shards let
  * their connections go by themselves at their share of the rate; here is the clock, the listening
@@ -18,10 +20,11 @@
 struct super;
 struct client;
 
-enum drain_phase { DRAIN_NONE, DRAIN_GRACE, DRAIN_RELEASE, DRAIN_EMPTY };
+enum drain_phase { DRAIN_NONE, DRAIN_GRACE, DRAIN_MOVE, DRAIN_RELEASE, DRAIN_EMPTY };
 struct drain {
     enum drain_phase phase;
     int64_t started_ms, grace_until_ms, until_ms, ended_ms; /* monotonic */
+    int64_t released_ms;                                    /* RELEASE began */
     int64_t look_ms;                                        /* the next turn */
     int64_t told_ms;                                        /* those who wait, of the progress */
     uint64_t rate_count, rate_per_ms;                       /* of the node; 0: as fast as may be */
@@ -30,7 +33,8 @@ struct drain {
 };
 
 /* The commands `drain [rate N/s] [timeout D]`, also while draining (then what is said changes), and
- * `drain cancel`. The client is answered when it is over, and told of the progress meanwhile. */
+ * `drain cancel`. The client is answered when it is over, and told of the progress meanwhile; a
+ * shard that asks for another node is answered at once. */
 void drain_command(struct super *s, struct client *c, size_t argc, const str *argv);
 /* Once per turn of the supervisor. */
 void drain_turn(struct super *s);

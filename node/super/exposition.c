@@ -9,6 +9,7 @@
 #include "node/super/health.h"
 #include "node/super/hosts.h"
 #include "node/super/inside.h"
+#include "node/super/peers.h"
 #include "node/tls/tls.h"
 
 /* Exposed buckets (operator.md 5): 50 us to 10 s by 1, 2.5, 5; bytes from 64 to 16 MiB by 4; counts
@@ -34,6 +35,7 @@ struct out {
     bool openmetrics;
     const struct super *super;
     struct arena *arena;
+    struct peers *peers;
 };
 
 /* ---- lines ----------------------------------------------------------------------------------- */
@@ -136,6 +138,25 @@ static void put_value(struct out *o, const struct family *f, enum metric m, str 
         put_whole(o, f, m, a, b);
 }
 
+/* By the nodes' names, which have other places in each page. */
+static void put_peers(struct out *o, const struct family *f)
+{
+    const struct super *s = o->super;
+    for (unsigned name = 0; name < o->peers->n; name++) {
+        double sum = 0, most = 0;
+        for (unsigned i = 0; i < s->shards; i++)
+            for (unsigned k = 0; k < METRIC_SIZE_PEER; k++) {
+                if (o->peers->of[i][k] != name)
+                    continue;
+                double v = (double)metric_get(s->process[i].page, f->first + k) * f->scale;
+                sum += v;
+                most = v > most ? v : most;
+            }
+        str label = arena_printf(o->arena, "{peer=\"%s\"}", o->peers->name[name]);
+        put_sample(o, f->name, f->kind, label, f->scope == FAMILY_WORST ? most : sum);
+    }
+}
+
 static str first_label(struct out *o, const struct family *f, unsigned i)
 {
     if (f->a == METRIC_SET_HOST)
@@ -145,6 +166,8 @@ static str first_label(struct out *o, const struct family *f, unsigned i)
 
 static void put_family(struct out *o, const struct family *f)
 {
+    if (f->a == METRIC_SET_PEER)
+        return put_peers(o, f);
     unsigned width = set_size(f->b);
     unsigned n = f->a == METRIC_SET_HOST ? hosts_named(o->super->hosts) : set_size(f->a);
     for (unsigned i = 0; i < n; i++)
@@ -154,11 +177,23 @@ static void put_family(struct out *o, const struct family *f)
         }
 }
 
+/* What only a node of a cluster has: on a single one it would be zero for ever, and an alert. */
+static bool is_left_out(const struct out *o, const char *name)
+{
+    static const char *const of_clusters[] = {"cluster_", "bus_", "registry_"};
+    for (size_t i = 0; !o->super->cluster.owner && i < array_len(of_clusters); i++)
+        if (str_starts(str_of(name), str_of(of_clusters[i])))
+            return true;
+    return false;
+}
+
 /* Rows of one family stand together. */
 static void put_families(struct out *o)
 {
     for (unsigned i = 0; i < families_count; i++) {
         const struct family *f = &families[i];
+        if (is_left_out(o, f->name))
+            continue;
         if (i == 0 || !str_eq(str_of(f->name), str_of(families[i - 1].name)))
             put_head(o, f->name, f->kind, f->help);
         put_family(o, f);
@@ -218,6 +253,8 @@ static void put_histograms(struct out *o)
 {
     for (unsigned i = 0; i < histogram_families_count; i++) {
         const struct histogram_family *f = &histogram_families[i];
+        if (is_left_out(o, f->name))
+            continue;
         fprintf(o->f, "# HELP pemberley_%s %s\n# TYPE pemberley_%s histogram\n", f->name, f->help,
                 f->name);
         for (unsigned label = 0; label < set_size(f->set); label++)
@@ -256,8 +293,9 @@ static void put_node(struct out *o)
     const struct super *s = o->super;
     put_own(o, OWN_build_info,
             "{version=\"" PEMBERLEY_VERSION "\",commit=\"" PEMBERLEY_COMMIT "\"}", 1);
-    str info = arena_printf(o->arena, "{cluster=\"\",node=\"%s\",loop=\"%s\"}", s->node,
-                            s->process[0].loop);
+    str info =
+        arena_printf(o->arena, "{cluster=\"%s\",node=\"%s\",loop=\"%s\"}",
+                     conf_text(s->conf, s->conf->cluster_name).p, s->node, s->process[0].loop);
     put_own(o, OWN_node_info, info.p, 1);
     int64_t up_ms = s->now_ms - s->started_ms;
     put_own(o, OWN_start_time_seconds, "",
@@ -266,6 +304,14 @@ static void put_node(struct out *o)
     put_own(o, OWN_node_draining, "", s->stopping || drain_is_on(s));
     put_own(o, OWN_node_degraded, "{what=\"store\"}",
             s->ready && !store_is_up(&s->process[s->shards]));
+    if (!s->cluster.owner)
+        return;
+    put_own_sample(o, OWN_node_degraded, STR("{what=\"registry\"}"),
+                   cluster_registry_away_s(s) > 0);
+    put_own_sample(o, OWN_node_degraded, STR("{what=\"bus\"}"), cluster_bus_is_degraded(s));
+    put_own(o, OWN_cluster_fenced, "", s->cluster.fenced);
+    put_own(o, OWN_cluster_certificate_not_after_timestamp_seconds, "",
+            (double)s->cluster.identity_end_s);
 }
 
 static void put_config(struct out *o)
@@ -339,8 +385,10 @@ struct http_answer exposition(struct super *s, bool openmetrics, struct arena *a
 {
     char *text = NULL;
     size_t n = 0;
-    struct out o = {open_memstream(&text, &n), openmetrics, s, a};
+    struct out o = {open_memstream(&text, &n), openmetrics, s, a,
+                    arena_alloc(a, sizeof(struct peers))};
     must(o.f);
+    peers_collect(o.peers, s);
     int64_t began_us = super_clock_us();
     put_node(&o);
     put_config(&o);

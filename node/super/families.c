@@ -34,6 +34,7 @@ static const struct set {
 #define ERRORS(set, key, first, last) {key, NULL, METRIC_SIZE_##set, first},
 #define EVENTS(set, key) {key, log_event_names, METRIC_SIZE_##set, 0},
 #define HOSTS(set, key, n) {key, NULL, METRIC_SIZE_##set, 0}, /* named by exposition.c */
+#define PEERS(set, key, n) {key, NULL, METRIC_SIZE_##set, 0}, /* by peers.c */
 #include "pemberley/labels.def"
 };
 

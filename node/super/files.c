@@ -131,6 +131,14 @@ err files_secret(const struct conf *c, unsigned char out[CHILD_SECRET], str *pro
         close(fd);
         return e;
     }
+    if (errno == ENOENT && conf_text(c, c->cluster_name).n) {
+        *problem =
+            arena_printf(a,
+                         "%s is not there: without the cluster's secret this node would take "
+                         "every account for another's. See: pemberley cluster join",
+                         path.p);
+        return ERR_NOT_FOUND;
+    }
     str directory = path;
     while (directory.n > 1 && directory.p[directory.n - 1] != '/')
         directory.n--;

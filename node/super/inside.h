@@ -16,6 +16,7 @@
 #include "node/os/os.h"
 #include "node/super/backoff.h"
 #include "node/super/child.h"
+#include "node/super/cluster.h"
 #include "node/super/drain.h"
 #include "node/super/http.h"
 #include "node/super/listen.h"
@@ -59,6 +60,8 @@ struct process {
     unsigned open_fds;                      /* as last counted */
     bool ended;                             /* has closed its socket */
     bool stopped;                           /* said Stopped, or died while we stop */
+    bool fenced;                            /* its membership has ended, */
+    bool name_taken;                        /* because of that */
     bool lent;                              /* its listeners are with a neighbour too */
     uint32_t lent_to;                       /* … with this shard */
     char loop[16];
@@ -88,10 +91,12 @@ uint64_t process_shared_bytes(const struct super *s);
 
 /* ---- an admin client ------------------------------------------------------------------------- */
 
+/* The command line, or a shard that asks for another node (child_ask). */
 struct client {
-    int fd;             /* -1: free */
-    uint64_t id;        /* of its command in progress; 0: none */
-    uint64_t forwarded; /* the id under which a child has it; 0: none */
+    int fd;                /* -1: not by the socket */
+    struct process *asker; /* a shard's; NULL. Neither: free */
+    uint64_t id;           /* of its command in progress; 0: none. A shard's: its own */
+    uint64_t forwarded;    /* the id under which a child has it; 0: none */
     struct process *to;
     bool waits_for_stop, waits_for_drain;
     uint64_t waits_for; /* a generation that all processes are to have; 0: none */
@@ -100,7 +105,11 @@ struct client {
     struct list waiting;
 };
 
+static inline bool client_is_there(const struct client *c) { return c->fd >= 0 || c->asker; }
+
 void admin_accept(struct super *s);
+/* A shard asks, as if it were the command line. */
+void admin_ask(struct process *p, const Control__Command *m);
 void admin_turn(struct client *c, struct super *s, short events);
 void admin_close(struct client *c);
 /* Answers the command in progress. */
@@ -112,6 +121,10 @@ void admin_forward(struct super *s, const Control__Reply *r);
 void admin_lost(struct super *s, const struct process *p); /* its answers will not come */
 nodiscard err admin_open(struct super *s, str *problem);   /* run_dir/control.sock */
 
+/* To a child, whose answer comes by admin_forward. */
+void command_forward(struct super *s, struct client *c, struct process *to, size_t argc,
+                     const str *argv);
+bool command_is_for_others(str name); /* may a shard ask it for another node? */
 void command_run(struct super *s, struct client *c, size_t argc, const str *argv);
 /* A process has taken a config over, or died: perhaps nobody is to be waited for any more. */
 void command_reloaded(struct super *s);
@@ -155,7 +168,10 @@ struct super {
     int64_t ready_ms; /* from the start */
     bool ready;
     struct drain drain;
+    struct cluster_state cluster;
     bool stopping;
+    int64_t stop_moving_until_ms; /* first the slots go elsewhere; 0: they have */
+    bool clerk_told;              /* to stop, behind its siblings */
     int64_t stop_started_ms, stop_deadline_ms;
     bool store_told;
     const char *stop_reason;
@@ -186,6 +202,8 @@ void super_stop(struct super *s, int64_t within_ms, const char *reason);
 /* The shards that accept for this one are to stop that; and all are to begin again. */
 void super_unlisten(struct super *s, const struct process *owner);
 void super_listen_again(struct super *s);
+/* Nobody gets in any more; the addresses stay bound. What waits in the queues is reset. */
+void super_go_deaf(struct super *s);
 void super_log_again(struct super *s); /* as the config says now */
 int64_t super_clock_ms(void);
 int64_t super_clock_us(void);
@@ -201,6 +219,9 @@ nodiscard err files_secret(const struct conf *c, unsigned char out[CHILD_SECRET]
 /* certificates.c: every host's pair into a fresh generation; self-signed where none is named and
  * none is there. */
 nodiscard err certificates_build(struct super *s, const struct conf *c, int *fd);
+/* The node's identity in its cluster: files there and fit, of this cluster and node, in date.
+ * Problems go to the draft. *fd: what shards get. Without a cluster *fd is -1. */
+nodiscard err certificates_bus(struct conf_draft *d, const struct conf *c, int *fd, int64_t *end_s);
 /* A hash of all files' identities and times: when it changes, reload. */
 uint64_t certificates_look(const struct super *s, struct arena *a);
 

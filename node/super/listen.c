@@ -3,6 +3,7 @@
 #include "node/super/listen.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -104,6 +105,67 @@ fail:;
     *problem = listener_complaint(l->address, why, holder, a);
     listener_close(l, opened);
     return ERR_IO;
+}
+
+static bool look_up(str host, struct sockaddr_storage *out, socklen_t *len, str *problem,
+                    struct arena *a)
+{
+    const struct addrinfo wanted = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+    int e = getaddrinfo(arena_dup(a, host).p, NULL, &wanted, &found);
+    if (e) {
+        *problem = arena_printf(a, "listen.bus.address: %.*s: %s", STR_ARG(host), gai_strerror(e));
+        return false;
+    }
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    *len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return true;
+}
+
+static void set_port(struct sockaddr_storage *a, unsigned port)
+{
+    if (a->ss_family == AF_INET)
+        ((struct sockaddr_in *)(void *)a)->sin_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in6 *)(void *)a)->sin6_port = htons((uint16_t)port);
+}
+
+static str bus_complaint(str host, unsigned port, struct arena *a)
+{
+    int why = errno;
+    str address = arena_printf(a, "%.*s:%u", STR_ARG(host), port);
+    if (why == EADDRNOTAVAIL)
+        return arena_printf(a,
+                            "cannot listen on %.*s: this machine has no such address. "
+                            "listen.bus.address is one of its own",
+                            STR_ARG(address));
+    str holder = why == EADDRINUSE ? machine_port_holder((uint16_t)port, a) : STR("");
+    return listener_complaint(address, why, holder, a);
+}
+
+err listener_open_bus(str text, unsigned shards, int backlog, int fd[CHILD_SHARDS_MAX],
+                      str *problem, struct arena *a)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    str host;
+    uint16_t port;
+    must(conf_endpoint_parse(text, &host, &port)); /* the config was checked */
+    if (!conf_address_parse(text, &address, &len) && !look_up(host, &address, &len, problem, a))
+        return ERR_IO;
+    for (unsigned i = 0; i < shards; i++) {
+        set_port(&address, port + i);
+        fd[i] = bind_one(&address, len, false);
+        if (fd[i] >= 0 && listen(fd[i], backlog) == 0)
+            continue;
+        *problem = bus_complaint(host, port + i, a);
+        for (unsigned k = 0; k <= i; k++)
+            if (fd[k] >= 0)
+                close(fd[k]);
+        return ERR_IO;
+    }
+    return ERR_OK;
 }
 
 err listener_start(const struct listener *l, unsigned shards)

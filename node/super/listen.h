@@ -19,6 +19,10 @@ nodiscard err listener_open(struct listener *l, unsigned shards, struct arena *a
 nodiscard err listener_start(const struct listener *l, unsigned shards); /* errno */
 /* Nobody gets in, the addresses stay bound; until listener_start. */
 void listener_pause(const struct listener *l, unsigned shards);
+/* The bus: one socket per shard, each on a port of its own (the address' and those behind it),
+ * which listen at once. A name is looked up once, and waited for. */
+nodiscard err listener_open_bus(str address, unsigned shards, int backlog, int fd[CHILD_SHARDS_MAX],
+                                str *problem, struct arena *a);
 void listener_close(struct listener *l, unsigned shards);
 /* "cannot listen on :5222: …". holder may be empty. */
 str listener_complaint(str address, int problem, str holder, struct arena *a);

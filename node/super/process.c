@@ -103,9 +103,14 @@ static void send_start(struct process *p)
     start.incarnation = p->incarnation;
     start.secret.data = s->secret, start.secret.len = sizeof s->secret;
     start.node = s->node;
+    cluster_fill(p, &start);
     m.what_case = CONTROL__TO_CHILD__WHAT_START, m.start = &start;
-    const int fds[] = {s->conf_fd, p->metrics_fd, p->wake_fd, p->bell_fd,
-                       p->kind == CHILD_SHARD ? s->certs_fd : -1};
+    const int fds[] = {s->conf_fd,
+                       p->metrics_fd,
+                       p->wake_fd,
+                       p->bell_fd,
+                       p->kind == CHILD_SHARD ? s->certs_fd : -1,
+                       p->kind == CHILD_SHARD ? s->cluster.identity_fd : -1};
     process_send(p, &m, fds, array_len(fds));
 }
 
@@ -267,7 +272,7 @@ void process_start(struct process *p, int64_t now_ms)
         return;
     }
     p->state = PROCESS_STARTING;
-    p->stopped = p->ended = false;
+    p->stopped = p->ended = p->fenced = p->name_taken = false;
     p->generation = s->generation;
     backoff_started(&p->backoff, now_ms);
     p->heartbeat = atomic_load(&p->page->heartbeat), p->heartbeat_at_ms = now_ms;
@@ -277,6 +282,7 @@ void process_start(struct process *p, int64_t now_ms)
     for (unsigned i = 0; i < s->process_count; i++)
         if (&s->process[i] != p && s->process[i].state != PROCESS_DOWN)
             introduce(p, &s->process[i]);
+    cluster_started(p);
 }
 
 /* What the dead one counted stays; what it held is gone. */
@@ -301,6 +307,20 @@ static enum death death_of(int status)
     }
 }
 
+/* When it is started again. A fenced one has done nothing wrong. */
+static int64_t restart_wait(struct process *p, int status, int64_t now_ms)
+{
+    struct super *s = p->super;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_FENCED && s->cluster.owner)
+        return cluster_fenced_wait(p, now_ms);
+    int64_t wait = backoff_died(&p->backoff, now_ms);
+    p->restarts++, p->restarts_by[death_of(status)]++;
+    LOG(s->log, process_died, F_STR("process", str_of(process_name(p))), F_INT("index", p->index),
+        F_INT("pid", p->pid), F_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
+        F_INT("core", WIFSIGNALED(status) && WCOREDUMP(status)), F_INT("restart_in_ms", wait));
+    return wait;
+}
+
 void process_died(struct process *p, int status, int64_t now_ms)
 {
     struct super *s = p->super;
@@ -316,12 +336,9 @@ void process_died(struct process *p, int status, int64_t now_ms)
             send_peer_down(&s->process[i], p);
     if (s->stopping)
         return;
-    int64_t wait = backoff_died(&p->backoff, now_ms);
-    p->restart_at_ms = now_ms + wait;
-    p->restarts++, p->restarts_by[death_of(status)]++;
-    LOG(s->log, process_died, F_STR("process", str_of(process_name(p))), F_INT("index", p->index),
-        F_INT("pid", p->pid), F_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
-        F_INT("core", WIFSIGNALED(status) && WCOREDUMP(status)), F_INT("restart_in_ms", wait));
+    p->restart_at_ms = now_ms + restart_wait(p, status, now_ms);
+    s->cluster.ran |= p->kind == CHILD_SHARD;
+    cluster_appoint(s);
     if (!s->ready && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_CONFIG) {
         s->exit_code = CHILD_EXIT_CONFIG; /* starting it again mends nothing; it has said why */
         super_stop(s, 0, "config");
@@ -395,6 +412,14 @@ static void on_message(struct process *p, const Control__FromChild *m)
         break;
     case CONTROL__FROM_CHILD__WHAT_REPLY: admin_forward(s, m->reply); break;
     case CONTROL__FROM_CHILD__WHAT_POISONED: on_poisoned(s, m->poisoned); break;
+    case CONTROL__FROM_CHILD__WHAT_ENDED:
+        cluster_on_ended(p, m->ended->why, m->ended->epoch);
+        break;
+    case CONTROL__FROM_CHILD__WHAT_EPOCH: cluster_on_epoch(s, m->epoch->epoch); break;
+    case CONTROL__FROM_CHILD__WHAT_STUCK:
+        cluster_on_stuck(p, m->stuck->index, m->stuck->incarnation);
+        break;
+    case CONTROL__FROM_CHILD__WHAT_ASK: admin_ask(p, m->ask); break;
     case CONTROL__FROM_CHILD__WHAT_RELOADED:
         p->generation = m->reloaded->generation;
         command_reloaded(s);

@@ -18,7 +18,13 @@
 #include "node/super/machine.h"
 #include "node/super/notify.h"
 
-enum { TICK_MS = 1000, ROTATE_MS = 10000, STORE_STOP_MS = 10000, KILL_WAIT_MS = 2000 };
+enum {
+    TICK_MS = 1000,
+    ROTATE_MS = 10000,
+    STORE_STOP_MS = 10000,
+    KILL_WAIT_MS = 2000,
+    MOVE_LOOK_MS = 50
+};
 
 int64_t super_clock_us(void)
 {
@@ -42,7 +48,9 @@ static int load(struct super *s)
     if (s->conf)
         hosts_place(s->hosts, s->conf);
     s->conf_fd = s->conf ? conf_seal(s->conf) : -1;
-    if (s->conf_fd >= 0)
+    struct cluster_state *k = &s->cluster;
+    if (s->conf_fd >= 0 &&
+        certificates_bus(s->draft, s->conf, &k->identity_fd, &k->identity_end_s) == ERR_OK)
         return EXIT_DONE;
     size_t n = s->draft->problem_count;
     for (size_t i = 0; i < n && i < CONF_PROBLEMS_MAX; i++)
@@ -182,6 +190,8 @@ static err open_node(struct super *s, str *problem, struct arena *a)
     if (!e)
         e = open_all_listeners(s, problem, a);
     if (!e)
+        e = cluster_open(s, problem, a);
+    if (!e)
         e = http_open(s, &s->http, a, problem);
     if (!e)
         e = admin_open(s, problem);
@@ -205,7 +215,16 @@ static void begin_listening(struct super *s)
         if (listener_start(&s->listener[i], s->shards) != ERR_OK)
             LOG(s->log, node_degraded, F_STR("what", s->listener[i].address));
     for (unsigned i = 0; i < s->shards; i++)
-        process_listeners(&s->process[i], i);
+        if (s->process[i].state == PROCESS_UP)
+            process_listeners(&s->process[i], i);
+}
+
+void super_go_deaf(struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        super_unlisten(s, &s->process[i]);
+    for (unsigned i = 0; i < s->listener_count; i++)
+        listener_pause(&s->listener[i], s->shards);
 }
 
 void super_listen_again(struct super *s)
@@ -245,10 +264,13 @@ static void take_back(struct super *s, struct process *owner)
 
 void super_ready(struct super *s, struct process *p)
 {
+    bool fenced = s->cluster.fenced;
+    if (s->ready && p->kind == CHILD_SHARD)
+        cluster_ready(s); /* a fenced node listens again */
     if (s->ready) {
         if (p->lent)
             take_back(s, p);
-        if (p->kind == CHILD_SHARD && !drain_is_closed(s))
+        if (p->kind == CHILD_SHARD && !drain_is_closed(s) && !fenced)
             process_listeners(p, p->index);
         return;
     }
@@ -307,6 +329,7 @@ static void start_due(struct super *s)
     for (unsigned i = 0; i < s->process_count; i++)
         if (s->process[i].state == PROCESS_DOWN && s->process[i].restart_at_ms <= s->now_ms)
             process_start(&s->process[i], s->now_ms);
+    cluster_appoint(s);
 }
 
 /* A loop that has not turned for ten seconds is aborted; but not when we were late ourselves: then
@@ -327,10 +350,15 @@ static void watch_hearts(struct super *s, bool we_were_late)
     }
 }
 
+static bool is_deaf(const struct super *s)
+{
+    return drain_is_closed(s) || s->cluster.fenced || s->stop_moving_until_ms;
+}
+
 /* The queue of a shard that stays down is served by the next one that is up. */
 static void lend_listeners(struct super *s)
 {
-    for (unsigned i = 0; s->ready && !drain_is_closed(s) && i < s->shards; i++) {
+    for (unsigned i = 0; s->ready && !is_deaf(s) && i < s->shards; i++) {
         struct process *p = &s->process[i];
         if (p->state == PROCESS_UP || p->lent || s->now_ms - p->down_since_ms < HANDOVER_MS)
             continue;
@@ -369,6 +397,7 @@ static void tick(struct super *s)
     feed_watchdog(s);
     status_tick(s);
     http_tick(s->http);
+    cluster_tick(s);
     if (s->stopping)
         return;
     watch_hearts(s, late);
@@ -393,6 +422,8 @@ static int wait_ms(const struct super *s)
             next = s->process[i].restart_at_ms;
     if (s->stopping && s->stop_deadline_ms < next)
         next = s->stop_deadline_ms;
+    if (s->stop_moving_until_ms && s->now_ms + MOVE_LOOK_MS < next)
+        next = s->now_ms + MOVE_LOOK_MS;
     if (drain_next_ms(s) < next)
         next = drain_next_ms(s);
     return next > s->now_ms ? (int)(next - s->now_ms) : 0;
@@ -448,6 +479,40 @@ static void tell_stop(struct process *p, int64_t within_ms)
     process_send(p, &m, NULL, 0);
 }
 
+static int64_t time_left_ms(const struct super *s)
+{
+    int64_t left = s->stop_deadline_ms - KILL_WAIT_MS - s->now_ms;
+    return left > 0 ? left : 0;
+}
+
+/* All but the clerk, which leaves the cluster for them when they have ended. */
+static void stop_shards(struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        if (s->shards == 1 || !cluster_is_clerk(&s->process[i]))
+            tell_stop(&s->process[i], time_left_ms(s));
+}
+
+static void stop_clerk(struct super *s)
+{
+    struct process *clerk = &s->process[s->cluster.clerk];
+    if (s->clerk_told || s->shards == 1 || !cluster_is_clerk(clerk))
+        return;
+    for (unsigned i = 0; i < s->shards; i++)
+        if (&s->process[i] != clerk && s->process[i].state != PROCESS_DOWN)
+            return;
+    s->clerk_told = true;
+    tell_stop(clerk, time_left_ms(s));
+}
+
+static bool shards_down(const struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        if (s->process[i].state != PROCESS_DOWN)
+            return false;
+    return true;
+}
+
 void super_stop(struct super *s, int64_t within_ms, const char *reason)
 {
     if (s->stopping) { /* a second Ctrl-C: now */
@@ -460,16 +525,26 @@ void super_stop(struct super *s, int64_t within_ms, const char *reason)
     s->stop_started_ms = s->now_ms;
     s->stop_deadline_ms = s->now_ms + within_ms + KILL_WAIT_MS;
     notify_send("STOPPING=1");
-    for (unsigned i = 0; i < s->shards; i++)
-        tell_stop(&s->process[i], within_ms);
+    if (s->ready && within_ms > 0 && !cluster_has_moved(s)) {
+        s->stop_moving_until_ms = s->now_ms + within_ms / 2; /* the other half is for the rest */
+        cluster_drain(s, true);
+        super_go_deaf(s);
+    } else {
+        stop_shards(s);
+    }
 }
 
-static bool shards_down(const struct super *s)
+/* Homes go to other nodes before anything ends. */
+static bool is_moving(struct super *s)
 {
-    for (unsigned i = 0; i < s->shards; i++)
-        if (s->process[i].state != PROCESS_DOWN)
-            return false;
-    return true;
+    if (!s->stop_moving_until_ms)
+        return false;
+    if (s->now_ms < s->stop_moving_until_ms && s->now_ms < s->stop_deadline_ms &&
+        !cluster_has_moved(s) && !shards_down(s))
+        return true;
+    s->stop_moving_until_ms = 0;
+    stop_shards(s);
+    return false;
 }
 
 static void kill_late(struct super *s, unsigned from, unsigned to)
@@ -484,6 +559,9 @@ static void kill_late(struct super *s, unsigned from, unsigned to)
 static bool stop_turn(struct super *s)
 {
     bool late = s->now_ms >= s->stop_deadline_ms;
+    if (is_moving(s))
+        return false;
+    stop_clerk(s);
     if (!shards_down(s)) {
         if (late)
             kill_late(s, 0, s->shards);
@@ -524,6 +602,7 @@ static void close_node(struct super *s)
         if (s->client[i].fd >= 0)
             admin_close(&s->client[i]);
     http_close(s->http);
+    cluster_close(s);
     for (unsigned i = 0; i < s->listener_count; i++) {
         listener_close(&s->listener[i], s->shards);
         free((char *)(uintptr_t)s->listener[i].address.p);
@@ -585,7 +664,7 @@ int super_run(const char *config_file, const char *const *sets, size_t n)
     must(s->own);
     s->reload_s = time(NULL);
     s->config_file = config_file, s->sets = sets, s->set_count = n;
-    s->certs_fd = s->lock_fd = s->admin_fd = -1;
+    s->certs_fd = s->lock_fd = s->admin_fd = s->cluster.identity_fd = -1;
     int result = load(s);
     if (result == EXIT_DONE) {
         set_up(s);

@@ -14,6 +14,7 @@
 #include "node/super/json.h"
 #include "node/super/listen.h"
 #include "node/super/machine.h"
+#include "node/super/peers.h"
 #include "node/super/table.h"
 
 static void a_child_starts_at_once_then_later_and_later(void **state)
@@ -268,11 +269,41 @@ static void a_family_stands_together_and_its_labels_differ(void **state)
             assert_true(strcmp(families[i].name, families[k].name) ||
                         !strcmp(families[i].name, families[i - 1].name));
     for (unsigned s = 0; s < METRIC_SET_MAX; s++)
-        for (unsigned i = 0; s != METRIC_SET_HOST && i < set_size((enum metric_set)s); i++)
+        for (unsigned i = 0;
+             s != METRIC_SET_HOST && s != METRIC_SET_PEER && i < set_size((enum metric_set)s); i++)
             for (unsigned k = 0; k < i; k++)
                 assert_false(str_eq(set_label((enum metric_set)s, i, &a),
                                     set_label((enum metric_set)s, k, &a)));
     arena_close(&a);
+}
+
+static void nodes_have_one_name_whatever_their_place_on_each_page(void **state)
+{
+    struct super *s = calloc(1, sizeof *s);
+    struct metric_page *page[2] = {calloc(1, sizeof *page[0]), calloc(1, sizeof *page[1])};
+    struct peers *p = calloc(1, sizeof *p);
+    char name[16];
+    s->shards = 2;
+    s->process[0].page = page[0], s->process[1].page = page[1];
+    assert_int_equal(metric_peer(page[0], "b", 64), 1);
+    assert_int_equal(metric_peer(page[0], "c", 64), 2);
+    assert_int_equal(metric_peer(page[1], "c", 64), 1);
+    assert_int_equal(metric_peer(page[1], "c", 64), 1); /* again, or another incarnation */
+    assert_int_equal(metric_peer(page[1], "d", 1), 0);  /* metrics.peers_max */
+    assert_int_equal(metric_peer(page[1], "a-name-of-thirty-two-letters-long", 64), 2);
+    peers_collect(p, s);
+    assert_int_equal(p->n, 4);
+    assert_string_equal(p->name[0], "other");
+    assert_string_equal(p->name[p->of[0][1]], "b");
+    assert_string_equal(p->name[p->of[1][1]], "c");
+    assert_int_equal(p->of[0][2], p->of[1][1]);
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        assert_int_equal(metric_peer(page[i & 1], name, 64) > 0, i < 62 + 62);
+    }
+    peers_collect(p, s);
+    assert_int_equal(p->n, METRIC_SIZE_PEER);
+    free(p), free(page[0]), free(page[1]), free(s);
 }
 
 static void errors_have_labels_of_their_own_class(void **state)
@@ -333,6 +364,7 @@ int main(void)
         cmocka_unit_test(percentiles_look_at_what_is_new),
         cmocka_unit_test(families_cover_the_page),
         cmocka_unit_test(a_family_stands_together_and_its_labels_differ),
+        cmocka_unit_test(nodes_have_one_name_whatever_their_place_on_each_page),
         cmocka_unit_test(errors_have_labels_of_their_own_class),
         cmocka_unit_test(a_histogram_bucket_holds_what_it_says),
     };
