@@ -212,7 +212,7 @@ static void take_snap(struct c2s *s, const struct snap *snap)
     s->in_ord = s->window.safe = snap->in_ord;
     s->in_base = snap->in_base;
     s->out_base = snap->out_base;
-    s->acked = s->taken = s->put = s->last = s->asked = snap->out_acked;
+    s->acked = s->taken = s->put = s->asked = snap->out_acked;
 }
 
 void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)

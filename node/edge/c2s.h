@@ -36,12 +36,12 @@ struct c2s {
 
     /* out: [acked | taken by the transport | written to the conn | waiting] in seq order */
     struct outs *outs;
-    uint64_t acked, taken, put, last; /* seqs: the ends of these parts */
-    uint64_t out_base;                /* seq at <enabled/> */
-    uint64_t asked;                   /* last seq put when our <r/> went */
-    struct held *held;                /* frames that wait until the client has caught up */
-    struct taken_rows *rows;          /* of the offline store, since the last CACK */
-    struct buf *state;                /* what the home told of it last, should that die; or NULL */
+    uint64_t acked, taken, put; /* seqs: the ends of these parts, but for the last */
+    uint64_t out_base;          /* seq at <enabled/> */
+    uint64_t asked;             /* last seq put when our <r/> went */
+    struct held *held;          /* frames that wait until the client has caught up */
+    struct taken_rows *rows;    /* of the offline store, since the last CACK */
+    struct buf *state;          /* what the home told of it last, should that die; or NULL */
     uint32_t gen;
     uint32_t max_s; /* for <enabled/> */
 
@@ -57,6 +57,9 @@ struct c2s {
 };
 
 _Static_assert(offsetof(struct c2s, sid) == offsetof(struct c2s, by_sid.hash), "one field");
+
+/* The last seq that the home has sent. */
+static inline uint64_t c2s_last(const struct c2s *s) { return s->acked + outs_count(s->outs); }
 
 enum { C2S_TO_N = sizeof " to='" - 1 };
 static inline str c2s_full(const struct c2s *s)

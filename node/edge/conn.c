@@ -115,11 +115,23 @@ static const struct xml_limits *limits(const struct conn *c)
     return c->authenticated ? &c->edge->c2s : &c->edge->preauth;
 }
 
+struct carried {
+    void *scan; /* saved state for the first item */
+    uint32_t n, cap;
+    char bytes[];
+};
+
+static void carried_free(struct carried *k)
+{
+    if (k)
+        free(k->scan);
+    free(k);
+}
+
 static void carry_free(struct conn *c)
 {
-    free(c->carry);
-    free(c->scan);
-    c->carry = NULL, c->scan = NULL, c->carry_n = c->carry_cap = 0;
+    carried_free(c->carried);
+    c->carried = NULL;
 }
 
 /* Behind the item that was incomplete when reading paused. */
@@ -128,37 +140,49 @@ static uint32_t carry_max(const struct conn *c)
     return limits(c)->bytes_max + (c->authenticated ? CARRY_HELD_MAX : CARRY_HELD_MAX_PREAUTH);
 }
 
+/* What is carried, with room for that many bytes in all. */
+static struct carried *carry_reserve(struct conn *c, size_t need)
+{
+    struct carried *k = c->carried;
+    if (k && k->cap >= need)
+        return k;
+    size_t cap = k && 2 * (size_t)k->cap > need ? 2 * (size_t)k->cap : need;
+    k = realloc(k, sizeof *k + cap);
+    must(k);
+    if (!c->carried)
+        k->scan = NULL, k->n = 0;
+    k->cap = (uint32_t)cap;
+    return c->carried = k;
+}
+
 static void carry_append(struct conn *c, str bytes)
 {
-    size_t need = c->carry_n + bytes.n;
-    if (need > c->carry_cap) {
-        size_t cap = c->carry_cap * 2 > need ? c->carry_cap * 2 : need;
-        c->carry = realloc(c->carry, cap);
-        must(c->carry);
-        c->carry_cap = (uint32_t)cap;
-    }
-    memcpy(c->carry + c->carry_n, bytes.p, bytes.n);
-    c->carry_n = (uint32_t)need;
+    struct carried *k = carry_reserve(c, (c->carried ? c->carried->n : 0) + bytes.n);
+    memcpy(k->bytes + k->n, bytes.p, bytes.n);
+    k->n += (uint32_t)bytes.n;
 }
 
 static bool is_reading(const struct conn *c) { return c->pauses == 0 && !c->ending; }
 
-static void scan_save(struct conn *c, const struct xml_scan *scan)
+/* Of an item that begins in `in`, which is carried now or will be when this turn's feeding ends. */
+static void scan_save(struct conn *c, const struct xml_scan *scan, size_t in)
 {
     size_t n = xml_scan_save_size(scan);
-    c->scan = malloc(n ? n : 1);
-    must(c->scan);
-    xml_scan_save(scan, c->scan);
+    struct carried *k = carry_reserve(c, in);
+    k->scan = malloc(n ? n : 1);
+    must(k->scan);
+    xml_scan_save(scan, k->scan);
 }
 
 static void scan_start(struct conn *c, struct xml_scan *scan)
 {
     const struct xml_header *header = stream_header(c);
-    if (!c->scan)
+    struct carried *k = c->carried;
+    if (!k || !k->scan)
         return xml_scan_begin(scan, limits(c), header);
-    xml_scan_restore(scan, c->scan, limits(c), header);
-    free(c->scan);
-    c->scan = NULL;
+    xml_scan_restore(scan, k->scan, limits(c), header);
+    free(k->scan);
+    k->scan = NULL;
 }
 
 /* White space between items is life; what comes too thick without an item between is a flood (RFC
@@ -193,7 +217,7 @@ static size_t feed_one(struct conn *c, str in)
     scan_start(c, scan);
     err e = xml_scan(scan, in, expected(c), &what, &used, &index);
     if (e == ERR_PARTIAL || (e == ERR_OK && what == XML_NONE)) {
-        scan_save(c, scan);
+        scan_save(c, scan, in.n);
         return 0;
     }
     if (e != ERR_OK && c->step == STEP_HEADER && !is_xml(in))
@@ -224,11 +248,12 @@ static size_t feed(struct conn *c, str in)
 
 static void feed_carry(struct conn *c)
 {
-    size_t taken = feed(c, str_from(c->carry, c->carry_n));
-    if (taken == c->carry_n)
+    size_t taken = feed(c, str_from(c->carried->bytes, c->carried->n));
+    struct carried *k = c->carried;
+    if (taken == k->n)
         return carry_free(c);
-    memmove(c->carry, c->carry + taken, c->carry_n - taken);
-    c->carry_n -= (uint32_t)taken;
+    memmove(k->bytes, k->bytes + taken, k->n - taken);
+    k->n -= (uint32_t)taken;
 }
 
 struct rate_hold {
@@ -293,7 +318,7 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
     if (c->ending || (c->upgrading && c->flying == 0))
         return;
     str in = str_from(p, n);
-    if (is_reading(c) && !c->carry) {
+    if (is_reading(c) && !c->carried) {
         size_t taken = feed(c, in);
         if (taken < n)
             carry_append(c, str_skip(in, taken));
@@ -302,7 +327,7 @@ static void on_bytes(struct transport *t, const char *p, size_t n)
         if (is_reading(c))
             feed_carry(c);
     }
-    if (!is_reading(c) && c->carry_n > carry_max(c))
+    if (!is_reading(c) && c->carried && c->carried->n > carry_max(c))
         stream_bad(c, ERR_STREAM_POLICY_VIOLATION);
     c->heard_ms = now, c->pinged = false;
     if (!c->ending)
@@ -371,7 +396,7 @@ static void flush(struct conn *c)
         return;
     if (c->session && !c->ending)
         c2s_pump(c->session);
-    if (c->out.count == 0) {
+    if (output_is_empty(&c->out)) {
         if (c->ending)
             close_gracefully(c);
         return;
@@ -394,9 +419,9 @@ static void count_out(struct conn *c)
 static void turn_end(struct turn_hook *h)
 {
     struct conn *c = container_of(h, struct conn, hook);
-    if (c->carry && is_reading(c) && !c->feeding)
+    if (c->carried && is_reading(c) && !c->feeding)
         feed_carry(c);
-    if (c->left && !(c->session && c->carry && c->pauses) && !c->ending)
+    if (c->left && !(c->session && c->carried && c->pauses) && !c->ending)
         conn_lost(c, ERR_CLOSED);
     /* Only now: what waits would grow by a receive for each window that opens. */
     if (c->stopped && is_reading(c) && !c->closing)
@@ -410,11 +435,9 @@ static void turn_end(struct turn_hook *h)
 /* <proceed/> has left: from here on the bytes are TLS's, also those that came meanwhile. */
 static void start_tls(struct conn *c)
 {
-    char *early = c->carry;
-    size_t n = c->carry_n;
+    struct carried *early = c->carried;
     struct transport *low = c->transport;
-    c->carry = NULL;
-    carry_free(c);
+    c->carried = NULL;
     c->upgrading = false;
     c->handshaking = true;
     c->transport = tls_server_open(c->edge->node->tls, low, TLS_STARTTLS, stream_host(c));
@@ -422,9 +445,9 @@ static void start_tls(struct conn *c)
     stream_restart(c);
     conn_resume(c, PAUSE_TLS);
     loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
-    if (n)
-        low->sink->bytes(low, early, n);
-    free(early);
+    if (early)
+        low->sink->bytes(low, early->bytes, early->n);
+    carried_free(early);
 }
 
 static void on_written(struct transport *t)
@@ -442,7 +465,7 @@ static void on_written(struct transport *t)
         c2s_taken(c->session, outs);
     if (c->out.bytes <= unread_max(c))
         conn_resume(c, PAUSE_OUTPUT);
-    if (c->upgrading && c->out.count == 0)
+    if (c->upgrading && output_is_empty(&c->out))
         return start_tls(c);
     flush(c);
     count_out(c);
@@ -529,7 +552,7 @@ static void on_ended(struct transport *t)
 {
     struct conn *c = t->owner;
     c->left = true;
-    if (c->session && c->carry)
+    if (c->session && c->carried)
         conn_at_turn_end(c);
     else if (!c->ending)
         conn_lost(c, ERR_CLOSED);

@@ -57,19 +57,16 @@ struct conn {
     struct rate_hold *rate_hold;     /* reading waits for a rate; NULL: it does not */
     struct turn_hook hook;           /* feed what waits, flush */
 
-    char *carry; /* received, not scanned to the end of an item */
-    void *scan;  /* saved state for the first item in carry */
-    uint32_t carry_n, carry_cap;
-    uint32_t whitespace; /* keepalive bytes lately */
+    struct carried *carried; /* received, not scanned to the end of an item; NULL: nothing */
+    uint32_t whitespace;     /* keepalive bytes lately */
 
+    uint32_t flying; /* bytes of out in the transport */
     struct output out;
-    uint32_t flying;      /* bytes of out in the transport */
-    uint32_t counted_out; /* of out, in the metrics */
-
     struct bucket stanza_rate, byte_rate;
     uint64_t opened_ms, heard_ms, wrote_ms, bytes_in, bytes_out;
-    err end_reason; /* what the log says */
+    uint32_t counted_out; /* of out, in the metrics */
 
+    err end_reason : 8; /* what the log says */
     enum step step : 8;
     enum listener_kind listener : 8;
     unsigned pauses : 8;

@@ -35,12 +35,6 @@ static struct out *entry(const struct c2s *s, uint64_t seq)
     return outs_at(s->outs, seq - s->acked - 1);
 }
 
-static void push(struct c2s *s, const struct frame *f)
-{
-    s->last = f->seq;
-    outs_push(&s->outs, out_of(f));
-}
-
 static void pop(struct c2s *s)
 {
     outs_pop(&s->outs);
@@ -83,7 +77,7 @@ static bool is_unread(const struct c2s *s)
 {
     const struct conf *conf = s->conn->edge->node->conf;
     return (s->outs && s->outs->unsent > conf->limits_output_max) ||
-           s->last - s->taken > conf->limits_unacked_max / 4;
+           c2s_last(s) - s->taken > conf->limits_unacked_max / 4;
 }
 static bool is_behind(const struct c2s *s)
 {
@@ -156,7 +150,7 @@ static bool is_overflowing(const struct c2s *s)
 static void begin_anywhere(struct c2s *s, uint64_t seq)
 {
     uint64_t untaken = s->put - s->taken;
-    s->acked = s->put = s->last = seq - 1;
+    s->acked = s->put = seq - 1;
     s->taken = s->put - untaken;
 }
 
@@ -180,18 +174,18 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
 {
     struct node *n = s->conn->edge->node;
     struct conn *c = s->conn;
-    bool again = f->seq <= s->last;
+    bool again = f->seq <= c2s_last(s);
     if (again)
         metric_add(n->metrics, METRIC_duplicates_edge, 1);
     if (!again && !s->outs)
         begin_anywhere(s, f->seq);
-    if (again || f->seq != s->last + 1) {
+    if (again || f->seq != c2s_last(s) + 1) {
         channel_done(n->channels, from);
         if (!again)
             conn_end(c, ERR_STREAM_INTERNAL); /* a gap: the client would count wrong */
         return;
     }
-    push(s, f);
+    outs_push(&s->outs, out_of(f));
     if (f->sent)
         *probe_of(s, f->seq) = (struct probe){s->sid, f->seq, loop_now_us(n->loop)};
     if (is_behind(s))
@@ -242,7 +236,7 @@ void c2s_pump(struct c2s *s)
 {
     struct conn *c = s->conn;
     c2s_put_enabled(s);
-    while (s->put < s->last && c->out.bytes < OUTPUT_WRITE_MAX) {
+    while (s->put < c2s_last(s) && c->out.bytes < OUTPUT_WRITE_MAX) {
         struct out *o = entry(s, s->put + 1);
         put_stanza(s, o);
         s->put++;
@@ -252,7 +246,7 @@ void c2s_pump(struct c2s *s)
         c2s_put_enabled(s);
     }
     relieve(s);
-    if (s->put == s->last)
+    if (s->put == c2s_last(s))
         c2s_put_request(s);
 }
 

@@ -1,9 +1,16 @@
 /* output: see output.h. */
 #include "node/edge/output.h"
 
+struct pieces {
+    uint32_t head, count, cap; /* a circular array; cap is a power of two */
+    struct piece at[];
+};
+
+static uint32_t count(const struct output *o) { return o->pieces ? o->pieces->count : 0; }
+
 static struct piece *at(const struct output *o, uint32_t i)
 {
-    return &o->pieces[(o->head + i) & (o->cap - 1)];
+    return &o->pieces->at[(o->pieces->head + i) & (o->pieces->cap - 1)];
 }
 
 static void release(struct piece *p)
@@ -14,7 +21,7 @@ static void release(struct piece *p)
 
 void output_close(struct output *o)
 {
-    for (uint32_t i = 0; i < o->count; i++)
+    for (uint32_t i = 0; i < count(o); i++)
         release(at(o, i));
     free(o->pieces);
     *o = (struct output){0};
@@ -22,20 +29,21 @@ void output_close(struct output *o)
 
 static void grow(struct output *o)
 {
-    uint32_t cap = o->cap ? o->cap * 2 : 4;
-    struct piece *pieces = malloc(cap * sizeof *pieces);
-    must(pieces);
-    for (uint32_t i = 0; i < o->count; i++)
-        pieces[i] = *at(o, i);
+    uint32_t n = count(o), cap = o->pieces ? o->pieces->cap * 2 : 4;
+    struct pieces *new = malloc(sizeof *new + cap * sizeof *new->at);
+    must(new);
+    new->head = 0, new->count = n, new->cap = cap;
+    for (uint32_t i = 0; i < n; i++)
+        new->at[i] = *at(o, i);
     free(o->pieces);
-    o->pieces = pieces, o->cap = cap, o->head = 0;
+    o->pieces = new;
 }
 
 static struct piece *push(struct output *o, const char *p, uint32_t n)
 {
-    if (o->count == o->cap)
+    if (!o->pieces || o->pieces->count == o->pieces->cap)
         grow(o);
-    struct piece *new = at(o, o->count++);
+    struct piece *new = at(o, o->pieces->count++);
     *new = (struct piece){.p = p, .n = n};
     o->bytes += n;
     return new;
@@ -45,9 +53,9 @@ static struct piece *push(struct output *o, const char *p, uint32_t n)
  * piece is being written: what is in flight was counted by bytes. */
 static struct piece *tail_with_room(const struct output *o, size_t n)
 {
-    if (o->count == 0)
+    if (!o->pieces)
         return NULL;
-    struct piece *p = at(o, o->count - 1);
+    struct piece *p = at(o, o->pieces->count - 1);
     return p->buf && p->buf->cap - p->buf->len >= n ? p : NULL;
 }
 
@@ -56,7 +64,7 @@ void output_put(struct output *o, str bytes)
     struct piece *p = tail_with_room(o, bytes.n);
     if (!p) {
         /* The first of a batch is likely to be the only one: no whole chunk for it. */
-        size_t want = o->count ? OUTPUT_CHUNK : 512;
+        size_t want = o->pieces ? OUTPUT_CHUNK : 512;
         struct buf *b = buf_new((uint32_t)(bytes.n > want ? bytes.n : want));
         p = push(o, NULL, 0);
         p->buf = b, p->p = b->data;
@@ -76,14 +84,14 @@ void output_put_stanza(struct output *o, struct stanza *s, str bytes)
 
 void output_mark_out(struct output *o)
 {
-    must(o->count > 0);
-    at(o, o->count - 1)->outs++;
+    must(o->pieces);
+    at(o, o->pieces->count - 1)->outs++;
 }
 
 size_t output_iov(const struct output *o, struct iovec *iov, size_t max)
 {
     size_t n = 0, bytes = 0;
-    for (; n < o->count && n < max && bytes < OUTPUT_WRITE_MAX; n++) {
+    for (; n < count(o) && n < max && bytes < OUTPUT_WRITE_MAX; n++) {
         const struct piece *p = at(o, (uint32_t)n);
         iov[n] = (struct iovec){(void *)p->p, p->n};
         bytes += p->n;
@@ -105,10 +113,10 @@ uint32_t output_taken(struct output *o, size_t n)
         n -= p->n;
         outs += p->outs;
         release(p);
-        o->head = (o->head + 1) & (o->cap - 1);
-        o->count--;
+        o->pieces->head = (o->pieces->head + 1) & (o->pieces->cap - 1);
+        o->pieces->count--;
     }
-    if (o->count == 0)
+    if (!count(o))
         output_close(o);
     return outs;
 }

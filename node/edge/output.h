@@ -25,10 +25,11 @@ struct piece {
     uint32_t outs; /* session stanzas that end in this piece */
 };
 struct output {
-    struct piece *pieces;
-    uint32_t head, count, cap; /* a circular array; cap is a power of two or 0 */
+    struct pieces *pieces; /* NULL: nothing is to be written */
     uint32_t bytes;
 };
+
+static inline bool output_is_empty(const struct output *o) { return !o->pieces; }
 
 void output_close(struct output *o);
 void output_put(struct output *o, str bytes);

@@ -277,10 +277,11 @@ static void show(struct command *c, struct user *u)
         no_such_user(c);
         return;
     }
-    answer_json(c, json_pack("[{s:s%, s:s, s:b, s:i, s:i, s:s}]", "jid", c->jid.p, c->jid.n,
-                             "created", stamp(c->home, u->created_us), "disabled", u->disabled,
-                             "sessions", (int)count_sessions(u), "offline_messages",
-                             (int)u->offline_count, "last_seen", stamp(c->home, u->last_us)));
+    answer_json(c,
+                json_pack("[{s:s%, s:s, s:b, s:i, s:i, s:s}]", "jid", c->jid.p, c->jid.n, "created",
+                          stamp(c->home, u->created_us), "disabled", u->disabled, "sessions",
+                          (int)count_sessions(u), "offline_messages", (int)u->offline_count,
+                          "last_seen", stamp(c->home, u->last ? u->last->us : 0)));
 }
 
 /* ---- sessions ---- */

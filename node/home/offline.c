@@ -183,7 +183,7 @@ static void finish(struct giving *g)
 static bool in_a_queue(const struct user *u, uint64_t id)
 {
     user_each_session(s, u)
-        for (const struct outbound *o = s->last; o; o = o->prev)
+        for (const struct outbound *o = session_newest(s); o; o = session_older(s, o))
             if (o->offline_id == id)
                 return true;
     return false;
@@ -227,7 +227,7 @@ static void note_given(struct session *s, uint64_t seq)
     put_u64(token, s->sid);
     op.sid = home_bytes(str_from(token, sizeof token)), op.seq = seq - s->out_base;
     op.ids = arena_alloc(home_arena(s->user->home), PAGE * sizeof *op.ids);
-    for (const struct outbound *o = s->last; o && o->seq >= seq; o = o->prev)
+    for (const struct outbound *o = session_newest(s); o && o->seq >= seq; o = session_older(s, o))
         op.ids[o->seq - seq] = o->offline_id, op.n_ids++;
     req.op_case = STORE__REQUEST__OP_OFFLINE_GIVEN, req.offline_given = &op;
     home_store(s->user->home, user_bare(s->user), &req, on_given, (void *)(uintptr_t)s->sid);

@@ -27,7 +27,7 @@ static void send_out(struct session *s, struct outbound *o, uint32_t flags)
 /* From the newest: what is looked for is nearly always among the last. */
 struct outbound *session_find_out(const struct session *s, struct uid uid)
 {
-    for (struct outbound *o = s->last; o; o = o->prev)
+    for (struct outbound *o = session_newest(s); o; o = session_older(s, o))
         if (uid_eq(o->uid, uid))
             return o;
     return NULL;
@@ -59,14 +59,21 @@ bool session_has_room(const struct session *s)
            s->queued_bytes <= c->limits_unacked_bytes_max / 2;
 }
 
+static void append(struct session *s, struct outbound *o)
+{
+    struct outbound *newest = session_newest(s);
+    *(newest ? &newest->next : &s->first) = o;
+    o->prev = newest;
+    s->first->prev = o;
+}
+
 static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
 {
     struct outbound *at = pool_get(&home_of(s)->outbounds, sizeof *at);
     *at = o;
-    at->prev = s->last, at->seq = ++s->out_seq;
+    at->seq = ++s->out_seq;
     stanza_ref(at->stanza);
-    *(s->last ? &s->last->next : &s->first) = at;
-    s->last = at;
+    append(s, at);
     s->queued++, s->queued_bytes += at->stanza->size;
     count_queued(s, 1, at->stanza->size);
     at->ticket = t;
@@ -198,7 +205,8 @@ struct outbound *session_pop_out(struct session *s)
 {
     struct outbound *o = s->first;
     s->first = o->next;
-    *(s->first ? &s->first->prev : &s->last) = NULL;
+    if (s->first)
+        s->first->prev = o->prev;
     if (s->unsent == o)
         s->unsent = o->next;
     if (s->others && s->others->unmirrored == o)

@@ -372,14 +372,12 @@ static void note_last(struct user *u, str status)
     user_each_session(s, u)
         if (session_available(s))
             return;
-    u->last_us = home_wall_us(u->home);
-    free(u->last_status);
-    u->last_status = status.n ? strndup(status.p, status.n > 1023 ? 1023 : status.n) : NULL;
+    user_set_last(u, home_wall_us(u->home), str_from(status.p, status.n > 1023 ? 1023 : status.n));
     if (!u->exists || u->anonymous)
         return;
     Store__Request req = STORE__REQUEST__INIT;
     Store__LastPut op = STORE__LAST_PUT__INIT;
-    op.time_us = u->last_us, op.status = home_bytes(str_of(u->last_status));
+    op.time_us = u->last->us, op.status = home_bytes(str_of(u->last->status));
     req.op_case = STORE__REQUEST__OP_LAST_PUT, req.last_put = &op;
     home_store(u->home, user_bare(u), &req, on_last_put, NULL);
 }

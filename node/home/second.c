@@ -123,17 +123,14 @@ static void drop(struct home *h, struct holder who, uint64_t sid)
 
 /* ---- what a holder is told ---- */
 
-/* What may change. */
+/* What may change, but for the numbers: these a holder has from elsewhere. */
 static struct snap told_snap(const struct session *s)
 {
     struct snap snap = {.sm = s->sm,
                         .resumable = s->resumable,
                         .max_ms = s->max_ms,
-                        .in_ord = s->in_ord,
                         .in_base = s->in_base,
-                        .out_seq = s->out_seq,
                         .out_base = s->out_base,
-                        .out_acked = s->out_acked,
                         .since_us = s->since_us,
                         .interested = s->interested,
                         .anonymous = s->user->anonymous};
@@ -148,6 +145,7 @@ static struct snap snap_of(const struct session *s)
     snap.sid = s->sid, snap.gen = s->gen;
     snap.full = session_full(s, a);
     snap.address = session_address(s, a), snap.tls = s->tls;
+    snap.in_ord = s->in_ord, snap.out_seq = s->out_seq, snap.out_acked = s->out_acked;
     return snap;
 }
 

@@ -18,7 +18,7 @@ struct ticket;
 
 /* One stanza that the client has not acknowledged. */
 struct outbound {
-    struct outbound *next, *prev;
+    struct outbound *next, *prev; /* the oldest's prev is the newest */
     uint64_t seq;
     struct uid uid;
     struct stanza *stanza;
@@ -81,7 +81,7 @@ struct session {
     struct session *next; /* of user->sessions */
     struct user *user;
     uint64_t in_ord, in_base, out_seq, out_base, out_acked; /* as in cluster/snap.h */
-    struct outbound *first, *last, *unsent; /* unsent: first that its edge was not sent, or NULL */
+    struct outbound *first, *unsent; /* the oldest; the first that its edge was not sent; or NULL */
     uint32_t queued, queued_bytes;
     struct waiting *waiting;    /* NULL: nothing waits */
     struct others *others;      /* NULL: there is nothing to say about holders but `second` */
@@ -150,6 +150,16 @@ void session_mirrored(struct home *h, uint64_t sid, uint64_t seq);
 /* The same for an answer of our own, lane by purpose. */
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);
+
+/* Its queue from the newest on: NULL behind the oldest. */
+static inline struct outbound *session_newest(const struct session *s)
+{
+    return s->first ? s->first->prev : NULL;
+}
+static inline struct outbound *session_older(const struct session *s, const struct outbound *o)
+{
+    return o == s->first ? NULL : o->prev;
+}
 
 struct waiting *session_waiting(struct session *s); /* made when there is none */
 void session_waited(struct session *s);             /* … and let go when nothing waits */

@@ -30,7 +30,8 @@ static void set_state(struct user *u, enum user_state state)
 static struct user *user_new(struct home *h, str bare)
 {
     must(bare.n && bare.n <= JID_MAX);
-    struct user *u = calloc(1, sizeof *u + bare.n);
+    size_t size = offsetof(struct user, bare) + bare.n;
+    struct user *u = calloc(1, size > sizeof *u ? size : sizeof *u);
     must(u);
     u->home = h;
     list_init(&u->rest);
@@ -62,9 +63,20 @@ void user_count_session(struct user *u, int n)
 static void forget(struct user *u)
 {
     roster_free(u->roster);
-    free(u->last_status);
-    u->roster = NULL, u->last_status = NULL;
-    u->last_us = 0, u->offline_count = 0, u->astray = 0;
+    free(u->last);
+    u->roster = NULL, u->last = NULL;
+    u->offline_count = 0, u->astray = 0;
+}
+
+void user_set_last(struct user *u, int64_t us, str status)
+{
+    free(u->last);
+    u->last = malloc(sizeof *u->last + status.n + 1);
+    must(u->last);
+    u->last->us = us;
+    if (status.n)
+        memcpy(u->last->status, status.p, status.n);
+    u->last->status[status.n] = '\0';
 }
 
 static void unrest(struct user *u)
@@ -144,11 +156,8 @@ static void take(struct user *u, const Store__User *from)
     if (!u->exists)
         return;
     roster_load(u, from);
-    if (from->last) {
-        str status = home_str(from->last->status);
-        u->last_us = from->last->time_us;
-        u->last_status = status.n ? strndup(status.p, status.n) : NULL;
-    }
+    if (from->last)
+        user_set_last(u, from->last->time_us, home_str(from->last->status));
 }
 
 /* Runs what has waited. Work may make more wait (a change in flight): that stands elsewhere. */

@@ -26,6 +26,12 @@ struct work {
     uint32_t bytes; /* for limits.park_max */
 };
 
+/* The last time it became unavailable, and its status then (XEP-0012). */
+struct last {
+    int64_t us;
+    char status[]; /* ends with a NUL */
+};
+
 enum user_state { USER_LOADING, USER_READY };
 
 struct user {
@@ -38,8 +44,7 @@ struct user {
     struct roster *roster; /* NULL: empty */
     struct giving *giving; /* offline messages on their way; NULL: none */
     int64_t created_us;
-    int64_t last_us;        /* last time it became unavailable; 0: never (XEP-0012) */
-    char *last_status;      /* its status then, or NULL */
+    struct last *last;      /* NULL: never */
     uint64_t since_ms;      /* LOADING: since; resting: since */
     uint64_t astray;        /* a bit per resource: messages to these full JIDs may be among them */
     uint32_t offline_count; /* messages in the store that no session was given */
@@ -62,6 +67,9 @@ void user_with(struct home *h, str bare, struct work *w);
 struct user *user_find(struct home *h, str bare);
 /* A guest without account (host.auth anonymous): made now. */
 struct user *user_anonymous(struct home *h, str bare);
+
+/* It became unavailable then. */
+void user_set_last(struct user *u, int64_t us, str status);
 
 void user_pin(struct user *u);
 void user_unpin(struct user *u);

@@ -26,7 +26,7 @@ struct sending {
 struct peer {
     unsigned char ip[16]; /* IPv4: the first four */
     in_port_t port;
-    sa_family_t family;
+    uint8_t family;
 };
 
 /* Calls closed() when no op is left to do so. */
@@ -42,10 +42,9 @@ struct sock {
     struct sending *sending; /* NULL: none */
     struct rest *rest;       /* from shut on */
     struct recv_op recv;
-    int fd;
-    err reason;
+    err reason : 8;
     enum sock_state state : 8;
-    bool paused, ended; /* ended: the peer's FIN came */
+    bool paused : 1, ended : 1; /* ended: the peer's FIN came */
     struct peer peer;
 };
 
@@ -53,6 +52,9 @@ static struct sock *sock_of(const struct transport *t)
 {
     return container_of(t, struct sock, transport);
 }
+
+/* The receive was started with it, and names it for as long as the socket is open. */
+static int fd_of(const struct sock *s) { return s->recv.op.fd; }
 
 static bool receiving(const struct sock *s) { return s->recv.op.state != OP_IDLE; }
 
@@ -63,7 +65,7 @@ static void on_rest(struct turn_hook *h)
     if (s->state != SOCK_SHUT || s->sending || receiving(s))
         return;
     s->state = SOCK_CLOSED;
-    close(s->fd);
+    close(fd_of(s));
     s->transport.sink->closed(&s->transport, s->reason);
 }
 
@@ -77,7 +79,7 @@ static void shut(struct sock *s, err reason)
     must(s->rest);
     list_init(&s->rest->hook.link);
     s->rest->hook.fn = on_rest, s->rest->sock = s;
-    shutdown(s->fd, SHUT_RDWR);
+    shutdown(fd_of(s), SHUT_RDWR);
     if (receiving(s))
         loop_recv_stop(s->loop, &s->recv);
     loop_at_turn_end(s->loop, &s->rest->hook);
@@ -121,7 +123,7 @@ static void on_recv_done(struct op *op, int res)
     else if (res != -ECANCELED)
         shut(s, reason_of(res));
     else if (!s->paused) /* resumed while it was being stopped */
-        loop_recv(s->loop, &s->recv, s->fd);
+        loop_recv(s->loop, &s->recv, fd_of(s));
 }
 
 static void sock_pause(struct transport *t)
@@ -138,7 +140,7 @@ static void read_on(struct sock *s)
 {
     s->paused = false;
     if (!receiving(s) && !s->ended)
-        loop_recv(s->loop, &s->recv, s->fd);
+        loop_recv(s->loop, &s->recv, fd_of(s));
 }
 
 static void sock_resume(struct transport *t)
@@ -152,7 +154,7 @@ static void sock_resume(struct transport *t)
 
 static void finish_output(struct sock *s)
 {
-    shutdown(s->fd, SHUT_WR);
+    shutdown(fd_of(s), SHUT_WR);
     if (s->ended)
         shut(s, ERR_OK);
 }
@@ -190,7 +192,7 @@ static size_t sock_write(struct transport *t, const struct iovec *iov, size_t n)
     w->sock = s, w->bytes = bytes;
     memcpy(w->iov, iov, count * sizeof *iov);
     s->sending = w;
-    loop_send(s->loop, &w->op, s->fd, w->iov, count);
+    loop_send(s->loop, &w->op, fd_of(s), w->iov, count);
     return bytes;
 }
 
@@ -221,7 +223,7 @@ static void sock_free(struct transport *t)
 
 static struct peer peer_of(const struct sockaddr_storage *a)
 {
-    struct peer p = {.family = a->ss_family};
+    struct peer p = {.family = (uint8_t)a->ss_family};
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
     memcpy(&v4, a, sizeof v4);
@@ -276,7 +278,6 @@ struct transport *sock_transport_open(struct loop *l, int fd, const struct socka
     must(s);
     s->transport = (struct transport){.impl = &sock_impl, .sink = sink, .owner = owner};
     s->loop = l;
-    s->fd = fd;
     s->recv = (struct recv_op){.op = {.done = on_recv_done}, .data = on_data};
     if (peer)
         sock_transport_readdress(&s->transport, peer);

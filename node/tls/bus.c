@@ -290,7 +290,7 @@ struct transport *tls_rail_open(struct tls *t, struct transport *low)
 
     c->client = true;
     tls_conn_start(c);
-    must(SSL_connect(c->ssl) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
+    must(SSL_connect(tls_conn_calls(c)) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
     tls_conn_flush(c);
     return &c->t;
 }

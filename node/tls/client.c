@@ -60,7 +60,7 @@ struct tls_conn *tls_client_new(struct tls *t, struct transport *low)
 
 struct transport *tls_client_start(struct tls_conn *c)
 {
-    must(SSL_connect(c->ssl) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
+    must(SSL_connect(tls_conn_calls(c)) == -1 && SSL_get_error(c->ssl, -1) == SSL_ERROR_WANT_READ);
     tls_conn_flush(c);
     return &c->t;
 }

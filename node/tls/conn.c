@@ -89,8 +89,8 @@ static void fail_library(struct tls_conn *c)
 
 static int bio_read(BIO *b, char *out, int n)
 {
-    struct tls_conn *c = BIO_get_data(b);
-    struct tls *t = c->tls;
+    struct tls *t = BIO_get_data(b);
+    struct tls_conn *c = t->calling;
 
     BIO_clear_retry_flags(b);
     if (t->feeding != c || t->in_n == 0) {
@@ -119,7 +119,7 @@ static void out_reserve(struct tls_conn *c, size_t n)
 
 static int bio_write(BIO *b, const char *p, int n)
 {
-    struct tls_conn *c = BIO_get_data(b);
+    struct tls_conn *c = ((struct tls *)BIO_get_data(b))->calling;
 
     out_reserve(c, (size_t)n);
     memcpy(c->out->data + c->out->len, p, (size_t)n);
@@ -144,16 +144,37 @@ static const BIO_METHOD bio_method = {
     .create = bio_create,
 };
 
-/* Through the BIO, not SSL_set_ex_data, which allocates an array per connection. */
-struct tls_conn *tls_conn_of(const SSL *ssl) { return BIO_get_data(SSL_get_rbio(ssl)); }
-
-void tls_conn_start(struct tls_conn *c)
+BIO *tls_bio_new(struct tls *t)
 {
     BIO *b = BIO_new(&bio_method);
 
+    must(b);
+    BIO_set_data(b, t);
+    return b;
+}
+
+SSL *tls_conn_calls(struct tls_conn *c)
+{
+    c->tls->calling = c;
+    return c->ssl;
+}
+
+/* Through the BIO, not SSL_set_ex_data, which allocates an array per connection. */
+struct tls_conn *tls_conn_of(const SSL *ssl)
+{
+    struct tls *t = BIO_get_data(SSL_get_rbio(ssl));
+
+    must(t->calling->ssl == ssl);
+    return t->calling;
+}
+
+void tls_conn_start(struct tls_conn *c)
+{
+    BIO *b = c->tls->bio;
+
     c->ssl = SSL_new(c->bus ? c->peer->bus->ctx : c->client ? c->tls->client : c->tls->server);
-    must(b && c->ssl);
-    BIO_set_data(b, c);
+    must(c->ssl);
+    BIO_up_ref(b);
     SSL_set_bio(c->ssl, b, b);
     SSL_set_shed_handshake_config(c->ssl, 1); /* 0.7 KB per idle connection */
 }
@@ -194,7 +215,7 @@ static void drain(struct tls_conn *c)
     size_t have = 0;
 
     while (reads(c)) {
-        int n = SSL_read(c->ssl, t->plain + have, (int)(TLS_SCRATCH - have));
+        int n = SSL_read(tls_conn_calls(c), t->plain + have, (int)(TLS_SCRATCH - have));
         if (n <= 0) {
             drained(c, have, SSL_get_error(c->ssl, n));
             return;
@@ -221,7 +242,8 @@ static void handshake(struct tls_conn *c)
 {
     struct tls *t = c->tls;
     size_t before = t->in_n;
-    int r = c->client ? SSL_connect(c->ssl) : SSL_accept(c->ssl);
+    SSL *ssl = tls_conn_calls(c);
+    int r = c->client ? SSL_connect(ssl) : SSL_accept(ssl);
 
     c->handshake_in += (uint32_t)(before - t->in_n); /* data may lie behind the last record */
     if (r == 1)
@@ -378,7 +400,7 @@ static void close_on(struct tls_conn *c)
         return;
     if (c->state == CONN_OPEN && !c->notified && !c->flying) {
         c->notified = true;
-        SSL_shutdown(c->ssl);
+        SSL_shutdown(tls_conn_calls(c));
         tls_conn_flush(c);
     }
     if (!c->flying && !c->low_closing) {
@@ -456,7 +478,7 @@ static size_t conn_write(struct transport *transport, const struct iovec *iov, s
         return plain.n;
     enter(c);
     out_reserve(c, plain.n + SEAL_OVERHEAD);
-    if (SSL_write(c->ssl, plain.p, (int)plain.n) == (int)plain.n)
+    if (SSL_write(tls_conn_calls(c), plain.p, (int)plain.n) == (int)plain.n)
         c->user_queued = true;
     else
         fail_library(c);

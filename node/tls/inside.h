@@ -104,7 +104,11 @@ struct tls {
     struct tls_certs *certs; /* NULL before the first tls_take_certs */
     struct tls_bus *bus;     /* NULL before the first tls_take_bus */
     X509_STORE *trust;       /* NULL before the first tls_take_trust */
-    /* The input being fed, read by the BIO of `feeding` alone. */
+    /* The library's way to us: one BIO for all connections (80 bytes less for each), which speaks
+     * for the one that the library was called for last. */
+    BIO *bio;
+    struct tls_conn *calling;
+    /* The input being fed, read for `feeding` alone. */
     struct tls_conn *feeding;
     const unsigned char *in;
     size_t in_n;
@@ -205,7 +209,11 @@ struct tls_conn {
     bool told : 1; /* closed() was called */
     bool peer_ended : 1;
 };
+/* Within the library's callbacks. */
 struct tls_conn *tls_conn_of(const SSL *ssl);
+/* Its SSL, for calls that may read, write or call back. */
+SSL *tls_conn_calls(struct tls_conn *c);
+BIO *tls_bio_new(struct tls *t);
 struct tls_conn *tls_conn_new(struct tls *t, struct transport *low); /* becomes low's sink */
 void tls_conn_start(struct tls_conn *c);                             /* makes its SSL */
 void tls_conn_flush(struct tls_conn *c);  /* writes what the library has said */

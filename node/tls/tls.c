@@ -63,6 +63,7 @@ struct tls *tls_new(const struct tls_config *c)
     must(t);
     t->server = server_context();
     list_init(&t->line);
+    t->bio = tls_bio_new(t);
     tls_configure(t, c);
     return t;
 }
@@ -78,6 +79,7 @@ void tls_free(struct tls *t)
     ticket_keys_close(&t->tickets);
     SSL_CTX_free(t->server);
     SSL_CTX_free(t->client);
+    BIO_free(t->bio);
     free(t);
 }
 

@@ -34,9 +34,9 @@ static void get(struct iq *q)
     } else if (is_available(u)) {
         answer(q, 0, STR_NONE);
     } else {
-        int64_t since = u->last_us ? u->last_us : u->created_us;
+        int64_t since = u->last ? u->last->us : u->created_us;
         int64_t gone = clock_wall_us(q->node->clock) - since;
-        answer(q, gone > 0 ? (uint64_t)gone / 1000000 : 0, str_of(u->last_status));
+        answer(q, gone > 0 ? (uint64_t)gone / 1000000 : 0, str_of(u->last ? u->last->status : ""));
     }
 }
 
