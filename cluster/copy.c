@@ -288,6 +288,8 @@ struct copies *copies_new(const struct copies_config *config)
     return c;
 }
 
+void copies_adopt(struct copies *c, const struct ring *ring) { c->config.ring = ring; }
+
 void copies_free(struct copies *c)
 {
     htable_each(it, &c->by_sid)

@@ -61,6 +61,7 @@ struct copies_config {
 };
 struct copies *copies_new(const struct copies_config *c);
 void copies_free(struct copies *c);
+void copies_adopt(struct copies *c, const struct ring *ring); /* instead of the one before */
 size_t copies_count(const struct copies *c);
 
 /* STATE SNAP MIRROR NOTE, and OUT for a session whose connection has just gone. The caller acks:

@@ -28,9 +28,10 @@ struct node {
     struct metric_page *metrics;
     struct store *store;
     struct channels *channels;
-    struct copies *copies; /* what this shard keeps of sessions of others */
-    struct marks marks;    /* what clients have taken lately, here or as the copies know */
-    const struct ring *ring;
+    struct copies *copies;    /* what this shard keeps of sessions of others */
+    struct marks marks;       /* what clients have taken lately, here or as the copies know */
+    const struct ring *ring;  /* in a cluster: replaced by rooms_adopt; NULL before the first */
+    uint64_t epoch;           /* of the ring; 0: no cluster */
     struct arena *turn;       /* reset at the end of every turn of the loop */
     struct xml_scan *scan;    /* scratch, for whoever scans within one call */
     struct hash_key key;      /* of this process, for tables keyed by peers' strings */

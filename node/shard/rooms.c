@@ -1,6 +1,7 @@
 #include "node/shard/rooms.h"
 
 #include "cluster/copy.h"
+#include "cluster/peers.h"
 #include "cluster/ticket.h"
 
 void rooms_frame(struct node *n, struct edge *e, struct home *h, struct origin from,
@@ -48,3 +49,48 @@ void rooms_peer_down(struct node *n, struct home *h, unsigned peer)
     channel_peer_down(n->channels, peer);
     home_peer_down(h, peer);
 }
+
+/* ---- in a cluster ---- */
+
+static bool is_same(const struct ring *r, const struct ring_peer *p)
+{
+    const struct ring_peer *other = r ? ring_peer(r, p->peer) : NULL;
+    return other && other->incarnation == p->incarnation;
+}
+
+/* Peers of `is` that are not in `was` as they are. */
+static void each_new_peer(struct node *n, const struct ring *is, const struct ring *was,
+                          void (*run)(struct node *n, const struct ring_peer *p))
+{
+    size_t count;
+    const struct ring_peer *p = ring_peers(is, &count);
+    for (size_t i = 0; i < count; i++)
+        if (p[i].peer != n->shard && !is_same(was, &p[i]))
+            run(n, &p[i]);
+}
+
+static void peer_down(struct node *n, const struct ring_peer *p)
+{
+    channel_peer_down(n->channels, p->peer);
+}
+
+static void peer_up(struct node *n, const struct ring_peer *p)
+{
+    if (peer_block(p->peer) != 0)
+        channel_peer_remote(n->channels, p->peer);
+    channel_peer_up(n->channels, p->peer, (uint32_t)p->incarnation);
+}
+
+void rooms_adopt(struct node *n, struct edge *e, struct home *h, struct ring *ring)
+{
+    const struct ring *before = n->ring;
+    if (before)
+        each_new_peer(n, before, ring, peer_down);
+    n->ring = ring, n->epoch = ring_epoch(ring);
+    copies_adopt(n->copies, ring);
+    channel_adopt(n->channels, n->epoch, STR_NONE);
+    each_new_peer(n, ring, before, peer_up);
+    ring_free((struct ring *)before);
+}
+
+void rooms_epoch_settled(struct node *n, struct home *h, uint64_t epoch) {}
