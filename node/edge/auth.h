@@ -15,6 +15,11 @@ void auth_response(struct conn *c, str item, const struct xml_index *x);
 void auth_abort(struct conn *c, str item, const struct xml_index *x);
 /* Tells a failure after its delay; the stream ends with the last try. */
 void auth_fail(struct conn *c, err reason);
+/* An exchange that is under way ends with temporary-auth-failure (RFC 6120 6.5.10), at once, and
+ * nobody is charged for it. */
+void auth_put_deferred(struct conn *c, str text);
+/* How many at once may have something asked of the store or the helper thread. */
+size_t auth_jobs_max(const struct edge *e);
 /* It waits for its turn no longer. Whether it did. */
 bool auth_stop_waiting(struct negotiation *n);
 

@@ -125,6 +125,7 @@ struct edge *edge_new(struct node *n)
     /* Numbers of a former incarnation must not be taken for ours when a late answer comes. */
     e->last_number = entropy_u64(n->entropy) >> 8;
     edge_reload(e);
+    admit_start(e);
     return e;
 }
 
@@ -214,6 +215,7 @@ void edge_free(struct edge *e)
 {
     must(e->conn_count == 0 && e->sessions.count == 0 && e->headers.count == 0);
     listen_free(e);
+    admit_stop(e);
     list_remove(&e->stop_hook.link);
     throttle_close(&e->addresses);
     throttle_close(&e->failures);

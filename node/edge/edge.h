@@ -5,6 +5,7 @@
  * decided about an account is decided by its home.
  *
  *   listen.c    accepting, limits per address;  throttle.c  what is remembered of addresses
+ *   admit.c     how much time those who come are given, when they wait, when they are to come back
  *   proxied.c   a balancer's connection until it has said whose it is
  *   conn.c      bytes: transport, carry-over, scanning, closing;  output.c  what is to be written
  *   stream.c    the XML stream up to bind: header, features, what may come when, stream errors

@@ -5,6 +5,7 @@
 
 #include "cluster/mark.h"
 #include "node/conf/conf.h"
+#include "node/edge/admit.h"
 #include "node/edge/edge.h"
 #include "node/edge/throttle.h"
 #include "proto/xml/xml.h"
@@ -39,6 +40,7 @@ struct edge {
     struct probe out_probes[EDGE_PROBES]; /* of stanzas on their way out: sid, seq */
     struct list logins_waiting; /* struct negotiation.waiting: for a place among login_jobs */
     size_t logins_waiting_count, login_jobs;
+    struct admission admission;
     size_t pending; /* store requests and helper jobs under way */
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */

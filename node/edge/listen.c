@@ -18,7 +18,7 @@ struct listener;
 struct slot {
     struct accept_op accept;
     struct listener *listener;
-    bool armed, waiting; /* waiting: for the retry timer */
+    bool armed, waiting; /* waiting: for the retry timer, or to be let in (admit.h) */
 };
 struct listener {
     struct edge *edge;
@@ -136,12 +136,22 @@ static void start(struct slot *s)
     loop_accept(s->listener->edge->node->loop, &s->accept, s->listener->fd);
 }
 
-static void retry(struct timer *t)
+static void go_on(struct listener *l)
 {
-    struct listener *l = container_of(t, struct listener, retry);
+    if (!admit_is_open(l->edge))
+        return;
     for (size_t i = 0; i < ACCEPTS; i++)
         if (l->slots[i].waiting)
             start(&l->slots[i]);
+}
+
+static void retry(struct timer *t) { go_on(container_of(t, struct listener, retry)); }
+
+void listen_go_on(struct edge *e)
+{
+    list_each(l, &e->listeners, struct listener, link)
+        if (!l->stopping && !timer_is_set(&l->retry))
+            go_on(l);
 }
 
 static void drop(struct listener *l)
@@ -193,7 +203,9 @@ static void accepted(struct op *op, int res)
         s->waiting = true;
         return loop_timer_set(l->edge->node->loop, &l->retry, ACCEPT_RETRY_MS);
     }
-    start(s);
+    s->waiting = true;
+    if (!timer_is_set(&l->retry))
+        go_on(l);
 }
 
 void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, int fd)

@@ -7,6 +7,8 @@
 void listen_start(struct edge *e, enum listener_kind kind, unsigned owner, int fd);
 /* Those of that owner: they are closed when their last accept has come back. */
 void listen_stop(struct edge *e, unsigned owner);
+/* Accepting has paused (admit.h) and goes on. */
+void listen_go_on(struct edge *e);
 /* Only when the loop will not run again: accepts cannot be taken back. */
 void listen_free(struct edge *e);
 /* Who is at the other end. elsewhere: the address says nothing about where we are asked from, so no

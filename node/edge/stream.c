@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "node/edge/admit.h"
 #include "node/edge/auth.h"
 #include "node/edge/register.h"
 #include "node/edge/c2s.h"
@@ -56,10 +57,8 @@ static void failure_due(struct timer *t)
     bool waited = auth_stop_waiting(n);
     if (c->ending)
         return;
-    if (waited) {
-        metric_add(c->edge->node->metrics, METRIC_logins_deferred_late, 1);
-        return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
-    }
+    if (waited)
+        return admit_defer(c, ADMIT_LATE);
     conn_put(c, arena_printf(c->edge->node->turn,
                              "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",
                              err_row(n->failure)->condition));
@@ -265,6 +264,8 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
     c->step = step_after_header(c);
     loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
     put_header(c, answer_to(item, x, a));
+    if (!c->authenticated && admit_is_full(c->edge))
+        return admit_defer(c, ADMIT_FULL);
     put_features(c);
     if (x->empty)
         conn_end(c, ERR_OK);

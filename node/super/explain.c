@@ -111,6 +111,15 @@ static bool explain_reason(str name)
     return any;
 }
 
+/* A label of limits_hit: most are the last word of an option. */
+static bool explain_limit(str name)
+{
+    const char *near;
+    char path[64];
+    snprintf(path, sizeof path, "limits.%.*s", STR_ARG(name));
+    return conf_explain(str_of(path), stdout, &near);
+}
+
 /* An alert is a heading of the runbook: "## NodeDown". */
 static bool explain_alert(str name)
 {
@@ -133,6 +142,7 @@ int cli_explain(struct cli *c)
                                     "alert is wanted: explain limits.c2s.stanza_max");
     str name = str_of(c->argv[0]);
     bool known = conf_explain(name, stdout, &near);
+    known |= explain_limit(name);
     known |= explain_event(name);
     known |= explain_metric(name);
     known |= explain_reason(name);
