@@ -192,15 +192,29 @@ static void fill_queue(struct session *s, struct attached *a, struct offer *long
         session_restore_out(s, outs_at(longest->outs, 0));
 }
 
+static bool is_live(const struct offer *best)
+{
+    return (best->flags & FRAME_LIVE) && !(best->flags & FRAME_ENDED);
+}
+
+/* Nobody will go on with it: it is made again for the sake of its queue and its contacts. */
+static bool is_over(const struct attached *a)
+{
+    struct snap snap;
+    struct offer *best = best_of(a);
+    if (best->flags & FRAME_ENDED)
+        return true;
+    return snap_of(best, home_arena(a->home), &snap) && !snap.resumable && !is_live(best);
+}
+
 static void restore(struct attached *a, struct user *u)
 {
     struct offer *best = best_of(a);
     struct snap snap = snap_of_all(a, best);
     uint64_t sent = end_of(best);
+    bool live = is_live(best), ended = is_over(a);
     struct session *s = session_restore(u, &snap);
     fill_queue(s, a, longest_of(a));
-    bool live = (best->flags & FRAME_LIVE) && !(best->flags & FRAME_ENDED);
-    bool ended = (best->flags & FRAME_ENDED) || (!s->resumable && !live);
     home_count(a->home, METRIC_sessions_reattached, !ended);
     if (!ended && s->resumable)
         session_take_back_rows(s);
@@ -253,6 +267,7 @@ static void note_queues(struct attached *a)
         }
 }
 
+/* Those that are over come last: what is in their queues may be in that of another resource. */
 void attach_restore(struct home *h)
 {
     struct list all;
@@ -260,7 +275,10 @@ void attach_restore(struct home *h)
     htable_each(it, &h->attached) {
         struct attached *a = container_of(it, struct attached, by_sid);
         note_queues(a);
-        list_push_back(&all, &a->link);
+        if (is_over(a))
+            list_push_back(&all, &a->link);
+        else
+            list_push_front(&all, &a->link);
     }
     list_each(a, &all, struct attached, link) {
         list_remove(&a->link);

@@ -331,12 +331,23 @@ static void refuse(struct world *w, unsigned shard, uint64_t id, int result)
     put_on_wire(w, world_store(w), shard, (const char *)packed, store__reply__pack(&r, packed));
 }
 
+/* The XML is at the end of a stanza's block. */
+static str xml_of_block(ProtobufCBinaryData b)
+{
+    const char *xml = b.data ? memmem(b.data, b.len, "<message", 8) : NULL;
+    return xml ? str_from(xml, (size_t)((const char *)b.data + b.len - xml)) : STR_NONE;
+}
+
 static void trace_request(const struct world *w, unsigned from, const Store__Request *r)
 {
     const ProtobufCFieldDescriptor *op =
         protobuf_c_message_descriptor_get_field(&store__request__descriptor, r->op_case);
-    world_say(w, "%u>store #%llu %s %.*s", from, (unsigned long long)r->id, op ? op->name : "none",
-              (int)r->owner.len, (const char *)r->owner.data);
+    str xml = STR_NONE;
+    if (r->op_case == STORE__REQUEST__OP_OFFLINE_PUT)
+        xml = xml_of_block(r->offline_put->stanza);
+    world_say(w, "%u>store #%llu %s %.*s %.*s", from, (unsigned long long)r->id,
+              op ? op->name : "none", (int)r->owner.len, (const char *)r->owner.data, (int)xml.n,
+              xml.p);
 }
 
 static void to_worker(struct world *w, unsigned from, const struct parcel *b)
