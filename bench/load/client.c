@@ -294,7 +294,7 @@ static void on_connected(struct op *op, int res)
         client_header(c);
 }
 
-static int connect_from(const struct rig *r, uint32_t source)
+static int connect_to(const struct sockaddr_in *server, uint32_t source)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
@@ -303,7 +303,7 @@ static int connect_from(const struct rig *r, uint32_t source)
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0 ||
-        (connect(fd, (const struct sockaddr *)&r->server, r->server_len) < 0 &&
+        (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0 &&
          errno != EINPROGRESS)) {
         int error = errno;
         close(fd);
@@ -335,7 +335,9 @@ void client_open(struct client *c)
     c->step = CLIENT_CONNECT;
     c->resumed = c->tls_resumed = false;
     c->began_us = now_us();
-    c->fd = connect_from(c->rig, source_of(&c->rig->sources, c->index, c->unit));
+    const struct rig *r = c->rig;
+    unsigned at = (c->index + c->tried++) % r->servers_n;
+    c->fd = connect_to(&r->servers[at], source_of(&r->sources, c->index, c->unit));
     if (c->fd < 0)
         return client_fail(c, strerror(errno));
     loop_poll(c->rig->loop, &c->connecting, c->fd, POLLOUT);

@@ -17,6 +17,8 @@
 #ifndef PEMBERLEY_BENCH_CLIENT_H
 #define PEMBERLEY_BENCH_CLIENT_H
 
+#include <netinet/in.h>
+
 #include "node/os/os.h"
 #include "node/tls/tls.h"
 #include "pemberley/arena.h"
@@ -51,6 +53,7 @@ bool sources_parse(struct sources *s, const char *text);
 void sources_fresh(struct sources *s, uint32_t run);
 uint32_t source_of(const struct sources *s, unsigned index, unsigned unit);
 
+enum { RIG_SERVERS_MAX = 16 };
 struct rig {
     struct loop *loop;
     struct tls *tls;
@@ -60,8 +63,8 @@ struct rig {
     struct entropy_real entropy;
     struct scram_salted salted; /* all accounts have one password, salt and count */
     enum scram_hash mechanism;
-    struct sockaddr_storage server;
-    socklen_t server_len;
+    struct sockaddr_in servers[RIG_SERVERS_MAX]; /* a client begins at its index, and goes on */
+    unsigned servers_n;
     struct sources sources;
     enum security security;
     const char *host, *prefix, *password;
@@ -98,6 +101,7 @@ struct client {
     struct rig *rig;
     unsigned index, unit, user; /* of all clients; the account is <prefix><user>@<host> */
     unsigned resource;
+    unsigned tried; /* connections so far */
     struct transport *transport;
     struct op connecting;
     int fd;            /* the transport's */

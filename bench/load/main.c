@@ -39,7 +39,7 @@ static int usage(void)
         fprintf(stderr, "  %-9s %s\n", scenarios[i]->name, scenarios[i]->says);
     fprintf(stderr,
             "\n"
-            "  --server ADDRESS  --port PORT  --host DOMAIN    127.0.0.1 5222 localhost\n"
+            "  --server ADDRESS,…  --port PORT  --host DOMAIN  127.0.0.1 5222 localhost\n"
             "  --security plain|starttls|tls                   starttls\n"
             "  --mechanism SCRAM-SHA-1|-256|-512               SCRAM-SHA-256\n"
             "  --prefix NAME  --password WORD  --users N       accounts NAME0 … NAME<N-1>\n"
@@ -89,13 +89,20 @@ static bool parse_mechanism(const char *s, enum scram_hash *out)
     return i >= 0;
 }
 
-static bool parse_address(struct rig *r, const char *address, const char *port)
+/* One or several, with commas between: the nodes of a cluster. */
+static bool parse_servers(struct rig *r, char *addresses, const char *port)
 {
-    struct sockaddr_in *in = (struct sockaddr_in *)&r->server;
-    in->sin_family = AF_INET;
-    in->sin_port = htons((uint16_t)atoi(port));
-    r->server_len = sizeof *in;
-    return inet_pton(AF_INET, address, &in->sin_addr) == 1;
+    char *rest = addresses;
+    for (char *one; (one = strsep(&rest, ","));) {
+        if (r->servers_n == RIG_SERVERS_MAX)
+            return false;
+        struct sockaddr_in *in = &r->servers[r->servers_n++];
+        in->sin_family = AF_INET;
+        in->sin_port = htons((uint16_t)atoi(port));
+        if (inet_pton(AF_INET, one, &in->sin_addr) != 1)
+            return false;
+    }
+    return true;
 }
 
 static const struct scenario *find_scenario(const char *name)
@@ -162,13 +169,14 @@ static bool take_number(struct plan *p, const struct number *n, const char *valu
 }
 
 struct words { /* options that are looked at when all are known */
-    const char *address, *port;
+    char *addresses;
+    const char *port;
 };
 
 static bool take_option(struct plan *p, struct words *w, int o)
 {
     switch (o) {
-    case OPT_SERVER: w->address = optarg; return true;
+    case OPT_SERVER: w->addresses = optarg; return true;
     case OPT_PORT: w->port = optarg; return true;
     case OPT_HOST: p->rig.host = optarg; return true;
     case OPT_SECURITY: return parse_security(optarg, &p->rig.security);
@@ -210,13 +218,14 @@ static bool parse(struct plan *p, int argc, char **argv)
         {"prepare", 0, 0, OPT_PREPARE},
         {"json", 0, 0, OPT_JSON},
     };
-    struct words w = {.address = "127.0.0.1", .port = "5222"};
+    char here[] = "127.0.0.1";
+    struct words w = {.addresses = here, .port = "5222"};
     for (unsigned i = 0; i < array_len(numbers); i++)
         options[OPT_NUMBERS + i] = (struct option){numbers[i].name, 1, 0, OPT_NUMBERS + (int)i};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
         if (!take_option(p, &w, o))
             return false;
-    if (optind + 2 != argc || !parse_address(&p->rig, w.address, w.port))
+    if (optind + 2 != argc || !parse_servers(&p->rig, w.addresses, w.port))
         return false;
     p->scenario = find_scenario(argv[optind]);
     p->count = (unsigned)strtoul(argv[optind + 1], NULL, 10);
