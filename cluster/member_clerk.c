@@ -7,11 +7,14 @@
  * A publication either only removes or only adds and changes. Its epoch is one higher than any that
  * was heard of, its own failed tries among them: an epoch never has two contents. */
 #include "cluster/member_impl.h"
+#include "pemberley/hash.h"
 
 enum { WATCHED = 3 };
 /* Where the registry has lost its view, the next epoch leaves room for those that only somebody
- * knew whom we have not heard: who had just joined, or has not come back yet. */
-enum { RESTORE_GAP = 100, FOUND_GAP = 10000 };
+ * knew whom we have not heard: who had just joined, or has not come back yet. A cluster that is
+ * founded once more may not be the first one that was, with all who know of that one dead: its
+ * epoch is drawn, so that no two are the same. */
+enum { RESTORE_GAP = 100, FOUND_GAP = 10000, FOUND_SPREAD = 1 << 20 };
 
 static registry_done_f on_renewed, on_leases, on_view, on_published, on_nothing;
 
@@ -53,8 +56,10 @@ static void on_nothing(void *ctx, err e, const struct registry_reply *reply)
 
 static struct registry_lease my_lease(const struct member *m)
 {
-    return (struct registry_lease){
-        .node = m->s.node, .owner = m->s.owner, .ttl_ms = m->s.lease_ms, .member = m->in_view};
+    return (struct registry_lease){.node = m->s.node,
+                                   .owner = m->s.owner,
+                                   .ttl_ms = m->s.lease_ms,
+                                   .member = member_has_node_in_view(m)};
 }
 
 void member_drop_lease(struct member *m)
@@ -80,16 +85,17 @@ static void note_epoch(struct member *m, uint64_t sent_ms, uint64_t epoch)
         return;
     m->said_ms = sent_ms, m->registry_said = true, m->registry_epoch = epoch;
     member_know(m, epoch);
-    bool lost = !epoch || (m->in_view && epoch < m->view->epoch);
+    bool lost = !epoch || (member_has_node_in_view(m) && epoch < m->view->epoch);
     m->lost_ms = lost ? m->lost_ms ? m->lost_ms : m->now : 0;
     if (epoch && (!m->in_force || m->in_force->epoch != epoch))
         member_read_view(m);
 }
 
 /* Looks that are further apart than a lease say nothing about the time between them. */
-static void note_nobody(struct member *m, bool somebody)
+void member_note_others(struct member *m, bool somebody)
 {
     bool goes_on = m->nobody_ms && m->now - m->nobody_last_ms < m->s.lease_ms;
+    m->met |= somebody;
     m->nobody_ms = somebody ? 0 : goes_on ? m->nobody_ms : m->now;
     m->nobody_last_ms = m->now;
 }
@@ -108,7 +114,7 @@ static void on_view(void *ctx, err e, const struct registry_reply *reply)
     view_free(m->in_force);
     m->in_force = v;
     note_epoch(m, q.sent_ms, v ? v->epoch : 0);
-    note_nobody(m, v || reply->members);
+    member_note_others(m, v || reply->members);
     member_publish(m);
 }
 
@@ -152,7 +158,7 @@ static void on_renewed(void *ctx, err e, const struct registry_reply *reply)
     if (m->away && !member_is_away(m))
         m->away = false, m->back_ms = m->now;
     note_epoch(m, q.sent_ms, reply->epoch);
-    if (!reply->epoch && !m->in_view)
+    if (!reply->epoch && !member_has_node_in_view(m))
         member_read_view(m); /* is there a member at all? */
     member_orders(m);
     member_publish(m);
@@ -431,9 +437,12 @@ static bool may_restore(const struct member *m)
     return true;
 }
 
+static bool knows_of_a_cluster(const struct member *m) { return m->known || m->met; }
+
 static struct view *founded(struct member *m)
 {
-    struct view *v = view_new(m->known ? m->known + FOUND_GAP : 1);
+    uint64_t gap = FOUND_GAP + hash_u64(m->s.owner ^ m->now) % FOUND_SPREAD;
+    struct view *v = view_new(knows_of_a_cluster(m) ? m->known + gap : 1);
     struct view_node *own;
     must(view_add(v, m->s.node, m->s.address, &own) == ERR_OK);
     own->owner = m->s.owner, own->weight = m->s.weight, own->state = VIEW_LIVE;
@@ -444,11 +453,11 @@ static struct view *founded(struct member *m)
 
 static struct view *instead_of_the_lost(struct member *m)
 {
-    if (m->in_view)
+    if (member_has_node_in_view(m))
         return may_restore(m) ? view_copy(m->view, m->known + RESTORE_GAP) : NULL;
     uint64_t patience = m->s.found_ms;
-    if (m->known && patience < 4 * m->s.lease_ms)
-        patience = 4 * m->s.lease_ms; /* there is, or was, a cluster */
+    if (knows_of_a_cluster(m) && patience < 4 * m->s.lease_ms)
+        patience = 4 * m->s.lease_ms;
     bool found = m->s.found_ms && m->nobody_ms && m->now - m->nobody_ms >= patience;
     return found ? founded(m) : NULL;
 }

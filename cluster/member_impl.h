@@ -91,7 +91,9 @@ struct member {
     struct view *pending;  /* being published; NULL: nothing is */
     uint64_t lost_ms;      /* since when the registry has no view, or an older one; 0: it has */
     uint64_t nobody_last_ms;
-    uint64_t nobody_ms; /* since when it has no view and no member has a lease; 0: not so */
+    uint64_t nobody_ms; /* since when it has no view and no member has a lease, nor was one heard;
+                           0: not so */
+    bool met;           /* a view, or a member, has been seen or heard */
     uint64_t taken_ms;  /* since when another node has our name's lease; 0: it has not */
     bool away;
     size_t watch; /* where the next look at leases begins */
@@ -110,6 +112,11 @@ void member_adopt(struct member *m, struct view *v);
 void member_know(struct member *m, uint64_t epoch);
 struct view_node *member_own(const struct member *m, const struct view *v); /* of my owner */
 bool member_sibling_counts(const struct member *m, unsigned shard);         /* up and trusted */
+/* Its node is in the view it goes by, be it with shards that are no more. */
+static inline bool member_has_node_in_view(const struct member *m)
+{
+    return m->view && member_own(m, m->view);
+}
 static inline bool member_is_clerk(const struct member *m) { return m->clerk == m->s.shard; }
 static inline bool member_is_peer(const struct member *m, size_t i)
 {
@@ -138,6 +145,7 @@ void member_ask_registry(struct member *m); /* each heartbeat */
 void member_publish(struct member *m);      /* what is due, if anything and if it may */
 void member_drop_lease(struct member *m);
 void member_read_view(struct member *m);
+void member_note_others(struct member *m, bool somebody); /* are there members but us? */
 bool member_is_away(const struct member *m);
 
 #endif

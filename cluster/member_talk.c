@@ -61,6 +61,8 @@ static void beat(struct member *m, size_t i)
     w.epoch = member_uniform_epoch(m);
     w.mine_ms = m->now, w.yours_ms = p->their_ms;
     w.flags = m->over ? WORD_ENDED : m->away ? WORD_ASKS : 0;
+    if (!m->over && member_has_node_in_view(m))
+        w.flags |= WORD_MEMBER;
     if (asks(m, p) && may_promise(m)) {
         w.flags |= WORD_PROMISES;
         if (m->quiet_ms < m->now + member_long_lease(m))
@@ -112,6 +114,8 @@ static void ask_for_view(struct member *m, const struct word *from)
 static void on_beat(struct member *m, const struct word *w)
 {
     member_know(m, w->known);
+    if (w->flags & WORD_MEMBER)
+        member_note_others(m, true);
     if (m->registry_said && !m->lost_ms && w->adopted > m->registry_epoch)
         member_read_view(m);
     struct view_node *n = m->view ? view_find(m->view, w->node) : NULL;

@@ -18,6 +18,7 @@ enum word_flag {
                                still? */
     WORD_PROMISES = 1 << 1, /* BEAT: I shall neither publish nor adopt an epoch for one lease */
     WORD_ENDED = 1 << 2,    /* BEAT: all that this node was in the view has stopped acting */
+    WORD_MEMBER = 1 << 3,   /* BEAT: this node is in the view that its clerk goes by */
 };
 
 struct word {

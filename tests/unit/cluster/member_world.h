@@ -30,7 +30,7 @@ enum {
     TIMEOUT = 1000,
     CHAOS_MS = 45000,
     HEALED_MS = 60000,
-    EPOCHS = 1 << 16,
+    EPOCHS = 1 << 12,
 };
 
 struct world;
@@ -133,12 +133,13 @@ struct world {
     uint64_t keep_links; /* the registry was emptied: nobody is cut off from it until then */
     struct lease leases[NODES];
     uint64_t members_until, epoch;
-    bool ever; /* there was a view */
     char *view;
     size_t view_n;
     struct request_op *ops;
     /* checkers */
-    uint64_t content[EPOCHS];
+    struct content {
+        uint64_t epoch, sum;
+    } contents[EPOCHS];
     const char *fault;
     unsigned steps;
     unsigned ends[8];
@@ -267,6 +268,17 @@ static void check_owners(struct world *w)
         }
 }
 
+/* Its place; free if its epoch is 0. */
+static struct content *content_of(struct world *w, uint64_t epoch)
+{
+    uint64_t at = hash_u64(epoch);
+    for (unsigned i = 0; i < EPOCHS; i++, at++)
+        if (w->contents[at % EPOCHS].epoch == epoch || !w->contents[at % EPOCHS].epoch)
+            return &w->contents[at % EPOCHS];
+    must(!"more epochs than the world has room for");
+    return NULL;
+}
+
 static void check_content(struct world *w, const struct view *v)
 {
     struct arena a;
@@ -275,10 +287,10 @@ static void check_content(struct world *w, const struct view *v)
     uint64_t sum = bytes.n;
     for (size_t i = 0; i < bytes.n; i++)
         sum = hash_u64(sum ^ (unsigned char)bytes.p[i]);
-    must(v->epoch < EPOCHS);
-    if (w->content[v->epoch] && w->content[v->epoch] != sum)
+    struct content *c = content_of(w, v->epoch);
+    if (c->epoch && c->sum != sum)
         fault(w, "an epoch has two contents");
-    w->content[v->epoch] = sum;
+    *c = (struct content){v->epoch, sum};
     arena_close(&a);
 }
 
@@ -376,7 +388,6 @@ static void execute_cas(struct world *w, struct request_op *o)
     w->view = malloc(o->n);
     must(w->view);
     memcpy(w->view, o->bytes, o->n);
-    w->ever = true;
     w->view_n = o->n, w->epoch = o->reply.epoch = o->epoch;
     tell(w, "epoch %d by %s/%u", (int)o->epoch, o->node->name, o->shard->index);
 }
@@ -652,9 +663,9 @@ static void start_shard(struct world *w, struct node *n, unsigned k)
                                        .heartbeat_ms = HEARTBEAT,
                                        .lease_ms = LEASE,
                                        .silence_ms = SILENCE,
-                                       .found_ms = n->remembers ? 4 * LEASE
-                                                   : !w->ever   ? HEARTBEAT
-                                                                : 0,
+                                       .found_ms = n->remembers    ? 4 * LEASE
+                                                   : n->index == 0 ? HEARTBEAT
+                                                                   : 0,
                                        .epoch = n->remembers,
                                        .again = n->ran};
     s->member = member_new(&settings, &n->registry, &own);
@@ -1061,7 +1072,8 @@ static void check_one_view(struct world *w)
 
 static void world_open(struct world *w, uint64_t seed)
 {
-    *w = (struct world){.random = hash_u64(seed), .seed = seed};
+    memset(w, 0, sizeof *w);
+    w->random = hash_u64(seed), w->seed = seed;
     w->talks = getenv("MEMBER_SEED") != NULL;
     w->node_count = 2 + below(w, NODES - 1);
     w->shard_count = 1 + below(w, SHARDS);
