@@ -88,6 +88,9 @@ struct registry_impl {
      * that a later epoch has overwritten is refused there, counted and forgotten. */
     void (*record_put)(struct registry *r, const struct registry_record *record);
     void (*record_remove)(struct registry *r, const struct registry_record *record);
+    /* All records of that key have another writer from now on: the door keeps none of them. Nothing
+     * is removed on the other side. */
+    void (*record_forget)(struct registry *r, enum registry_kind kind, str key);
     /* No done of a request made with this ctx runs any more. */
     void (*forget)(struct registry *r, void *ctx);
 };
@@ -138,6 +141,11 @@ static inline void registry_record_remove(struct registry *r, const struct regis
 {
     must(record->key.n <= REGISTRY_RECORD_KEY_MAX && record->field.n <= REGISTRY_RECORD_FIELD_MAX);
     r->impl->record_remove(r, record);
+}
+static inline void registry_record_forget(struct registry *r, enum registry_kind kind, str key)
+{
+    must(key.n <= REGISTRY_RECORD_KEY_MAX);
+    r->impl->record_forget(r, kind, key);
 }
 static inline void registry_forget(struct registry *r, void *ctx) { r->impl->forget(r, ctx); }
 

@@ -38,6 +38,7 @@ struct entry {
     bool known;            /* the hash is what we left: its field "" is mark_epoch, stamp */
     bool anew;             /* … but not when the command in flight is answered */
     bool counted;          /* as unsaved */
+    bool forgotten;        /* somebody else writes it now: freed with the answer */
     uint32_t looked_round; /* of resyncs */
     uint64_t epoch;        /* of the writer, as far as it has told */
     uint64_t mark_epoch, stamp;
@@ -158,13 +159,18 @@ static void looked_at(struct entry *e)
     e->looked_ms = loop_now_ms(loop_of(e->records));
 }
 
-static void free_entry(struct entry *e)
+static void free_fields(struct entry *e)
 {
-    struct records *r = e->records;
     struct list *const lists[] = {&e->clean, &e->dirty, &e->flying};
     for (size_t i = 0; i < array_len(lists); i++)
         list_each(f, lists[i], struct field, link)
-            free_field(r, f);
+            free_field(e->records, f);
+}
+
+static void free_entry(struct entry *e)
+{
+    struct records *r = e->records;
+    free_fields(e);
     looked_at(e);
     recount(e, false);
     r->bytes -= sizeof *e + e->key_n;
@@ -392,6 +398,8 @@ static void on_answer(struct call *c, err error, const struct resp *answer)
     e->in_flight = false;
     r->in_flight--;
     loop_at_turn_end(loop_of(r), &r->hook);
+    if (e->forgotten)
+        return free_entry(e);
     int64_t code = error == ERR_OK && answer->kind == RESP_INTEGER ? answer->integer : -1;
     if (code == 0)
         return on_saved(e);
@@ -408,15 +416,15 @@ static void on_answer(struct call *c, err error, const struct resp *answer)
 
 /* ---- what is put ----------------------------------------------------------------------------- */
 
-static str full_key(const struct records *r, const struct registry_record *record, char *out,
+static str full_key(const struct records *r, enum registry_kind kind, str key, char *out,
                     size_t size)
 {
     int n = snprintf(out, size, "pemberley:%.*s:%s:{", STR_ARG(r->redis->settings.cluster),
-                     record->kind == REGISTRY_USER ? "u" : "room");
-    must(n > 0 && (size_t)n + record->key.n + 1 <= size);
-    memcpy(out + n, record->key.p, record->key.n);
-    out[(size_t)n + record->key.n] = '}';
-    return str_from(out, (size_t)n + record->key.n + 1);
+                     kind == REGISTRY_USER ? "u" : "room");
+    must(n > 0 && (size_t)n + key.n + 1 <= size);
+    memcpy(out + n, key.p, key.n);
+    out[(size_t)n + key.n] = '}';
+    return str_from(out, (size_t)n + key.n + 1);
 }
 
 static void changed(struct entry *e, uint64_t epoch)
@@ -424,6 +432,7 @@ static void changed(struct entry *e, uint64_t epoch)
     struct records *r = e->records;
     if (e->epoch < epoch)
         e->epoch = epoch;
+    e->forgotten = false;
     if (e->tombstones > TOMBSTONES_MAX && e->in_flight)
         e->anew = true;
     else if (e->tombstones > TOMBSTONES_MAX)
@@ -447,7 +456,7 @@ static bool has_room(const struct records *r, const struct registry_record *reco
 void records_put(struct records *r, const struct registry_record *record)
 {
     char buffer[KEY_MAX];
-    str key = full_key(r, record, buffer, sizeof buffer);
+    str key = full_key(r, record->kind, record->key, buffer, sizeof buffer);
     struct entry *e = find_entry(r, key);
     if (!has_room(r, record) && !(e && find_field(r, e, record->field))) {
         metric_add(metrics_of(r), METRIC_AT(registry_refused, REFUSED_FULL, 0), 1);
@@ -462,7 +471,7 @@ void records_put(struct records *r, const struct registry_record *record)
 void records_remove(struct records *r, const struct registry_record *record)
 {
     char buffer[KEY_MAX];
-    struct entry *e = find_entry(r, full_key(r, record, buffer, sizeof buffer));
+    struct entry *e = find_entry(r, full_key(r, record->kind, record->key, buffer, sizeof buffer));
     const struct field *f = e ? find_field(r, e, record->field) : NULL;
     if (!f || f->removed)
         return; /* what may be there of an earlier writer runs out */
@@ -471,6 +480,20 @@ void records_remove(struct records *r, const struct registry_record *record)
         free_entry(e); /* never written */
     else
         changed(e, record->epoch);
+}
+
+/* What is on its way goes on; if it is put again before that is answered, it is written anew. */
+void records_forget(struct records *r, enum registry_kind kind, str key)
+{
+    char buffer[KEY_MAX];
+    struct entry *e = find_entry(r, full_key(r, kind, key, buffer, sizeof buffer));
+    if (!e)
+        return;
+    if (!e->in_flight)
+        return free_entry(e);
+    free_fields(e);
+    recount(e, false);
+    e->forgotten = e->anew = true;
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */

@@ -22,6 +22,7 @@ struct records;
 struct records *records_new(struct redis *x, struct topology *t);
 void records_put(struct records *r, const struct registry_record *record);
 void records_remove(struct records *r, const struct registry_record *record);
+void records_forget(struct records *r, enum registry_kind kind, str key);
 /* A server can be sent to again: it may have lost anything. */
 void records_resync(struct records *r);
 /* The topology has changed: what found no server may find one now. */

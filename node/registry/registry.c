@@ -363,6 +363,11 @@ static void record_remove(struct registry *d, const struct registry_record *reco
     records_remove(registry_of(d)->records, record);
 }
 
+static void record_forget(struct registry *d, enum registry_kind kind, str key)
+{
+    records_forget(registry_of(d)->records, kind, key);
+}
+
 static void forget(struct registry *d, void *ctx)
 {
     struct registry_redis *r = registry_of(d);
@@ -383,6 +388,7 @@ static const struct registry_impl impl = {
     .view_cas = view_cas,
     .record_put = record_put,
     .record_remove = record_remove,
+    .record_forget = record_forget,
     .forget = forget,
 };
 

@@ -47,7 +47,9 @@ static void keep(struct fake *f, unsigned what)
     const struct registry_record r = {what & 1 ? REGISTRY_ROOM : REGISTRY_USER,
                                       what & 2 ? STR("a@x") : STR("b@x"),
                                       what & 4 ? STR("r") : STR("s"), STR("value"), what >> 4};
-    if (what & 8)
+    if ((what & 0xf0) == 0xf0)
+        registry_record_forget(f->door, r.kind, r.key);
+    else if (what & 8)
         registry_record_put(f->door, &r);
     else
         registry_record_remove(f->door, &r);

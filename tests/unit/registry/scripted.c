@@ -455,6 +455,7 @@ static void a_server_that_hangs_up_at_once_is_not_hammered(void **state)
 static int writes, touches;
 static const char *write_reply, *touch_reply;
 static char last_before[64];
+static int last_fields; /* written, not removed */
 
 static const char *keep_records(struct fake *f, struct fake_conn *c, int argc, const str *argv)
 {
@@ -463,6 +464,7 @@ static const char *keep_records(struct fake *f, struct fake_conn *c, int argc, c
     if (argc == 9 && !str_is(argv[6], "*"))
         return touches++, touch_reply;
     snprintf(last_before, sizeof last_before, "%.*s", STR_ARG(argv[6]));
+    last_fields = (argc - 9 - atoi(argv[8].p)) / 2;
     return writes++, write_reply;
 }
 
@@ -585,6 +587,48 @@ static void records_are_touched_in_each_refresh(void **state)
     assert_int_equal(writes, 200);
 }
 
+static void forget(const char *key)
+{
+    registry_record_forget(rig.fake.door, REGISTRY_USER, str_of(key));
+}
+
+static void what_another_writes_now_is_left_to_it(void **state)
+{
+    put("a@x", "r", "v");
+    put("b@x", "r", "v");
+    fake_run(&rig.fake);
+    assert_int_equal(writes, 2);
+    forget("a@x");
+    forget("nobody@x");
+    fake_advance(&rig.fake, 6400 * 3);
+    assert_in_range(touches, 2, 3); /* b's */
+    assert_int_equal(writes, 2);
+    drop("a@x", "r");
+    fake_run(&rig.fake);
+    assert_int_equal(writes, 2);
+}
+
+static void what_is_forgotten_on_its_way_is_written_anew_if_it_comes_back(void **state)
+{
+    write_reply = NULL;
+    put("a@x", "r", "v");
+    put("b@x", "r", "v");
+    fake_run(&rig.fake);
+    put("a@x", "s", "v");
+    forget("a@x");
+    forget("b@x");
+    assert_int_equal(unsaved(), 0);
+    put("a@x", "t", "v");
+    assert_int_equal(unsaved(), 1);
+    write_reply = ":0\r\n";
+    fake_say(&rig.fake.conns[0], ":0\r\n:0\r\n", 8);
+    fake_run(&rig.fake);
+    assert_int_equal(writes, 3);
+    assert_string_equal(last_before, "*");
+    assert_int_equal(last_fields, 1);
+    assert_int_equal(unsaved(), 0);
+}
+
 #define CASE(test, setup) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -612,6 +656,8 @@ int main(void)
         CASE(records_beyond_the_bounds_are_counted_not_kept, setup_records),
         CASE(every_answer_to_a_record_has_an_end, setup_records),
         CASE(records_are_touched_in_each_refresh, setup_records),
+        CASE(what_another_writes_now_is_left_to_it, setup_records),
+        CASE(what_is_forgotten_on_its_way_is_written_anew_if_it_comes_back, setup_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
