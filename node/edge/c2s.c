@@ -215,12 +215,22 @@ static void take_snap(struct c2s *s, const struct snap *snap)
     s->acked = s->taken = s->put = s->asked = snap->out_acked;
 }
 
+/* The home counts on us as the holder of what follows, whether its client is still there or not. */
+static void hold_anyway(struct edge *e, unsigned home, const struct frame *f)
+{
+    struct frame snap = *f;
+    snap.kind = FRAME_SNAP;
+    if (home != e->node->shard)
+        copies_frame(e->node->copies, &snap);
+}
+
 void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
 {
     struct arena *a = e->node->turn;
     struct conn *c = waiting_conn(e, f);
     struct snap snap;
     if (!c || snap_decode(f->payload, a, &snap) != ERR_OK) {
+        hold_anyway(e, from.peer, f);
         struct frame detach = {
             .kind = FRAME_DETACH, .sid = f->sid, .gen = f->gen, .reason = ERR_CLOSED};
         channel_send(e->node->channels, from.peer, &detach, (struct hold){0}, true);

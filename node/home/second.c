@@ -19,6 +19,10 @@ static bool is_up(const struct home *h, unsigned shard)
 {
     return shard != h->node->shard && channel_peer_is_up(h->node->channels, shard);
 }
+static bool is_elsewhere(const struct home *h, unsigned shard)
+{
+    return !ring_same_domain(h->node->ring, shard, h->node->shard);
+}
 
 struct others *second_others(struct session *s)
 {
@@ -138,7 +142,7 @@ static struct snap told_snap(const struct session *s)
     return snap;
 }
 
-static struct snap snap_of(const struct session *s)
+struct snap second_snap(const struct session *s)
 {
     struct arena *a = home_arena(home_of(s));
     struct snap snap = told_snap(s);
@@ -164,10 +168,17 @@ static void send_state(struct session *s, struct ticket *t)
     send_snap(s, FRAME_STATE, told_snap(s), t);
 }
 
+static bool others_there_are(const struct home *h)
+{
+    size_t n;
+    ring_peers(h->node->ring, &n);
+    return n > 1;
+}
+
 static void set_kind(struct session *s, enum second_kind kind)
 {
     struct home *h = home_of(s);
-    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && h->node->shards > 1;
+    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && others_there_are(h);
     s->second_kind = kind;
     home_count(h, METRIC_copies_missing, (int)missing - (int)s->missing);
     s->missing = missing;
@@ -177,18 +188,28 @@ static void set_kind(struct session *s, enum second_kind kind)
 
 /* ---- a copy ---- */
 
+/* What the former holder has, another one has too. */
+static void forget_former(struct session *s)
+{
+    if (!s->others || !s->others->former.gen)
+        return;
+    drop(home_of(s), s->others->former, s->sid);
+    s->others->former.gen = 0;
+}
+
 /* Whatever the copy was to have is there, or it has died with all. */
 static void on_copied(void *ctx, struct ticket *t)
 {
     struct home *h = ctx;
     struct session *s = session_find(h, ticket_uid(t).sid);
-    if (!s || s->gen != ticket_uid(t).ord)
+    uint64_t gen = ticket_uid(t).ord;
+    if (!s)
         return;
-    if (s->second_kind == SECOND_COPY && s->others && s->others->former.gen) {
-        drop(h, s->others->former, s->sid);
-        s->others->former.gen = 0;
-    }
-    session_copied(s);
+    if (s->second_kind == SECOND_COPY && s->second.gen == gen)
+        forget_former(s);
+    if (s->gen == gen)
+        session_copied(s);
+    session_may_resume(s);
 }
 
 /* Behind it everything sent before has been read. */
@@ -205,7 +226,7 @@ static void begin_copy(struct session *s, unsigned peer)
     s->second = (struct holder){peer, s->gen};
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
                                   (struct uid){s->sid, s->gen, 0}, on_copied, h);
-    send_snap(s, FRAME_SNAP, snap_of(s), t);
+    send_snap(s, FRAME_SNAP, second_snap(s), t);
     if (s->resumable) {
         struct others *o = second_others(s);
         o->unmirrored = s->first;
@@ -216,22 +237,27 @@ static void begin_copy(struct session *s, unsigned peer)
     ticket_close(t);
 }
 
-/* The slot's successor, or while that is away the next shard that is there. */
+/* The slot's successor, or while that is away the next that is there in another domain. */
 static unsigned successor(const struct session *s)
 {
-    const struct node *n = home_of(s)->node;
-    unsigned first = ring_successor(n->ring, (unsigned)(s->sid >> 50));
-    for (unsigned i = 0; first != RING_NONE && i < n->shards; i++) {
-        unsigned peer = (first + i) % n->shards;
-        if (is_up(home_of(s), peer))
-            return peer;
+    const struct home *h = home_of(s);
+    const struct ring *ring = h->node->ring;
+    unsigned slot = (unsigned)(s->sid >> 50), first = ring_successor(ring, slot);
+    size_t n;
+    const struct ring_peer *p = ring_peers(ring, &n);
+    if (first != RING_NONE && is_up(h, first))
+        return first;
+    for (size_t i = 0; i < n; i++) {
+        const struct ring_peer *next = &p[(slot + i) % n];
+        if (next->full && is_elsewhere(h, next->peer) && is_up(h, next->peer))
+            return next->peer;
     }
     return RING_NONE;
 }
 
 bool second_choose(struct session *s)
 {
-    if (!s->detached && s->edge != home_of(s)->node->shard) {
+    if (!s->detached && is_elsewhere(home_of(s), s->edge)) {
         set_kind(s, SECOND_EDGE);
         return true;
     }
@@ -307,35 +333,37 @@ void second_detached(struct session *s)
 static bool is_begun(const struct session *s)
 {
     return s->second_kind == SECOND_COPY && s->second.gen == s->gen &&
-           s->edge == home_of(s)->node->shard && s->second.peer == successor(s);
+           !is_elsewhere(home_of(s), s->edge) && s->second.peer == successor(s);
 }
 
-/* The holder of the attachment that is over becomes the former one. If there is one already, that
- * stays: this one has never held all. */
+bool second_is_whole(const struct session *s)
+{
+    return !s->others || !s->others->former.gen || s->second_kind == SECOND_NONE;
+}
+
+/* The holder of the attachment that is over becomes the former one: it has all (second_is_whole).
+ * A copy that has ended with its peer leaves the one before. */
 void second_fence(struct session *s)
 {
     struct others *o = second_others(s);
     if (s->second_kind == SECOND_NONE || is_begun(s))
         return;
-    if (o->former.gen)
-        drop(home_of(s), s->second, s->sid);
-    else
-        o->former = s->second;
+    o->former = s->second;
     s->second = (struct holder){0, 0};
     set_kind(s, SECOND_NONE);
 }
 
-/* Unless its connection has gone again, or is just going with its edge. */
+/* It is there as long as its edge is, whether its connection has gone again or not. */
 static void on_replayed(void *ctx, struct ticket *t)
 {
     struct home *h = ctx;
     struct session *s = session_find(h, ticket_uid(t).sid);
-    if (!s || s->gen != ticket_uid(t).ord || s->second_kind != SECOND_EDGE || s->detached ||
-        !is_up(h, s->edge))
+    if (!s || s->second_kind != SECOND_EDGE || second_of(s).gen != ticket_uid(t).ord ||
+        !is_up(h, second_of(s).peer))
         return;
-    if (s->others)
-        drop(h, s->others->former, s->sid), s->others->former.gen = 0;
+    forget_former(s);
     second_settled(s);
+    session_may_resume(s);
 }
 
 void second_replayed(struct session *s)
@@ -400,14 +428,44 @@ void second_peer_down(struct session *s, unsigned shard)
 {
     if (s->others && s->others->former.peer == shard)
         s->others->former.gen = 0;
-    if (s->second_kind == SECOND_NONE || second_of(s).peer != shard)
+    if (s->second_kind == SECOND_NONE || second_of(s).peer != shard) {
+        session_may_resume(s);
         return;
+    }
     set_kind(s, SECOND_NONE);
     second_choose(s);
+    session_may_resume(s);
 }
 
 void second_peer_up(struct session *s)
 {
     if (s->second_kind == SECOND_NONE && !s->ended)
         second_choose(s);
+}
+
+void second_forget(struct session *s)
+{
+    s->ended = true;
+    set_kind(s, SECOND_NONE);
+}
+
+/* It stays with who holds it, unless that is in our domain now: then another is made before. */
+void second_ring_changed(struct session *s)
+{
+    struct home *h = home_of(s);
+    if (s->second_kind == SECOND_NONE) {
+        second_peer_up(s);
+        return;
+    }
+    struct holder who = second_of(s);
+    if (s->ended || is_elsewhere(h, who.peer) || successor(s) == RING_NONE)
+        return;
+    if (s->second_kind == SECOND_COPY) {
+        struct others *o = second_others(s);
+        if (o->former.gen)
+            drop(h, who, s->sid);
+        else
+            o->former = who;
+    }
+    second_choose(s);
 }

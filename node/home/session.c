@@ -526,7 +526,14 @@ static void on_in_safe(void *ctx, struct ticket *t)
     }
     second_safe(s, t);
     must(s->open_in);
-    if (--s->open_in == 0 && is_resuming(s))
+    s->open_in--;
+    session_may_resume(s);
+}
+
+/* What came on the old connection is safe, and its holder has all: make before break. */
+void session_may_resume(struct session *s)
+{
+    if (is_resuming(s) && !s->open_in && second_is_whole(s))
         resume_go(s);
 }
 
@@ -548,8 +555,7 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     ticket_open(t);
     note_peer(s, f->text, (uint16_t)f->lane);
     loop_timer_set(h->node->loop, &s->absence->timer, RESUME_WAIT_MS);
-    if (!s->open_in)
-        resume_go(s);
+    session_may_resume(s);
 }
 
 static void enable(struct session *s, const struct frame *f)
@@ -637,6 +643,16 @@ static void count_ended(struct session *s, err reason)
         F_INT("out", s->out_seq), F_INT("unacked", s->queued));
 }
 
+static void free_session(struct session *s)
+{
+    directed_free(s);
+    probes_free(s);
+    free(s->shown);
+    free(s->others);
+    free(s->waiting);
+    free(s);
+}
+
 void session_end(struct session *s, err reason, bool tell)
 {
     struct user *u = s->user;
@@ -659,15 +675,28 @@ void session_end(struct session *s, err reason, bool tell)
     dispose(s);
     offline_left(u, s); /* behind its queue: what waited for the rows is newer */
     offline_give(u);
-    directed_free(s);
-    probes_free(s);
-    free(s->shown);
-    free(s->others);
-    free(s->waiting);
-    free(s);
+    free_session(s);
     if (u->anonymous && !u->sessions)
         u->exists = false;
     user_unpin(u);
+}
+
+void session_forget(struct session *s)
+{
+    struct home *h = home_of(s);
+    home_count(h, s->detached ? METRIC_sessions_detached : METRIC_sessions_connected, -1);
+    second_forget(s);
+    unlink_session(s);
+    user_count_session(s->user, -1);
+    htable_remove(&h->sessions, &s->node);
+    if (is_resuming(s))
+        resume_end(s);
+    absence_free(s);
+    iq_session_ended(s);
+    drop_held(s);
+    while (s->first)
+        session_let_go(h, session_pop_out(s));
+    free_session(s);
 }
 
 /* ---- made again ---- */

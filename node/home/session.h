@@ -199,6 +199,8 @@ void session_acked(struct session *s, uint64_t seq);
 void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
 /* Its copy has all that there was when it was begun (or has died): what waited for that. */
 void session_copied(struct session *s);
+/* A RESUME that waits may have waited long enough. */
+void session_may_resume(struct session *s);
 /* A session of a former home, as its holders had it (attach.c): detached, without a queue.
  * session_restore_out fills that, session_restored lets it go on: live: at that edge, which was
  * sent all up to `sent`. */
@@ -206,6 +208,8 @@ struct session *session_restore(struct user *u, const struct snap *snap);
 void session_restore_out(struct session *s, const struct out *o);
 void session_take_back_rows(struct session *s);
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
+/* It lives on at another home: nobody hears of its end here. */
+void session_forget(struct session *s);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 
