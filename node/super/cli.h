@@ -18,7 +18,7 @@ struct cli {
     bool json, yes, quiet;
     bool now, watch, print, from_stdin, generate, cancel; /* --now … of their commands */
     const char *rate, *timeout;                           /* as written; NULL: not given */
-    const char *like, *after, *limit;
+    const char *like, *after, *limit, *slot, *jid;
     const char *sets[CLI_SETS_MAX];
     size_t set_count;
     int64_t timeout_ms;
@@ -42,6 +42,21 @@ int cli_ask(struct cli *c, size_t argc, const str *argv, str *text);
  * Then *shown is true and nothing is left to print. */
 int cli_ask_shown(struct cli *c, size_t argc, const str *argv, str *text, bool *shown);
 
+/* What is destroyed wants its name typed, or --yes. EXIT_DONE, or EXIT_NOT_CONFIRMED. */
+int cli_confirm(const struct cli *c, str name, const char *what);
+
+/* Of a drain: its options as words of the command, from the n-th on (how many then); how far it is;
+ * that it is over. text: drain_json. */
+size_t cli_drain_words(struct cli *c, str *argv, size_t n);
+void cli_show_drain(struct cli *c, str text);
+int cli_drained(struct cli *c, str text);
+
+int cli_node_list(struct cli *c);
+int cli_node_show(struct cli *c);
+int cli_node_drain(struct cli *c);
+int cli_node_weight(struct cli *c);
+int cli_node_ring(struct cli *c);
+int cli_node_remove(struct cli *c);
 int cli_status(struct cli *c);
 int cli_reload(struct cli *c);
 int cli_drain(struct cli *c);

@@ -298,6 +298,8 @@ static uint64_t sum_of(const struct super *s, enum metric m)
     return sum;
 }
 
+uint64_t cluster_epoch(const struct super *s) { return most_of(s, METRIC_cluster_epoch); }
+
 uint64_t cluster_slots(const struct super *s) { return sum_of(s, METRIC_cluster_slots); }
 
 uint64_t cluster_nodes(const struct super *s, enum metric_member state)
@@ -319,7 +321,7 @@ void cluster_tick(struct super *s)
 {
     struct cluster_state *k = &s->cluster;
     const struct process *clerk = &s->process[k->clerk];
-    if (!k->owner || !s->ready || !cluster_is_clerk(clerk))
+    if (!k->owner || !cluster_is_clerk(clerk))
         return;
     if (metric_get(clerk->page, METRIC_registry_up))
         k->registry_lost_ms = 0;

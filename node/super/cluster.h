@@ -65,6 +65,7 @@ bool cluster_has_moved(const struct super *s);
 
 /* For readiness, metrics and the status page. */
 void cluster_tick(struct super *s);            /* once a second */
+uint64_t cluster_epoch(const struct super *s); /* of the view in force; 0: none yet */
 uint64_t cluster_slots(const struct super *s); /* at home here */
 uint64_t cluster_nodes(const struct super *s, enum metric_member state);
 int64_t cluster_registry_away_s(const struct super *s); /* 0: it is there */

@@ -33,6 +33,16 @@ static bool gave_up(const struct super *s)
     return false;
 }
 
+static struct check cluster_check(const struct super *s, struct arena *a)
+{
+    if (s->cluster.fenced)
+        return (struct check){'-', "cluster", STR("fenced")};
+    if (!s->ready)
+        return (struct check){'-', "cluster", STR("joining")};
+    return (struct check){'+', "cluster",
+                          arena_printf(a, "epoch %llu", (unsigned long long)cluster_epoch(s))};
+}
+
 static size_t checks(const struct super *s, struct check *c, struct arena *a)
 {
     unsigned up = shards_up(s);
@@ -43,6 +53,12 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
                                             : '-',
                             "shards", arena_printf(a, "%u/%u", up, s->shards)};
     c[n++] = (struct check){store_answers(s) ? '+' : '-', "store", STR("")};
+    if (s->cluster.owner)
+        c[n++] = cluster_check(s, a);
+    if (cluster_registry_away_s(s))
+        c[n++] = (struct check){
+            '!', "registry",
+            arena_printf(a, "away %llds (degraded)", (long long)cluster_registry_away_s(s))};
     if (drain_is_on(s))
         c[n++] = (struct check){'-', "draining", arena_printf(a, "%.0f%%", drain_share(s) * 100)};
     if (s->stopping)
@@ -53,7 +69,8 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
 
 bool health_is_ready(const struct super *s)
 {
-    return s->ready && shards_up(s) && store_answers(s) && !s->stopping && !drain_is_on(s);
+    return s->ready && !s->cluster.fenced && shards_up(s) && store_answers(s) && !s->stopping &&
+           !drain_is_on(s);
 }
 
 static struct http_answer answer(bool good, const char *word, const struct check *c, size_t n,

@@ -22,7 +22,8 @@ static int help(void)
         printf("%*s%s\n", n < 46 ? 46 - n : 2, "", commands[i].sentence);
     }
     puts("\nThe config is --config, else $PEMBERLEY_CONFIG, else " DEFAULT_CONFIG ".\n"
-         "Exit: 0 done, 1 failed, 2 usage, 3 node not running, 4 no such user or host, 5 exists,\n"
+         "Exit: 0 done, 1 failed, 2 usage, 3 node not running, 4 no such user, host or node, 5 "
+         "exists,\n"
          "      6 not confirmed, 7 timed out or partly done, 78 config.");
     return EXIT_DONE;
 }
@@ -67,7 +68,9 @@ static bool option(struct cli *c, const char *word, const char *value)
                  {"--like", &c->like},
                  {"--after", &c->after},
                  {"--limit", &c->limit},
-                 {"--rate", &c->rate}};
+                 {"--rate", &c->rate},
+                 {"--slot", &c->slot},
+                 {"--jid", &c->jid}};
     if (!value)
         return false;
     for (size_t i = 0; i < array_len(texts); i++)
@@ -113,14 +116,26 @@ static size_t matches(const struct command *k, const struct cli *c)
     return n;
 }
 
-/* No command takes more than one word beside its options: a password written behind the JID is
- * refused instead of being passed over. */
+/* The words in capitals that its arguments begin with. */
+static size_t words_taken(const char *arguments)
+{
+    size_t n = 0;
+    for (const char *p = arguments; *p >= 'A' && *p <= 'Z'; n++) {
+        p += strcspn(p, " ");
+        p += strspn(p, " ");
+    }
+    return n;
+}
+
+/* No command takes more words than it says: a password written behind the JID is refused instead of
+ * being passed over. */
 static int run_command(const struct command *k, struct cli *c)
 {
-    size_t takes = k->arguments[0] >= 'A' && k->arguments[0] <= 'Z';
+    static const char *const counts[] = {"no argument", "one argument", "two arguments"};
+    size_t takes = words_taken(k->arguments);
+    must(takes < array_len(counts));
     if (c->argc > takes)
-        return cli_fail(EXIT_USAGE, "%s takes %s. See: pemberley help", k->words,
-                        takes ? "one argument" : "no argument");
+        return cli_fail(EXIT_USAGE, "%s takes %s. See: pemberley help", k->words, counts[takes]);
     return k->run(c);
 }
 

@@ -44,6 +44,24 @@ static void print_store(const struct json *root, const struct json *store, doubl
                 json_number(root, "restart_pending"));
 }
 
+static str cluster_words(const struct json *k, struct arena *a)
+{
+    static const char *const states[] = {"live", "suspect", "joining", "draining"};
+    if (!k || k->kind != JSON_OBJECT)
+        return STR("none (single node)");
+    str text = arena_printf(a, "%.*s, epoch %.*s", STR_ARG(json_text(k, "name")),
+                            STR_ARG(json_text(k, "epoch")));
+    for (size_t i = 0; i < array_len(states); i++)
+        if (json_number(k, states[i]) > 0)
+            text = arena_printf(a, "%.*s, %.*s %s", STR_ARG(text), STR_ARG(json_text(k, states[i])),
+                                states[i]);
+    double away = json_number(k, "registry_away_seconds");
+    if (away > 0)
+        text = arena_printf(a, "%.*s, registry away %.0fs", STR_ARG(text), away);
+    return str_is(json_text(k, "fenced"), "true") ? arena_printf(a, "%.*s, FENCED", STR_ARG(text))
+                                                  : text;
+}
+
 static void print_status(const struct json *root, struct arena *a, FILE *out)
 {
     static const char *const heads[] = {"SHARD",  "STATE", ">SESSIONS", ">DETACHED", ">IN/s",
@@ -55,10 +73,11 @@ static void print_status(const struct json *root, struct arena *a, FILE *out)
     str state = upper(a, json_text(root, "state"));
     if (str_is(state, "DRAINING"))
         state = arena_printf(a, "DRAINING %.0f %%", json_number(root, "drain_share") * 100);
-    fprintf(out, "node %.*s   %.*s   up %.*s   %.*s   config %.*s   cluster: none (single node)\n",
+    fprintf(out, "node %.*s   %.*s   up %.*s   %.*s   config %.*s   cluster: %.*s\n",
             STR_ARG(json_text(root, "node")), STR_ARG(json_text(root, "version")),
             STR_ARG(format_duration(a, (int64_t)json_number(root, "uptime_seconds"))),
-            STR_ARG(state), STR_ARG(json_text(root, "config")));
+            STR_ARG(state), STR_ARG(json_text(root, "config")),
+            STR_ARG(cluster_words(json_get(root, "cluster"), a)));
     for (const struct json *j = items ? items->first : NULL; j; j = j->next) {
         queue += json_number(j, "store_queue");
         if (str_is(json_text(j, "process"), "store"))
@@ -129,11 +148,12 @@ int cli_reload(struct cli *c)
 }
 
 /* On a terminal one line that changes; elsewhere a line per phase and tenth. */
-static void show_drain(struct cli *c, str text)
+void cli_show_drain(struct cli *c, str text)
 {
     const struct json *root = json_parse(text, &c->arena);
     bool grace = str_is(json_text(root, "phase"), "grace"), tty = isatty(STDOUT_FILENO);
-    int tenths = grace ? -1 : (int)(json_number(root, "share") * 10);
+    bool move = str_is(json_text(root, "phase"), "move");
+    int tenths = grace ? -1 : move ? -2 : (int)(json_number(root, "share") * 10);
     if (c->json || (!tty && tenths == c->shown_tenths))
         return;
     c->shown_tenths = tenths;
@@ -142,6 +162,8 @@ static void show_drain(struct cli *c, str text)
             json_number(root, "share") * 100);
     if (grace)
         cli_say(c, "accepting for %.0f s more", json_number(root, "grace_seconds"));
+    else if (move)
+        cli_say(c, "%.0f slots go to other nodes first", json_number(root, "slots"));
     else
         cli_say(c, "about %.0f s left", json_number(root, "eta_seconds"));
     cli_say(c, tty ? "" : "\n");
@@ -159,26 +181,56 @@ static int cancel_drain(struct cli *c)
     return exit;
 }
 
-int cli_drain(struct cli *c)
+size_t cli_drain_words(struct cli *c, str *argv, size_t n)
 {
-    str argv[5] = {STR("drain")}, text;
-    size_t n = 1;
-    bool shown;
-    if (c->cancel)
-        return cancel_drain(c);
     if (c->rate)
         argv[n++] = STR("rate"), argv[n++] = str_of(c->rate);
     if (c->timeout) /* that of the drain; progress comes twice a second */
         argv[n++] = STR("timeout"), argv[n++] = str_of(c->timeout), c->timeout_ms = 10000;
-    c->shown_tenths = -2;
-    c->on_progress = show_drain;
-    int exit = cli_ask_shown(c, n, argv, &text, &shown);
-    if (shown)
-        return exit;
+    c->shown_tenths = -3;
+    c->on_progress = cli_show_drain;
+    return n;
+}
+
+int cli_drained(struct cli *c, str text)
+{
     const struct json *root = json_parse(text, &c->arena);
-    cli_say(c, "%sdrained: %.0f sessions in %.1f s\n", isatty(STDOUT_FILENO) ? "\r\033[K" : "",
-            json_number(root, "sessions"), json_number(root, "seconds"));
-    return exit;
+    double at_once = json_number(root, "at_once"), all = json_number(root, "sessions");
+    double seconds = json_number(root, "seconds");
+    if (c->json)
+        printf("%.*s\n", STR_ARG(text));
+    else if (at_once == 0)
+        cli_say(c, "%sdrained: %.0f sessions in %.1f s\n", isatty(STDOUT_FILENO) ? "\r\033[K" : "",
+                all, seconds);
+    if (at_once == 0)
+        return EXIT_DONE;
+    return cli_fail(EXIT_TIMEOUT,
+                    "the time was over after %.1f s: %.0f of %.0f sessions were let go at once",
+                    seconds, at_once, all);
+}
+
+int cli_drain(struct cli *c)
+{
+    str argv[5] = {STR("drain")}, text;
+    if (c->cancel)
+        return cancel_drain(c);
+    int exit = cli_ask(c, cli_drain_words(c, argv, 1), argv, &text);
+    return exit ? cli_fail(exit, "%.*s", STR_ARG(text)) : cli_drained(c, text);
+}
+
+/* Who ends the last node ends the service. */
+static int confirm_last(struct cli *c)
+{
+    const str argv[] = {STR("status")};
+    str text;
+    const struct json *root =
+        cli_ask(c, 1, argv, &text) == EXIT_DONE ? json_parse(text, &c->arena) : NULL;
+    const struct json *k = json_get(root, "cluster");
+    if (!k || k->kind != JSON_OBJECT || c->yes ||
+        json_number(k, "live") + json_number(k, "suspect") + json_number(k, "draining") > 1)
+        return EXIT_DONE;
+    return cli_confirm(c, json_text(root, "node"),
+                       "this is the last live node of the cluster: nobody could log in any more");
 }
 
 int cli_stop(struct cli *c)
@@ -186,9 +238,12 @@ int cli_stop(struct cli *c)
     const str argv[] = {STR("stop"), STR("now")};
     str text;
     bool shown;
+    int exit = confirm_last(c);
+    if (exit)
+        return exit;
     if (c->timeout_ms < 60000)
         c->timeout_ms = 11 * 60000; /* node.stop_timeout is ten minutes at most */
-    int exit = cli_ask_shown(c, c->now ? 2 : 1, argv, &text, &shown);
+    exit = cli_ask_shown(c, c->now ? 2 : 1, argv, &text, &shown);
     if (shown)
         return exit;
     const struct json *root = json_parse(text, &c->arena);

@@ -187,6 +187,28 @@ static void put_store(FILE *f, const struct super *s)
     fputs(" free</section>\n", f);
 }
 
+/* Who the nodes are, each one's `node list` says: the page names nobody. */
+static void put_cluster(FILE *f, const struct super *s)
+{
+    static const char *const states[] = {"live", "suspect", "joining", "draining"};
+    if (!s->cluster.owner)
+        return;
+    fputs("<section><b>Cluster</b> ", f);
+    put_text(f, conf_text(s->conf, s->conf->cluster_name).p);
+    fprintf(f, " &middot; epoch %llu", (unsigned long long)cluster_epoch(s));
+    for (unsigned i = 0; i < array_len(states); i++) {
+        uint64_t n = cluster_nodes(s, (enum metric_member)i);
+        if (n)
+            fprintf(f, " &middot; %llu %s", (unsigned long long)n, states[i]);
+    }
+    fputs(" &middot; ", f);
+    put_count(f, (double)cluster_slots(s));
+    fputs(" slots here &middot; registry ", f);
+    bool away = cluster_registry_away_s(s) > 0;
+    fprintf(f, "<span class=\"%s\">%s</span></section>\n", away ? "bad" : "good",
+            away ? "away" : "up");
+}
+
 /* ---- what needs a look ----------------------------------------------------------------------- */
 
 static unsigned put_certificates(FILE *f, const struct super *s)
@@ -223,6 +245,11 @@ static void put_attention(FILE *f, const struct super *s)
 {
     fputs("<section class=\"attention\"><b>Attention</b><ul>", f);
     unsigned n = put_processes(f, s) + put_certificates(f, s);
+    if (s->cluster.fenced)
+        fputs("<li>fenced: this node has no part in the cluster</li>", f), n++;
+    if (s->cluster.owner && s->cluster.identity_end_s - time(NULL) < CERTIFICATE_ENDING_S)
+        fputs("<li>the node's identity on the bus ends soon: pemberley cluster join-token</li>", f),
+            n++;
     if (s->restart_pending)
         fprintf(f, "<li>%u changed options wait for a restart</li>", s->restart_pending), n++;
     if (s->reload_refused)
@@ -299,6 +326,7 @@ static void put_live(FILE *f, const struct super *s)
     put_tiles(f, s);
     put_shards(f, s);
     put_store(f, s);
+    put_cluster(f, s);
     put_attention(f, s);
     put_events(f, s);
 }

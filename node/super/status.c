@@ -195,6 +195,28 @@ static void put_node(struct super *s, FILE *out)
             now.sessions, now.detached, now.in_rate, now.p99_ms / 1e3, now.login_rate, now.dropped);
 }
 
+static void put_cluster(const struct super *s, FILE *out)
+{
+    const struct cluster_state *k = &s->cluster;
+    if (!k->owner) {
+        fputs("\"cluster\":null,", out);
+        return;
+    }
+    fputs("\"cluster\":{\"name\":", out);
+    json_write(out, conf_text(s->conf, s->conf->cluster_name));
+    fprintf(out,
+            ",\"epoch\":%llu,\"live\":%llu,\"suspect\":%llu,\"joining\":%llu,"
+            "\"draining\":%llu,\"slots\":%llu,\"weight\":%u,",
+            (unsigned long long)cluster_epoch(s),
+            (unsigned long long)cluster_nodes(s, MEMBERS_LIVE),
+            (unsigned long long)cluster_nodes(s, MEMBERS_SUSPECT),
+            (unsigned long long)cluster_nodes(s, MEMBERS_JOINING),
+            (unsigned long long)cluster_nodes(s, MEMBERS_DRAINING),
+            (unsigned long long)cluster_slots(s), k->weight);
+    fprintf(out, "\"registry_away_seconds\":%lld,\"fenced\":%s},",
+            (long long)cluster_registry_away_s(s), k->fenced ? "true" : "false");
+}
+
 static void put_listener(FILE *out, bool first, const char *kind, str address)
 {
     fprintf(out, "%s{\"kind\":\"%s\",\"address\":", first ? "" : ",", kind);
@@ -221,6 +243,7 @@ str status_json(struct super *s, struct arena *a)
     FILE *out = open_memstream(&text, &n);
     must(out);
     put_node(s, out);
+    put_cluster(s, out);
     put_listeners(s, out);
     for (unsigned i = 0; i < s->process_count; i++) {
         fputs(i ? "," : "", out);

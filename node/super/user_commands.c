@@ -153,8 +153,7 @@ int cli_user_passwd(struct cli *c) { return set_keys(c, "user-passwd", "changed 
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
-/* What is destroyed wants its name typed, or --yes. */
-static int confirm(const struct cli *c, str name, const char *what)
+int cli_confirm(const struct cli *c, str name, const char *what)
 {
     char line[PROMPT_MAX];
     if (c->yes)
@@ -180,7 +179,7 @@ int cli_user_remove(struct cli *c)
                                     "here",
                                     STR_ARG(jid.bare))
                            .p;
-    if ((exit = confirm(c, jid.bare, what)) != EXIT_DONE)
+    if ((exit = cli_confirm(c, jid.bare, what)) != EXIT_DONE)
         return exit;
     const str argv[] = {STR("user-remove"), jid.bare};
     exit = cli_ask_shown(c, 2, argv, &text, &shown);

@@ -1,11 +1,18 @@
 /* A child for the supervisor's tests: does nothing but speak the control protocol. Its index and
  * kind decide nothing; commands make it die or hang:
- *   user-kick crash@localhost   aborts      user-kick hang@localhost   stops turning */
+ *   user-kick crash@localhost   aborts      user-kick hang@localhost   stops turning
+ * In a cluster it says what a shard would, as it is told to:
+ *   user-kick fence@localhost   its membership has ended; a node named x… has its name taken
+ *   user-kick epoch@localhost   has heard of epoch 41       user-kick stuck@localhost   shard 1
+ * hangs user-kick lost@localhost    Redis is away               user-kick ask@localhost     asks
+ * its node and is ready when it has its socket of the bus and knows the clerk. Its slots go a
+ * moment after the wish to drain, and come back with the end of that. */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "node/conf/conf.h"
@@ -17,8 +24,30 @@ struct fake {
     struct metric_page *page;
     struct child_start start;
     unsigned listeners, peers_up, peers_down, reloads;
+    unsigned buses, clerks, identities;
+    uint32_t clerk;
+    struct child_wish wish;
+    bool is_ready;
+    uint64_t asking;  /* the command that it asks for */
+    uint64_t sibling; /* its incarnation: there is one */
     bool done;
 };
+
+static bool in_cluster(const struct fake *f) { return f->start.cluster.owner; }
+
+static void set(struct fake *f, enum metric m, uint64_t v) { metric_set(f->page, m, v); }
+
+static void be_ready(struct fake *f)
+{
+    if (f->is_ready || (in_cluster(f) && !(f->buses && f->clerks)))
+        return;
+    f->is_ready = true;
+    set(f, METRIC_cluster_epoch, 7);
+    set(f, METRIC_cluster_slots, 4096);
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), 3);
+    set(f, METRIC_registry_up, 1);
+    child_ready(f->child, "fake");
+}
 
 static void on_start(void *ctx, const struct child_start *s)
 {
@@ -28,14 +57,54 @@ static void on_start(void *ctx, const struct child_start *s)
     must(conf_map(s->conf_fd, &c) == ERR_OK && conf_host_find(c, STR("localhost")));
     must(metric_page_map(s->metrics_fd, &f->page) == ERR_OK);
     must((s->kind == CHILD_SHARD) == (s->certs_fd >= 0) && s->wake_fd >= 0 && s->bell_fd >= 0);
-    child_ready(f->child, "fake");
+    must((s->cluster.owner != 0) == (s->cluster.identity_fd >= 0));
+    if (in_cluster(f) && conf_text(c, c->node_name).p[0] == 'x') { /* the test's name for it */
+        child_ended(f->child, MEMBER_NAME_TAKEN, 3);
+        exit(CHILD_EXIT_FENCED);
+    }
+    be_ready(f);
 }
 
 static void on_listener(void *ctx, enum child_listener kind, uint32_t owner, str address, int fd)
 {
     struct fake *f = ctx;
-    f->listeners++;
+    int listens = 0;
+    socklen_t n = sizeof listens;
+    must(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) == 0 && listens);
+    if (kind == CHILD_BUS)
+        f->buses += owner == f->start.index;
+    else
+        f->listeners++;
     close(fd);
+    be_ready(f);
+}
+
+static void on_clerk(void *ctx, uint32_t shard)
+{
+    struct fake *f = ctx;
+    f->clerks++, f->clerk = shard;
+    be_ready(f);
+}
+
+static void on_wish(void *ctx, const struct child_wish *w)
+{
+    struct fake *f = ctx;
+    f->wish = *w;
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), w->drain ? 2 : 3);
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_DRAINING, 0), w->drain);
+}
+
+static void on_identity(void *ctx, int fd)
+{
+    ((struct fake *)ctx)->identities++;
+    close(fd);
+}
+
+static void on_answer(void *ctx, uint64_t id, unsigned exit, str text, bool more)
+{
+    struct fake *f = ctx;
+    must(id == f->asking && !more);
+    child_reply(f->child, id, exit, text);
 }
 
 static void on_peer_up(void *ctx, const struct child_peer *p)
@@ -43,6 +112,8 @@ static void on_peer_up(void *ctx, const struct child_peer *p)
     struct fake *f = ctx;
     must(p->segment_fd >= 0 && p->wake_fd >= 0 && p->bell_fd >= 0);
     f->peers_up++;
+    if (p->kind == CHILD_SHARD)
+        f->sibling = p->incarnation;
     close(p->segment_fd), close(p->wake_fd), close(p->bell_fd);
 }
 
@@ -61,14 +132,45 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     child_reloaded(f->child, generation);
 }
 
+/* Whether it was one of those of a cluster. */
+static bool cluster_command(struct fake *f, uint64_t id, size_t argc, const str *argv)
+{
+    const str ask[] = {STR("node-weight"), STR("t"), STR("7")};
+    const str drain[] = {STR("node-drain"), STR("t"), STR("timeout"), STR("1m")};
+    const str stop[] = {STR("stop")};
+    str who = argc > 1 ? argv[1] : STR("");
+    if (str_is(who, "fence@localhost")) {
+        child_ended(f->child, MEMBER_FENCED, 9);
+        exit(CHILD_EXIT_FENCED);
+    }
+    f->asking = id;
+    if (str_is(who, "ask@localhost"))
+        child_ask(f->child, id, 3, ask);
+    else if (str_is(who, "ask-drain@localhost"))
+        child_ask(f->child, id, 4, drain);
+    else if (str_is(who, "ask-stop@localhost"))
+        child_ask(f->child, id, 1, stop);
+    else
+        return false;
+    return true;
+}
+
 static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
 {
     struct fake *f = ctx;
-    char text[256];
+    char text[512];
     if (argc > 1 && str_is(argv[1], "crash@localhost"))
         abort();
     while (argc > 1 && str_is(argv[1], "hang@localhost"))
         pause();
+    if (in_cluster(f) && cluster_command(f, id, argc, argv))
+        return;
+    if (argc > 1 && str_is(argv[1], "epoch@localhost"))
+        child_epoch(f->child, 41);
+    if (argc > 1 && str_is(argv[1], "stuck@localhost"))
+        child_stuck(f->child, 1, f->sibling);
+    if (argc > 1 && str_is(argv[1], "lost@localhost"))
+        set(f, METRIC_registry_up, 0);
     if (argc > 1 && str_is(argv[1], "nobody@localhost")) {
         child_reply(f->child, id, 4, STR("no user nobody@localhost"));
         return;
@@ -83,8 +185,11 @@ static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
     }
     int n = snprintf(text, sizeof text,
                      "{\"v\":1,\"items\":[{\"index\":%u,\"listeners\":%u,\"peers_up\":%u,"
-                     "\"peers_down\":%u,\"reloads\":%u}]}",
-                     f->start.index, f->listeners, f->peers_up, f->peers_down, f->reloads);
+                     "\"peers_down\":%u,\"reloads\":%u,\"clerk\":%u,\"weight\":%u,\"drain\":%d,"
+                     "\"again\":%d,\"epoch\":%u,\"identities\":%u,\"words\":%zu}]}",
+                     f->start.index, f->listeners, f->peers_up, f->peers_down, f->reloads, f->clerk,
+                     f->wish.weight, f->wish.drain, f->start.cluster.again,
+                     (unsigned)f->start.cluster.epoch, f->identities, argc);
     child_reply(f->child, id, 0, str_from(text, (size_t)n));
 }
 
@@ -105,6 +210,10 @@ int main(void)
         .on_peer_up = on_peer_up,
         .on_peer_down = on_peer_down,
         .on_reload = on_reload,
+        .on_clerk = on_clerk,
+        .on_wish = on_wish,
+        .on_identity = on_identity,
+        .on_answer = on_answer,
         .on_command = on_command,
         .on_stop = on_stop,
         .on_lost = on_lost,
@@ -116,6 +225,8 @@ int main(void)
         struct pollfd p = {.fd = child_fd(f.child), .events = child_events(f.child)};
         poll(&p, 1, 100);
         child_turn(f.child);
+        if (f.page && f.is_ready && in_cluster(&f))
+            set(&f, METRIC_cluster_slots, f.wish.drain ? 0 : 4096);
         if (f.page)
             atomic_fetch_add(&f.page->heartbeat, 1);
     }

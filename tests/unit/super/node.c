@@ -1,102 +1,30 @@
 /* The real supervisor and command line, with children that only speak the control protocol
  * (fake_child.c): restarts, commands, reload, stop, and a second start on the same data. */
-#include <fcntl.h>
-#include <ftw.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
 #include "pemberley/must.h"
 #include "pemberley/str.h"
+#include "tests/unit/super/rig.h"
 
-static char directory[] = "/tmp/pemberley-super-XXXXXX";
-static char config[64];
-static pid_t node;
-static char output[256 * 1024];
-
-/* A loopback address of its own: on the usual one a port may belong to anybody's connection. */
 static void write_config(const char *node_options, const char *limits)
 {
-    unsigned id = (unsigned)getpid();
     FILE *f = fopen(config, "w");
     assert_non_null(f);
     fprintf(f,
             "node { name = t  data_dir = %s/data  run_dir = %s/data/run  %s }\n"
-            "listen { c2s { address = {127.77.%u.%u:5222} } "
-            "c2s_tls { address = {127.77.%u.%u:5223} } metrics { address = {} } }\n"
+            "listen { c2s { address = {%s:5222} } c2s_tls { address = {%s:5223} } "
+            "metrics { address = {} } }\n"
             "limits { %s }\nhost \"localhost\" { }\n",
-            directory, directory, node_options, id >> 8 & 255, id & 255, id >> 8 & 255, id & 255,
-            limits);
+            directory, directory, node_options, rig_address(), rig_address(), limits);
     fclose(f);
-}
-
-/* Runs the command line; its exit code, and what it wrote in output. */
-static int run(const char *arguments)
-{
-    char line[512];
-    snprintf(line, sizeof line, "exec 2>&1; %s --config %s %s", FAKE_PEMBERLEY, config, arguments);
-    FILE *f = popen(line, "re");
-    assert_non_null(f);
-    size_t n = fread(output, 1, sizeof output - 1, f);
-    output[n] = 0;
-    return WEXITSTATUS(pclose(f));
-}
-
-/* Asks until the answer has this in it. */
-static void wait_for(const char *arguments, const char *what)
-{
-    for (int i = 0; i < 300; i++) {
-        if (run(arguments) == 0 && strstr(output, what))
-            return;
-        usleep(20000);
-    }
-    fail_msg("no %s in: %s", what, output);
 }
 
 static int start(void **state)
 {
-    if (!mkdtemp(directory))
+    if (rig_open())
         return -1;
-    snprintf(config, sizeof config, "%s/p.conf", directory);
     write_config("shards = 2", "");
-    node = fork();
-    if (node == 0) {
-        char log[64];
-        snprintf(log, sizeof log, "%s/log", directory);
-        int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        dup2(fd, 2);
-        execl(FAKE_PEMBERLEY, "pemberley", "--config", config, "run", (char *)NULL);
-        _exit(127);
-    }
+    rig_start();
     wait_for("--json status", "\"state\":\"ready\"");
     return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-    return remove(path);
-}
-
-static int stop(void **state)
-{
-    if (node > 0) {
-        kill(node, SIGKILL);
-        waitpid(node, NULL, 0);
-    }
-    return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static unsigned long number(const char *key)
-{
-    const char *at = strstr(output, key);
-    assert_non_null(at);
-    return strtoul(at + strlen(key), NULL, 10);
 }
 
 static void all_children_are_up_and_know_each_other(void **state)
@@ -220,5 +148,5 @@ int main(void)
         cmocka_unit_test(a_second_node_on_the_same_data_is_refused),
         cmocka_unit_test(a_stop_tells_everybody_and_ends_with_zero),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, rig_close);
 }
