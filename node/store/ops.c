@@ -101,11 +101,15 @@ err op_node_fence(struct ops *x)
     return ERR_OK;
 }
 
+static err admitted(struct ops *x) { return x->stored ? ERR_EXISTS : ERR_OK; }
+
 err op_node_admit(struct ops *x)
 {
     const Store__NodeAdmit *f = x->q->node_admit;
     if (!node_ok(ops_str(f->node), f->epoch))
         return ERR_BAD;
     ops_sql(x, fence_lift, NULL, A_TEXT(ops_str(f->node)), A_INT(f->epoch));
+    ops_sql(x, fence_left, ops_on_stored, A_TEXT(ops_str(f->node)));
+    x->done = admitted;
     return ERR_OK;
 }

@@ -333,6 +333,7 @@ static void a_node_is_fenced_by_another_and_admitted_by_itself_in_a_later_epoch_
     assert_int_equal(put_offline(b, ROMEO, "u0", "<m/>"), IO);
     send_admit(b, "n1", 40);
     bench_run(b);
+    assert_int_equal(b->replies[0]->result, EXISTS);
     assert_int_equal(put_offline(b, ROMEO, "u0", "<m/>"), IO);
     send_admit(b, "n1", 42);
     bench_run(b);
