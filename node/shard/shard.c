@@ -13,17 +13,22 @@
 #include "node/conf/conf.h"
 #include "node/os/fifo.h"
 #include "node/os/os.h"
+#include "node/os/resolve.h"
+#include "node/shard/bus.h"
+#include "node/shard/membership.h"
 #include "node/shard/rooms.h"
+#include "node/shard/siblings.h"
 #include "node/store_client/store_client.h"
 #include "node/super/child.h"
 #include "node/tls/helper.h"
 #include "node/tls/tls.h"
 
 enum {
-    FRAME_MAX = 16 << 20,   /* the largest reply of the store */
+    FRAME_MAX = 17 << 20,   /* the largest stanza, with what another node's bring along */
     OUTBOX_MAX = 256 << 20, /* windows keep it far below; more is a broken peer */
     SAMPLE_MS = 1000,       /* memory and CPU into the metrics page */
     LOST_MS = 1000,         /* the supervisor is gone: flush for so long */
+    RESOLVE_MS = 5000,
 };
 
 struct shard {
@@ -40,6 +45,10 @@ struct shard {
     struct store_client *store;
     struct edge *edge;
     struct home *home;
+    struct bus *bus; /* of a cluster; else NULL, as the next three */
+    struct siblings *siblings;
+    struct membership *membership;
+    struct resolver *resolver;
     struct turn_hook channel_hook;
     struct timer sample, deadline;
     uint64_t flushed, sessions; /* for the report of a stop */
@@ -75,12 +84,33 @@ static __attribute__((noinline, cold)) void timed_frame(struct shard *s, struct 
                       clock_wall_us(s->node.clock) - began_us);
 }
 
-static void on_frame(void *ctx, struct origin from, const struct frame *f)
+static void handle_frame(struct shard *s, struct origin from, const struct frame *f)
 {
     if (f->sent)
-        timed_frame(ctx, from, f);
+        timed_frame(s, from, f);
     else
-        dispatch(ctx, from, f);
+        dispatch(s, from, f);
+}
+
+/* Another machine's stamps are of its clock: from here on they are of ours. */
+static __attribute__((noinline)) void remote_frame(struct shard *s, struct origin from,
+                                                   const struct frame *f)
+{
+    struct frame here = *f;
+    int64_t offset_us = bus_offset_us(s->bus, from.peer);
+    if (f->us)
+        here.us = (uint64_t)((int64_t)f->us - offset_us);
+    if (f->sent)
+        here.sent = (uint64_t)((int64_t)f->sent - offset_us);
+    handle_frame(s, from, &here);
+}
+
+static void on_frame(void *ctx, struct origin from, const struct frame *f)
+{
+    if (from.peer >= CHILD_SHARDS_MAX)
+        remote_frame(ctx, from, f);
+    else
+        handle_frame(ctx, from, f);
 }
 
 static void on_settled(void *ctx, struct hold h, bool lost)
@@ -92,7 +122,12 @@ static void on_settled(void *ctx, struct hold h, bool lost)
 static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
 {
     struct shard *s = ctx;
-    fifo_hub_send(s->hub, fifo_shard(peer), v, n);
+    if (!s->membership)
+        fifo_hub_send(s->hub, fifo_shard(peer), v, n);
+    else if (peer < CHILD_SHARDS_MAX)
+        siblings_send(s->siblings, peer, v, n);
+    else
+        bus_send(s->bus, peer, v, n);
 }
 
 static void send_to_store(void *ctx, const char *p, size_t n)
@@ -117,11 +152,20 @@ static void run_channels(struct turn_hook *h)
 
 static void poison(struct shard *s, unsigned peer, const char *why);
 
+static void sibling_frame(struct shard *s, unsigned peer, const char *p, size_t n)
+{
+    if (bus_is_post(p, n) ? bus_take(s->bus, p, n)
+                          : siblings_receive(s->siblings, peer, (str){p, n}))
+        poison(s, peer, "not a frame");
+}
+
 static void hub_frame(void *ctx, unsigned peer, const char *p, size_t n)
 {
     struct shard *s = ctx;
     if (peer == fifo_store(0))
         store_client_on_frame(s->store, p, n);
+    else if (s->membership)
+        sibling_frame(s, peer, p, n);
     else if (channel_receive(s->node.channels, peer, (str){p, n}))
         poison(s, peer, "not a frame");
 }
@@ -151,6 +195,11 @@ static void peer_gone(struct shard *s, enum child_kind kind, uint32_t index)
     fifo_hub_detach(s->hub, peer_id(kind, index));
     if (kind == CHILD_STORE) {
         store_client_worker_down(s->store);
+        return;
+    }
+    if (s->membership) {
+        siblings_detached(s->siblings, index);
+        membership_sibling_down(s->membership, index);
     } else if (channel_peer_is_up(s->node.channels, index)) {
         rooms_peer_down(&s->node, s->home, index);
     }
@@ -161,6 +210,12 @@ static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64
     struct shard *s = ctx;
     if (s->peer_incarnation[peer_id(kind, index)] == incarnation)
         peer_gone(s, kind, index);
+}
+
+static void sibling_up(struct shard *s, unsigned index, uint64_t incarnation)
+{
+    siblings_attached(s->siblings, index, incarnation);
+    membership_sibling_up(s->membership, index, incarnation);
 }
 
 static void on_peer_up(void *ctx, const struct child_peer *p)
@@ -177,6 +232,8 @@ static void on_peer_up(void *ctx, const struct child_peer *p)
     }
     if (p->kind == CHILD_STORE)
         store_client_worker_up(s->store);
+    else if (s->membership)
+        sibling_up(s, p->index, p->incarnation);
     else
         rooms_peer_up(&s->node, s->edge, s->home, p->index, (uint32_t)p->incarnation);
 }
@@ -317,6 +374,74 @@ static void sample(struct timer *t)
     loop_timer_set(s->node.loop, t, SAMPLE_MS);
 }
 
+/* ---- a cluster ---- */
+
+static void on_ready(void *ctx)
+{
+    struct shard *s = ctx;
+    child_ready(s->child, loop_name(s->node.loop));
+}
+
+static void ended(void *ctx);
+
+/* Whose membership is over has nothing to tell anybody: the kernel closes its clients' sockets,
+ * without </stream:stream>, and they resume elsewhere (delivery.md 5.6). */
+static void on_membership_ended(void *ctx, enum member_end why)
+{
+    struct shard *s = ctx;
+    if (why == MEMBER_LEFT && s->stopping) {
+        ended(s);
+        return;
+    }
+    log_flush(s->node.log);
+    _exit(CHILD_EXIT_FENCED);
+}
+
+static void on_bad_sibling(void *ctx, unsigned shard) { poison(ctx, shard, "not a frame"); }
+
+static err bus_word(void *ctx, str node, str bytes)
+{
+    struct shard *s = ctx;
+    return membership_hear(s->membership, node, bytes);
+}
+
+static void bus_silent(void *ctx, str node, bool silent)
+{
+    struct shard *s = ctx;
+    membership_silent(s->membership, node, silent);
+}
+
+static void bus_full(void *ctx, bool full)
+{
+    struct shard *s = ctx;
+    edge_bus_full(s->edge, full);
+}
+
+static void take_identity(struct shard *s, int fd)
+{
+    err e = tls_take_bus(s->node.tls, fd);
+    must(!e); /* the supervisor built it */
+    close(fd);
+}
+
+static void join_cluster(struct shard *s, const struct child_start *start)
+{
+    struct node *n = &s->node;
+    const struct resolver_config resolver = {.timeout_ms = RESOLVE_MS};
+    const struct membership_sinks member = {s, on_ready, on_membership_ended, on_bad_sibling};
+    const struct bus_sinks sinks = {s, bus_word, bus_silent, bus_full};
+    take_identity(s, start->cluster.identity_fd);
+    s->resolver = resolver_open(n->loop, &resolver);
+    s->siblings = siblings_new(s->hub, n->channels);
+    s->membership = membership_new(n, start, s->child, s->resolver, &member);
+    const struct bus_config c = {.node = n,
+                                 .hub = s->hub,
+                                 .resolver = s->resolver,
+                                 .cluster = conf_text(n->conf, n->conf->cluster_name),
+                                 .incarnation = start->incarnation};
+    s->bus = bus_new(&c, &sinks);
+}
+
 static void on_child(struct op *op, int res)
 {
     struct shard *s = container_of(op, struct shard, child_op);
@@ -359,19 +484,25 @@ static void on_start(void *ctx, const struct child_start *start)
     start_log(s, start);
     start_loop(s, start->wake_fd);
     n->start_ms = loop_now_ms(n->loop);
-    n->ring = ring_single(n->secret, n->shards);
+    n->ring = start->cluster.owner ? NULL : ring_single(n->secret, n->shards);
     start_hub(s, start);
     s->store = store_client_new(n->loop, n->conf, n->metrics, n->log, send_to_store, s);
     n->store = store_client_door(s->store);
     start_tls(s, start->certs_fd);
+    if (start->cluster.owner)
+        join_cluster(s, start);
     s->home = home_new(n);
-    home_await_others(s->home);
+    if (!s->membership)
+        home_await_others(s->home);
     s->edge = edge_new(n);
+    if (s->membership)
+        membership_start(s->membership, s->edge, s->home, s->bus, s->siblings);
     s->child_op = (struct op){.done = on_child};
     timer_init(&s->sample, sample);
     loop_timer_set(n->loop, &s->sample, 0);
     s->started = true;
-    child_ready(s->child, loop_name(n->loop));
+    if (!s->membership)
+        on_ready(s);
 }
 
 /* ---- what the supervisor says later ---- */
@@ -379,6 +510,10 @@ static void on_start(void *ctx, const struct child_start *start)
 static void on_listener(void *ctx, enum child_listener kind, uint32_t owner, str address, int fd)
 {
     struct shard *s = ctx;
+    if (kind == CHILD_BUS) {
+        bus_listen(s->bus, fd);
+        return;
+    }
     edge_listen(s->edge, kind == CHILD_C2S ? LISTENER_C2S : LISTENER_C2S_TLS, owner, fd);
 }
 
@@ -387,6 +522,20 @@ static void on_listener_gone(void *ctx, uint32_t owner)
     struct shard *s = ctx;
     edge_unlisten(s->edge, owner);
 }
+
+static void on_clerk(void *ctx, uint32_t shard)
+{
+    struct shard *s = ctx;
+    membership_clerk(s->membership, shard);
+}
+
+static void on_wish(void *ctx, const struct child_wish *w)
+{
+    struct shard *s = ctx;
+    membership_wish(s->membership, w);
+}
+
+static void on_identity(void *ctx, int fd) { take_identity(ctx, fd); }
 
 static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
 {
@@ -406,6 +555,8 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     struct log_config log = log_config_of(s);
     log_reconfigure(n->log, &log);
     store_client_configure(s->store, n->conf);
+    if (s->bus)
+        bus_reload(s->bus);
     home_reload(s->home);
     edge_reload(s->edge);
     conf_unmap(old);
@@ -456,10 +607,17 @@ static void ended(void *ctx)
     child_stopped(s->child, s->sessions, s->flushed);
 }
 
+static void rooms_ended(void *ctx)
+{
+    struct shard *s = ctx;
+    if (!s->membership || !membership_leave(s->membership))
+        ended(s);
+}
+
 static void edge_ended(void *ctx)
 {
     struct shard *s = ctx;
-    home_stop(s->home, ended, s);
+    home_stop(s->home, rooms_ended, s);
 }
 
 static void too_late(struct timer *t) { ended(container_of(t, struct shard, deadline)); }
@@ -502,6 +660,9 @@ static const struct child_calls calls = {
     .on_peer_down = on_peer_down,
     .on_reload = on_reload,
     .on_drain = on_drain,
+    .on_clerk = on_clerk,
+    .on_wish = on_wish,
+    .on_identity = on_identity,
     .on_command = on_command,
     .on_stop = on_stop,
     .on_lost = on_lost,

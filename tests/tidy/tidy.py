@@ -16,7 +16,7 @@ FUNCTION_LINES_MAX = 90
 NODE_EDGES = {
     "os": set(), "tls": set(), "conf": set(), "registry": {"os"}, "store_client": {"conf", "os"},
     "edge": {"conf", "tls", "os"}, "home": {"conf", "xep", "tls"}, "xep": {"conf", "home", "tls"},
-    "shard": {"conf", "tls", "os", "edge", "home", "store_client", "super"},
+    "shard": {"conf", "tls", "os", "edge", "home", "registry", "store_client", "super"},
     "store": {"conf", "os", "super"}, "super": {"conf", "os", "tls"},
 }
 

@@ -92,6 +92,8 @@ class StreamError(Exception):
 class Server:
     """A node of its own in a directory of its own, through the `pemberley` binary."""
 
+    address = "127.0.0.1"
+
     def __init__(self, settings=(), hosts=("localhost", "example.org"), host_options="", shards=2,
                  plain=True, env=None, wrap=()):
         """wrap: a command that becomes the node's (with the node's as its last arguments)."""
@@ -154,7 +156,7 @@ listen {{
 
     def get(self, path):
         """What the metrics port answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=TIMEOUT) as r:
+        with urllib.request.urlopen(f"http://{self.address}:{self.http_port}{path}", timeout=TIMEOUT) as r:
             return r.read().decode()
 
     def loop(self):
@@ -299,7 +301,7 @@ class Client:
         if source:
             self.sock.bind((source, 0))
         self.sock.settimeout(TIMEOUT)
-        self.sock.connect(("127.0.0.1", port))
+        self.sock.connect((getattr(server, "address", "127.0.0.1"), port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tls = False
         self.restart()

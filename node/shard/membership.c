@@ -1,0 +1,271 @@
+/* membership: see membership.h. A view is gone by at once, wherever in a turn it comes from: what
+ * this shard says next, it says by that epoch. */
+#include "node/shard/membership.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cluster/peers.h"
+#include "node/conf/conf.h"
+#include "node/registry/dial.h"
+#include "node/registry/registry.h"
+#include "node/shard/bus.h"
+#include "node/shard/fencing.h"
+#include "node/shard/rooms.h"
+#include "node/shard/siblings.h"
+
+struct membership {
+    struct node *node;
+    struct child *child;
+    struct edge *edge;
+    struct home *home;
+    struct bus *bus;
+    struct siblings *siblings;
+    struct fencing *fencing;
+    struct membership_sinks sinks;
+    struct member *member;
+    struct dialer dialer;
+    struct registry_redis *redis;
+    struct peers *peers;
+    struct timer timer;
+    uint64_t due_ms; /* of the clock below, for which it is set; 0: it is not */
+    uint64_t told_epoch;
+    uint64_t incarnations[VIEW_SHARDS_MAX]; /* of siblings; 0: down */
+    unsigned clerk;
+    bool ready;
+};
+
+/* ---- time ---- */
+
+static uint64_t boottime_ms(void *ctx)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void remember_epoch(struct membership *m)
+{
+    uint64_t known = member_known_epoch(m->member);
+    if (known <= m->told_epoch)
+        return;
+    m->told_epoch = known;
+    child_epoch(m->child, known);
+}
+
+static void on_wake(void *ctx)
+{
+    struct membership *m = ctx;
+    uint64_t due = member_wake(m->member);
+    remember_epoch(m);
+    if (due == m->due_ms || due == UINT64_MAX)
+        return;
+    uint64_t now = boottime_ms(NULL);
+    m->due_ms = due;
+    loop_timer_set(m->node->loop, &m->timer, due > now ? due - now : 0);
+}
+
+/* That the loop wakes up is enough; a timer that came early is set again. */
+static void on_timer(struct timer *t) { container_of(t, struct membership, timer)->due_ms = 0; }
+
+/* ---- what a view means ---- */
+
+static void log_ring(struct membership *m, const struct view *v)
+{
+    size_t moved = 0;
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++)
+        moved += ring_changed(m->node->ring, slot);
+    LOG(m->node->log, ring_changed, F_INT("epoch", v->epoch), F_INT("moved_slots", moved));
+}
+
+static void on_adopted(void *ctx, const struct view *v)
+{
+    struct membership *m = ctx;
+    struct node *n = m->node;
+    fencing_adopted(m->fencing, v);
+    if (!member_acts(m->member)) /* we are not in it yet */
+        return;
+    const unsigned *blocks = peers_blocks(m->peers, v, n->turn);
+    siblings_expect(m->siblings, view_find(v, n->name));
+    rooms_adopt(n, m->edge, m->home, ring_new(n->secret, v, blocks, n->ring));
+    peers_keep(m->peers, v);
+    bus_adopt(m->bus, v, blocks);
+    siblings_adopted(m->siblings, m->sinks.bad, m->sinks.ctx);
+    log_ring(m, v);
+}
+
+static void on_settled(void *ctx, uint64_t epoch)
+{
+    struct membership *m = ctx;
+    const struct view *v = member_view(m->member);
+    const struct view_node *own = view_find(v, m->node->name);
+    rooms_epoch_settled(m->node, m->home, epoch);
+    if (m->ready || !own || own->state == VIEW_JOINING || !member_acts(m->member))
+        return;
+    m->ready = true;
+    m->sinks.ready(m->sinks.ctx);
+}
+
+static void on_suspect(void *ctx, const struct view_node *n, bool suspect)
+{
+    struct membership *m = ctx;
+    if (suspect)
+        LOG(m->node->log, peer_suspect, F_STR("peer", str_of(n->name)));
+}
+
+static void on_stuck(void *ctx, unsigned shard)
+{
+    struct membership *m = ctx;
+    if (m->incarnations[shard])
+        child_stuck(m->child, shard, m->incarnations[shard]);
+}
+
+static void on_ended(void *ctx, enum member_end why)
+{
+    struct membership *m = ctx;
+    remember_epoch(m);
+    const struct view *v = member_view(m->member);
+    if (why != MEMBER_LEFT)
+        child_ended(m->child, why, v ? v->epoch : 0);
+    m->sinks.ended(m->sinks.ctx, why);
+}
+
+static void on_say(void *ctx, str node, unsigned shard, str bytes)
+{
+    struct membership *m = ctx;
+    bus_say(m->bus, node, shard, bytes);
+}
+
+/* ---- news ---- */
+
+void membership_sibling_up(struct membership *m, unsigned shard, uint64_t incarnation)
+{
+    m->incarnations[shard] = incarnation;
+    member_sibling_up(m->member, shard, incarnation);
+}
+
+void membership_sibling_down(struct membership *m, unsigned shard)
+{
+    m->incarnations[shard] = 0;
+    member_sibling_down(m->member, shard);
+}
+
+void membership_clerk(struct membership *m, unsigned shard)
+{
+    m->clerk = shard;
+    member_clerk(m->member, shard);
+}
+
+void membership_wish(struct membership *m, const struct child_wish *w)
+{
+    member_weight(m->member, w->weight);
+    member_drain(m->member, w->drain);
+}
+
+bool membership_leave(struct membership *m)
+{
+    if (!membership_is_clerk(m) || !member_acts(m->member))
+        return false;
+    member_leave(m->member);
+    return true;
+}
+
+err membership_hear(struct membership *m, str node, str bytes)
+{
+    return member_hear(m->member, node, bytes);
+}
+
+void membership_silent(struct membership *m, str node, bool silent)
+{
+    member_silent(m->member, node, silent);
+}
+
+bool membership_is_clerk(const struct membership *m) { return m->clerk == m->node->shard; }
+const struct view *membership_view(const struct membership *m) { return member_view(m->member); }
+
+/* ---- start ---- */
+
+static void open_registry(struct membership *m, struct resolver *r)
+{
+    struct node *n = m->node;
+    const struct conf *c = n->conf;
+    struct registry_settings s = {
+        .cluster = conf_text(c, c->cluster_name),
+        .mode = (enum registry_mode)c->registry_redis_mode,
+        .master = conf_text(c, c->registry_redis_master),
+        .user = conf_text(c, c->registry_redis_user),
+        .password_file = conf_path(c, c->registry_redis_password_file, n->turn),
+        .timeout_ms = (uint32_t)c->registry_redis_timeout,
+        .refresh_ms = (uint32_t)c->registry_refresh,
+        .record_lifetime_ms = (uint32_t)c->registry_record_lifetime,
+        .records_max = c->registry_records_max,
+        .records_bytes_max = c->registry_records_bytes_max,
+    };
+    for (uint32_t i = 0; i < c->registry_redis_servers.count && i < REGISTRY_SERVERS_MAX; i++)
+        s.servers[s.servers_n++] = conf_list_at(c, c->registry_redis_servers, i);
+    dialer_init(&m->dialer, n->loop, r, NULL, NULL);
+    const struct registry_doors d = {.loop = n->loop,
+                                     .entropy = n->entropy,
+                                     .log = n->log,
+                                     .metrics = n->metrics,
+                                     .dialer = &m->dialer.dialer};
+    m->redis = registry_redis_new(&d, &s);
+}
+
+/* The node on which the cluster was made has its authority's key, and begins it; that key may as
+ * well be kept elsewhere. Then any node does, when it has seen nobody for long. */
+static uint32_t found_ms(const struct node *n, uint64_t epoch)
+{
+    const struct conf *c = n->conf;
+    str ca = conf_path(c, c->cluster_ca_file, n->turn);
+    const char *slash = memrchr(ca.p, '/', ca.n);
+    str dir = slash ? str_from(ca.p, (size_t)(slash + 1 - ca.p)) : STR_NONE;
+    bool made_here = access(arena_printf(n->turn, "%.*sca.key", STR_ARG(dir)).p, F_OK) == 0;
+    return (uint32_t)(made_here && !epoch ? c->cluster_heartbeat : 4 * c->cluster_lease);
+}
+
+static struct member_settings settings_of(const struct node *n, const struct child_start *start)
+{
+    const struct conf *c = n->conf;
+    return (struct member_settings){
+        .node = n->name,
+        .address = conf_text(c, c->listen_bus_address),
+        .owner = start->cluster.owner,
+        .shard = n->shard,
+        .incarnation = start->incarnation,
+        .weight = (uint32_t)c->cluster_weight,
+        .heartbeat_ms = (uint32_t)c->cluster_heartbeat,
+        .lease_ms = (uint32_t)c->cluster_lease,
+        .silence_ms = (uint32_t)c->cluster_barrier_timeout,
+        .found_ms = found_ms(n, start->cluster.epoch),
+        .epoch = start->cluster.epoch,
+        .again = start->cluster.again,
+    };
+}
+
+struct membership *membership_new(struct node *n, const struct child_start *start,
+                                  struct child *child, struct resolver *r,
+                                  const struct membership_sinks *sinks)
+{
+    struct membership *m = calloc(1, sizeof *m);
+    must(m);
+    m->node = n, m->child = child, m->sinks = *sinks;
+    m->told_epoch = start->cluster.epoch, m->clerk = VIEW_SHARDS_MAX;
+    timer_init(&m->timer, on_timer);
+    m->peers = peers_new(n->name);
+    open_registry(m, r);
+    const struct member_settings s = settings_of(n, start);
+    const struct member_sinks k = {m,          boottime_ms, on_say,   on_adopted,
+                                   on_settled, on_suspect,  on_stuck, on_ended};
+    m->fencing = fencing_new(registry_redis_door(m->redis), n->store);
+    m->member = member_new(&s, fencing_door(m->fencing), &k);
+    return m;
+}
+
+void membership_start(struct membership *m, struct edge *e, struct home *h, struct bus *b,
+                      struct siblings *siblings)
+{
+    m->edge = e, m->home = h, m->bus = b, m->siblings = siblings;
+    loop_on_wake(m->node->loop, on_wake, m);
+}
