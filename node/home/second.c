@@ -19,10 +19,6 @@ static bool is_up(const struct home *h, unsigned shard)
 {
     return shard != h->node->shard && channel_peer_is_up(h->node->channels, shard);
 }
-static bool is_elsewhere(const struct home *h, unsigned shard)
-{
-    return !ring_same_domain(h->node->ring, shard, h->node->shard);
-}
 
 struct others *second_others(struct session *s)
 {
@@ -142,7 +138,7 @@ static struct snap told_snap(const struct session *s)
     return snap;
 }
 
-struct snap second_snap(const struct session *s)
+static struct snap snap_of(const struct session *s)
 {
     struct arena *a = home_arena(home_of(s));
     struct snap snap = told_snap(s);
@@ -168,17 +164,10 @@ static void send_state(struct session *s, struct ticket *t)
     send_snap(s, FRAME_STATE, told_snap(s), t);
 }
 
-static bool others_there_are(const struct home *h)
-{
-    size_t n;
-    ring_peers(h->node->ring, &n);
-    return n > 1;
-}
-
 static void set_kind(struct session *s, enum second_kind kind)
 {
     struct home *h = home_of(s);
-    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && others_there_are(h);
+    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && h->node->shards > 1;
     s->second_kind = kind;
     home_count(h, METRIC_copies_missing, (int)missing - (int)s->missing);
     s->missing = missing;
@@ -226,7 +215,7 @@ static void begin_copy(struct session *s, unsigned peer)
     s->second = (struct holder){peer, s->gen};
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
                                   (struct uid){s->sid, s->gen, 0}, on_copied, h);
-    send_snap(s, FRAME_SNAP, second_snap(s), t);
+    send_snap(s, FRAME_SNAP, snap_of(s), t);
     if (s->resumable) {
         struct others *o = second_others(s);
         o->unmirrored = s->first;
@@ -237,27 +226,22 @@ static void begin_copy(struct session *s, unsigned peer)
     ticket_close(t);
 }
 
-/* The slot's successor, or while that is away the next that is there in another domain. */
+/* The slot's successor, or while that is away the next shard that is there. */
 static unsigned successor(const struct session *s)
 {
-    const struct home *h = home_of(s);
-    const struct ring *ring = h->node->ring;
-    unsigned slot = (unsigned)(s->sid >> 50), first = ring_successor(ring, slot);
-    size_t n;
-    const struct ring_peer *p = ring_peers(ring, &n);
-    if (first != RING_NONE && is_up(h, first))
-        return first;
-    for (size_t i = 0; i < n; i++) {
-        const struct ring_peer *next = &p[(slot + i) % n];
-        if (next->full && is_elsewhere(h, next->peer) && is_up(h, next->peer))
-            return next->peer;
+    const struct node *n = home_of(s)->node;
+    unsigned first = ring_successor(n->ring, (unsigned)(s->sid >> 50));
+    for (unsigned i = 0; first != RING_NONE && i < n->shards; i++) {
+        unsigned peer = (first + i) % n->shards;
+        if (is_up(home_of(s), peer))
+            return peer;
     }
     return RING_NONE;
 }
 
 bool second_choose(struct session *s)
 {
-    if (!s->detached && is_elsewhere(home_of(s), s->edge)) {
+    if (!s->detached && s->edge != home_of(s)->node->shard) {
         set_kind(s, SECOND_EDGE);
         return true;
     }
@@ -333,7 +317,7 @@ void second_detached(struct session *s)
 static bool is_begun(const struct session *s)
 {
     return s->second_kind == SECOND_COPY && s->second.gen == s->gen &&
-           !is_elsewhere(home_of(s), s->edge) && s->second.peer == successor(s);
+           s->edge == home_of(s)->node->shard && s->second.peer == successor(s);
 }
 
 bool second_is_whole(const struct session *s)
@@ -441,31 +425,4 @@ void second_peer_up(struct session *s)
 {
     if (s->second_kind == SECOND_NONE && !s->ended)
         second_choose(s);
-}
-
-void second_forget(struct session *s)
-{
-    s->ended = true;
-    set_kind(s, SECOND_NONE);
-}
-
-/* It stays with who holds it, unless that is in our domain now: then another is made before. */
-void second_ring_changed(struct session *s)
-{
-    struct home *h = home_of(s);
-    if (s->second_kind == SECOND_NONE) {
-        second_peer_up(s);
-        return;
-    }
-    struct holder who = second_of(s);
-    if (s->ended || is_elsewhere(h, who.peer) || successor(s) == RING_NONE)
-        return;
-    if (s->second_kind == SECOND_COPY) {
-        struct others *o = second_others(s);
-        if (o->former.gen)
-            drop(h, who, s->sid);
-        else
-            o->former = who;
-    }
-    second_choose(s);
 }

@@ -208,8 +208,6 @@ struct session *session_restore(struct user *u, const struct snap *snap);
 void session_restore_out(struct session *s, const struct out *o);
 void session_take_back_rows(struct session *s);
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
-/* It lives on at another home: nobody hears of its end here. */
-void session_forget(struct session *s);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 
