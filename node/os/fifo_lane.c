@@ -73,6 +73,7 @@ err fifo_in_begin(struct fifo_in *in)
 static void read_at(const struct fifo_in *in, uint64_t from, void *p, size_t n)
 {
     size_t at = from & (in->size - 1), first = in->size - at;
+    __asm__("" : "+r"(n)); /* gcc knows a bound and would make "rep movs" of it */
     if (n <= first) {
         memcpy(p, in->data + at, n);
         return;
@@ -87,7 +88,7 @@ err fifo_in_next(struct fifo_in *in, char out[FIFO_FRAGMENT_MAX], size_t *n, boo
     uint64_t left = in->tail - in->head;
     if (left == 0)
         return ERR_PARTIAL;
-    read_at(in, in->head, header, sizeof header); /* left is a multiple of 8 */
+    memcpy(header, in->data + (in->head & (in->size - 1)), sizeof header); /* all is padded to 8 */
     if (header[0] == 0 || header[0] > FIFO_FRAGMENT_MAX || fifo_padded(header[0]) > left ||
         (header[1] & ~(uint32_t)FIFO_MORE))
         return ERR_BAD;

@@ -123,10 +123,37 @@ struct jid jid_join(struct arena *a, str local, str domain, str resource)
 
 static bool same_view(str a, str b) { return a.p == b.p && a.n == b.n; }
 
+static size_t plain_from(str s, size_t i, unsigned part)
+{
+    while (i < s.n && (plain_in[(unsigned char)s.p[i]] & part))
+        i++;
+    return i;
+}
+
+/* What nearly every address is, local@domain or local@domain/resource and plain in all parts, needs
+ * no more than a look at each byte. False: it may be another one, or none. */
+static bool split_plain(str s, struct jid *out)
+{
+    size_t at = plain_from(s, 0, LOCAL);
+    if (at == s.n || s.p[at] != '@')
+        return false;
+    size_t end = plain_from(s, at + 1, DOMAIN);
+    *out = (struct jid){
+        .full = s, .bare = {s.p, end}, .local = {s.p, at}, .domain = {s.p + at + 1, end - at - 1}};
+    if (!size_ok(out->local) || !size_ok(out->domain) || !plain_labels_ok(out->domain))
+        return false;
+    if (end == s.n)
+        return true;
+    out->resource = str_skip(s, end + 1);
+    return s.p[end] == '/' && plain_from(s, end + 1, RESOURCE) == s.n && size_ok(out->resource);
+}
+
 err jid_prepare(str raw, struct arena *a, struct jid *out)
 {
     if (raw.n == 0 || raw.n > JID_MAX)
         return ERR_STANZA_JID_MALFORMED;
+    if (split_plain(raw, out))
+        return ERR_OK;
     struct jid j = split(raw);
     str local = {0}, domain, resource = {0};
     err e = jid_prepare_domain(j.domain, a, &domain);

@@ -25,10 +25,8 @@ void stanza_unref(struct stanza *s)
 
 static str span(str xml, struct xml_span s) { return (str){xml.p + s.off, s.off ? s.len : 0}; }
 
-static bool name_is(str xml, uint32_t off, uint32_t len, const char *name)
-{
-    return str_eq((str){xml.p + off, len}, str_of(name));
-}
+/* A literal, so that the compiler compares words. */
+#define name_is(xml, off, len, literal) str_is(((str){(xml).p + (off), (len)}), literal)
 
 static enum stanza_type message_type(str type)
 {
@@ -134,7 +132,6 @@ static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str t
     s->to_off = (uint32_t)(head + xml_len), s->to_len = (uint32_t)to.n;
     s->from_off = s->to_off + s->to_len, s->from_len = (uint32_t)from.n;
     memcpy(&s->index, x, xml_index_size(x));
-    s->index.len = (uint32_t)xml_len;
     struct jid jid = jid_parse_prepared(to);
     s->to_local_len = (uint16_t)jid.local.n, s->to_bare_len = (uint16_t)jid.bare.n;
     if (to.n)
@@ -151,8 +148,9 @@ static uint32_t fingerprint(const struct stanza *s)
     return (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
 }
 
-static void classify_block(struct stanza *s, const struct xml_index *x)
+static void classify_block(struct stanza *s)
 {
+    const struct xml_index *x = &s->index;
     enum stanza_kind kind;
     enum stanza_type type;
     str xml = stanza_xml(s);
@@ -167,12 +165,18 @@ struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xm
                              str to, str from)
 {
     struct xml_index moved;
-    memcpy(&moved, x, xml_index_size(x)); /* a stanza's own index has only its used rows */
-    xml_index_splice(&moved, e, n);
     size_t size = xml_splice_size(x->len, e, n);
-    struct stanza *s = new_block(&moved, size, to, from);
+    bool in_place = n == 1 && e->del == 0; /* as nearly always: no row goes */
+    if (!in_place) {
+        memcpy(&moved, x, xml_index_size(x)); /* a stanza's own index has only its used rows */
+        xml_index_splice(&moved, e, n);
+    }
+    struct stanza *s = new_block(in_place ? x : &moved, size, to, from);
+    if (in_place)
+        xml_index_splice(&s->index, e, n);
+    s->index.len = (uint32_t)size;
     xml_splice((str){xml.p, x->len}, e, n, (char *)s + s->xml_off);
-    classify_block(s, &moved);
+    classify_block(s);
     return s;
 }
 
