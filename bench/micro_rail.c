@@ -86,7 +86,12 @@ static void side_open(struct side *s, struct bench *b, struct side *other, const
         .queue_max = 8 << 20,
         .frame_max = 1 << 20,
     };
-    struct rail_sinks sinks = {s, on_dial, on_up, on_down, on_frame, on_full};
+    struct rail_sinks sinks = {.ctx = s,
+                               .dial = on_dial,
+                               .up = on_up,
+                               .down = on_down,
+                               .frame = on_frame,
+                               .full = on_full};
     s->bench = b, s->other = other;
     s->rails = rails_new(&c, &sinks);
 }
