@@ -370,4 +370,23 @@ void member_silent(struct member *m, str node, bool silent)
 
 const struct view *member_view(const struct member *m) { return m->view; }
 bool member_is_settled(const struct member *m) { return m->settled; }
+
+static const struct peer *peer_named(const struct member *m, str node)
+{
+    const struct view_node *n = m->view ? view_find(m->view, node) : NULL;
+    return n ? &m->peers[n - m->view->nodes] : NULL;
+}
+
+bool member_suspects(const struct member *m, str node)
+{
+    const struct peer *p = peer_named(m, node);
+    return p && p->suspect;
+}
+
+uint64_t member_silence_ms(const struct member *m, str node)
+{
+    const struct peer *p = peer_named(m, node);
+    return p ? m->now - p->heard_ms : 0;
+}
+
 uint64_t member_known_epoch(const struct member *m) { return m->known; }

@@ -124,7 +124,10 @@ void member_forget(struct member *m, str node);
 bool member_acts(const struct member *m);
 const struct view *member_view(const struct member *m); /* NULL: none yet */
 bool member_is_settled(const struct member *m);
-uint64_t member_deadline_ms(const struct member *m); /* 0: no lease yet */
+/* As the suspect sink was told last; false for who is not in the view. */
+bool member_suspects(const struct member *m, str node);
+uint64_t member_silence_ms(const struct member *m, str node); /* since its last beat */
+uint64_t member_deadline_ms(const struct member *m);          /* 0: no lease yet */
 /* It acts by promises, not by its lease. */
 bool member_is_frozen(const struct member *m);
 uint64_t member_known_epoch(const struct member *m); /* to be remembered as settings.epoch */

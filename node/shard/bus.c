@@ -31,6 +31,7 @@ struct leg {
     struct rail *rail;
     struct connecting *connecting;
     bool full;
+    struct rail_stats counted; /* of it, as already added to the metrics page */
 };
 
 struct neighbour {
@@ -38,6 +39,7 @@ struct neighbour {
     struct bus *bus;
     char name[REGISTRY_NODE_MAX + 1], address[VIEW_ADDRESS_MAX + 1];
     unsigned block;
+    unsigned label; /* among those of metrics */
     uint64_t shards;
     uint32_t incarnation[VIEW_SHARDS_MAX];
     struct leg *legs[VIEW_SHARDS_MAX];
@@ -178,6 +180,59 @@ void bus_listen(struct bus *b, int fd)
     b->acceptor = acceptor_new(b->c.node->loop, fd, on_accepted, b);
 }
 
+/* ---- what is counted ---- */
+
+static void count_leg(struct leg *leg)
+{
+    struct neighbour *n = leg->neighbour;
+    struct metric_page *m = n->bus->c.node->metrics;
+    const struct rail_stats now = rail_stats(leg->rail), *was = &leg->counted;
+#define ADD(id, field) metric_add(m, METRIC_AT(id, n->label, 0), (int64_t)(now.field - was->field))
+    ADD(bus_frames_sent, frames_out);
+    ADD(bus_frames_received, frames_in);
+    ADD(bus_bytes_sent, bytes_out);
+    ADD(bus_bytes_received, bytes_in);
+    ADD(bus_stalled_ms, stalled_ms);
+    ADD(bus_reconnects, reconnects);
+#undef ADD
+    leg->counted = now;
+}
+
+static void show_leg(const struct leg *leg)
+{
+    struct neighbour *n = leg->neighbour;
+    struct metric_page *m = n->bus->c.node->metrics;
+    const struct rail_stats now = rail_stats(leg->rail);
+    metric_add(m, METRIC_AT(bus_queue_bytes, n->label, 0), (int64_t)now.queued);
+    enum metric_rail state = leg->full               ? RAILS_STALLED
+                             : rail_is_up(leg->rail) ? RAILS_UP
+                                                     : RAILS_CONNECTING;
+    metric_add(m, METRIC_AT(bus_rails, state, 0), 1);
+    if (leg == n->way) {
+        n->offset_us = now.offset_us;
+        metric_set(m, METRIC_AT(bus_round_trip_us, n->label, 0), now.round_trip_us);
+    }
+}
+
+static void clear_gauges(struct metric_page *m)
+{
+    for (unsigned i = 0; i < METRIC_SIZE_RAIL; i++)
+        metric_set(m, METRIC_AT(bus_rails, i, 0), 0);
+    for (unsigned i = 0; i < METRIC_SIZE_PEER; i++) {
+        metric_set(m, METRIC_AT(bus_queue_bytes, i, 0), 0);
+        metric_set(m, METRIC_AT(bus_round_trip_us, i, 0), 0);
+    }
+}
+
+void bus_sample(struct bus *b)
+{
+    clear_gauges(b->c.node->metrics);
+    list_each(n, &b->neighbours, struct neighbour, link)
+        for (unsigned i = 0; i < VIEW_SHARDS_MAX; i++)
+            if (n->legs[i])
+                count_leg(n->legs[i]), show_leg(n->legs[i]);
+}
+
 /* ---- legs ---- */
 
 static void set_full(struct leg *leg, bool full)
@@ -208,6 +263,7 @@ static void leg_close(struct leg *leg)
     if (n->way == leg)
         n->way = NULL;
     set_full(leg, false);
+    count_leg(leg);
     if (leg->connecting)
         connect_stop(leg->connecting);
     rail_close(leg->rail);
@@ -241,6 +297,8 @@ static struct neighbour *neighbour_new(struct bus *b, const struct view_node *v,
     must(n && block);
     n->bus = b, n->block = block;
     memcpy(n->name, v->name, sizeof n->name);
+    n->label =
+        metric_peer(b->c.node->metrics, n->name, (unsigned)b->c.node->conf->metrics_peers_max);
     if (block >= b->blocks) {
         size_t blocks = block + 16;
         b->by_block = realloc(b->by_block, blocks * sizeof *b->by_block);
@@ -464,6 +522,7 @@ static void tell_silence(struct neighbour *n, bool silent)
 static void on_up(void *ctx, struct rail *r, const struct hello *peer)
 {
     struct leg *leg = rail_owner(r);
+    leg->neighbour->offset_us = rail_stats(r).offset_us;
     see_paths(leg->neighbour);
     tell_silence(leg->neighbour, false);
 }

@@ -69,6 +69,8 @@ int64_t bus_offset_us(const struct bus *b, unsigned peer);
 /* The last round trip to a node; 0: none yet. */
 uint64_t bus_round_trip_us(const struct bus *b, str node);
 
+void bus_sample(struct bus *b); /* once a second: metrics */
+
 void bus_stop(struct bus *b); /* closes everything; peers hear of it at once */
 
 #endif

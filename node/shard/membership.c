@@ -14,6 +14,9 @@
 #include "node/shard/fencing.h"
 #include "node/shard/rooms.h"
 #include "node/shard/siblings.h"
+#include "node/shard/view_change.h"
+#include "pemberley/store.h"
+#include "proto/bus/store.pb-c.h"
 
 struct membership {
     struct node *node;
@@ -33,7 +36,10 @@ struct membership {
     uint64_t told_epoch;
     uint64_t incarnations[VIEW_SHARDS_MAX]; /* of siblings; 0: down */
     unsigned clerk;
-    bool ready;
+    struct view *view; /* gone by, a copy: what the next one changes; NULL: none yet */
+    bool ready, settled;
+    bool admitted; /* the store has lifted what fences this node, as of this view */
+    bool admitting, late;
 };
 
 /* ---- time ---- */
@@ -69,15 +75,61 @@ static void on_wake(void *ctx)
 /* That the loop wakes up is enough; a timer that came early is set again. */
 static void on_timer(struct timer *t) { container_of(t, struct membership, timer)->due_ms = 0; }
 
-/* ---- what a view means ---- */
+/* ---- what a view changes ---- */
 
-static void log_ring(struct membership *m, const struct view *v)
+static void tell_change(struct membership *m, const struct view *v)
 {
+    struct node *n = m->node;
+    struct view_change c = view_change_of(m->view, v);
     size_t moved = 0;
     for (unsigned slot = 0; slot < RING_SLOTS; slot++)
-        moved += ring_changed(m->node->ring, slot);
-    LOG(m->node->log, ring_changed, F_INT("epoch", v->epoch), F_INT("moved_slots", moved));
+        moved += ring_changed(n->ring, slot);
+    if (c.any)
+        metric_add(n->metrics, METRIC_AT(cluster_ring_changes, c.cause, 0), 1);
+    LOG_AT(n->log, membership_is_clerk(m) ? LOG_INFO : LOG_DEBUG, ring_changed,
+           F_INT("epoch", v->epoch), F_STR("cause", str_of(view_change_cause(&c))),
+           F_STR("joined", str_of(c.joined)), F_STR("left", str_of(c.left)),
+           F_INT("moved_slots", moved));
 }
+
+/* A node is ready when all its shards are: it is enough that the clerk waits for the store. */
+static void become_ready(struct membership *m)
+{
+    const struct view_node *own = m->view ? view_find(m->view, m->node->name) : NULL;
+    if (m->ready || !m->settled || !own || own->state == VIEW_JOINING ||
+        (membership_is_clerk(m) && !m->admitted))
+        return;
+    m->ready = true;
+    m->sinks.ready(m->sinks.ctx);
+}
+
+/* ---- the store's fence ---- */
+
+static void on_admitted(void *ctx, err e, const struct Store__Reply *reply)
+{
+    struct membership *m = ctx;
+    m->admitting = false;
+    m->admitted |= e == ERR_OK;
+    become_ready(m);
+}
+
+/* What was set when this node was last removed is lifted, whatever epoch tried to: it acts, and so
+ * has its lease; who has none does not come so far. */
+static void ask_to_be_admitted(struct membership *m)
+{
+    struct node *n = m->node;
+    Store__NodeAdmit admit = STORE__NODE_ADMIT__INIT;
+    Store__Request q = STORE__REQUEST__INIT;
+    if (m->admitted || m->admitting || !membership_is_clerk(m) || !member_acts(m->member))
+        return;
+    admit.node = (ProtobufCBinaryData){n->name.n, (uint8_t *)(uintptr_t)n->name.p};
+    admit.epoch = member_known_epoch(m->member);
+    q.op_case = STORE__REQUEST__OP_NODE_ADMIT, q.node_admit = &admit;
+    m->admitting = true;
+    store_submit(n->store, &q, on_admitted, m);
+}
+
+/* ---- what a view means ---- */
 
 static void on_adopted(void *ctx, const struct view *v)
 {
@@ -92,26 +144,29 @@ static void on_adopted(void *ctx, const struct view *v)
     peers_keep(m->peers, v);
     bus_adopt(m->bus, v, blocks);
     siblings_adopted(m->siblings, m->sinks.bad, m->sinks.ctx);
-    log_ring(m, v);
+    tell_change(m, v);
+    view_free(m->view);
+    m->view = view_copy(v, v->epoch);
+    m->admitted = m->settled = false;
+    ask_to_be_admitted(m);
 }
 
 static void on_settled(void *ctx, uint64_t epoch)
 {
     struct membership *m = ctx;
-    const struct view *v = member_view(m->member);
-    const struct view_node *own = view_find(v, m->node->name);
-    rooms_epoch_settled(m->node, m->home, epoch);
-    if (m->ready || !own || own->state == VIEW_JOINING || !member_acts(m->member))
+    if (!member_acts(m->member))
         return;
-    m->ready = true;
-    m->sinks.ready(m->sinks.ctx);
+    rooms_epoch_settled(m->node, m->home, epoch);
+    m->settled = true;
+    become_ready(m);
 }
 
 static void on_suspect(void *ctx, const struct view_node *n, bool suspect)
 {
     struct membership *m = ctx;
     if (suspect)
-        LOG(m->node->log, peer_suspect, F_STR("peer", str_of(n->name)));
+        LOG(m->node->log, peer_suspect, F_STR("peer", str_of(n->name)),
+            F_INT("silent_ms", member_silence_ms(m->member, str_of(n->name))));
 }
 
 static void on_stuck(void *ctx, unsigned shard)
@@ -179,6 +234,51 @@ err membership_hear(struct membership *m, str node, str bytes)
 void membership_silent(struct membership *m, str node, bool silent)
 {
     member_silent(m->member, node, silent);
+}
+
+/* ---- once a second ---- */
+
+static void show_nodes(struct membership *m)
+{
+    struct metric_page *page = m->node->metrics;
+    uint64_t count[METRIC_SIZE_MEMBER] = {0};
+    for (size_t i = 0; m->view && membership_is_clerk(m) && i < m->view->count; i++) {
+        const struct view_node *n = &m->view->nodes[i];
+        static const enum metric_member states[] = {[VIEW_JOINING] = MEMBERS_JOINING,
+                                                    [VIEW_LIVE] = MEMBERS_LIVE,
+                                                    [VIEW_DRAINING] = MEMBERS_DRAINING};
+        bool suspect = member_suspects(m->member, str_of(n->name));
+        count[suspect ? MEMBERS_SUSPECT : states[n->state]]++;
+    }
+    for (unsigned i = 0; i < METRIC_SIZE_MEMBER; i++)
+        metric_set(page, METRIC_AT(cluster_nodes, i, 0), count[i]);
+}
+
+/* Late: the next renewal is overdue by half a heartbeat, or by a third of the lease. */
+static void show_lease(struct membership *m)
+{
+    const struct conf *c = m->node->conf;
+    uint64_t now = boottime_ms(NULL), until = member_deadline_ms(m->member);
+    int64_t left = until > now ? (int64_t)(until - now) : 0;
+    bool late =
+        until && left < c->cluster_lease - c->cluster_lease / 10 - 3 * c->cluster_heartbeat / 2;
+    metric_set(m->node->metrics, METRIC_cluster_lease_ms, (uint64_t)left);
+    if (late && !m->late && membership_is_clerk(m) && !member_is_frozen(m->member))
+        LOG(m->node->log, lease_late, F_INT("remaining_ms", left));
+    m->late = late;
+}
+
+void membership_sample(struct membership *m)
+{
+    struct node *n = m->node;
+    unsigned own = 0;
+    for (unsigned slot = 0; n->ring && slot < RING_SLOTS; slot++)
+        own += ring_home_of_slot(n->ring, slot) == n->shard;
+    metric_set(n->metrics, METRIC_cluster_slots, own);
+    metric_set(n->metrics, METRIC_cluster_epoch, m->view ? m->view->epoch : 0);
+    show_nodes(m);
+    show_lease(m);
+    ask_to_be_admitted(m);
 }
 
 bool membership_is_clerk(const struct membership *m) { return m->clerk == m->node->shard; }

@@ -53,6 +53,7 @@ bool membership_leave(struct membership *m);
 nodiscard err membership_hear(struct membership *m, str node, str bytes);
 void membership_silent(struct membership *m, str node, bool silent);
 
+void membership_sample(struct membership *m); /* once a second: metrics, and what is due */
 bool membership_is_clerk(const struct membership *m);
 const struct view *membership_view(const struct membership *m); /* NULL: none yet */
 

@@ -370,6 +370,10 @@ static void sample(struct timer *t)
     count_pauses(s->node.metrics);
     count_loop(s);
     store_client_sample(s->store);
+    if (s->membership) {
+        bus_sample(s->bus);
+        membership_sample(s->membership);
+    }
     log_flush(s->node.log);
     loop_timer_set(s->node.loop, t, SAMPLE_MS);
 }
