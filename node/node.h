@@ -17,6 +17,9 @@
 struct conf;
 struct tls;
 struct helper;
+struct doubts;
+struct peers;
+struct registry;
 
 struct node {
     str name; /* of the node */
@@ -32,14 +35,17 @@ struct node {
     struct marks marks;       /* what clients have taken lately, here or as the copies know */
     const struct ring *ring;  /* in a cluster: replaced by rooms_adopt; NULL before the first */
     uint64_t epoch;           /* of the ring; 0: no cluster */
+    struct doubts *doubts;     /* node/shard/obey.h */
     struct arena *turn;       /* reset at the end of every turn of the loop */
     struct xml_scan *scan;    /* scratch, for whoever scans within one call */
     struct hash_key key;      /* of this process, for tables keyed by peers' strings */
     unsigned char secret[32]; /* the cluster's */
     const struct conf *conf;  /* replaced between two turns at a reload */
     struct tls *tls;
-    struct helper *helper; /* the thread for PBKDF2 */
-    uint64_t start_ms;     /* loop time of the shard's start */
+    struct helper *helper;     /* the thread for PBKDF2 */
+    struct peers *peers;       /* the names behind peer numbers; NULL: no cluster */
+    struct registry *registry; /* homes put presence records there; NULL: no cluster */
+    uint64_t start_ms;         /* loop time of the shard's start */
 };
 
 /* Is a stanza with this stamp and ordinal one of those whose stages are timed? All on its way know.

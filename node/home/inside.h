@@ -171,6 +171,7 @@ void presence_ended(struct session *s); /* unavailable on behalf of a session th
 /* Its part of what a second holder keeps, and back. */
 void presence_snap(const struct session *s, struct snap *snap);
 void presence_restore(struct session *s, const struct snap *snap);
+str presence_shown(const struct session *s); /* what it shows, as XML; only if it is available */
 void presence_probed(struct user *u, struct route *r);
 /* <presence from to type/>; to and type may be empty, NULL. */
 struct stanza *presence_make(struct home *h, str from, str to, const char *type);
@@ -181,6 +182,12 @@ void presence_probe_more(struct session *s); /* its queue has become shorter */
 void probes_free(struct session *s);
 bool presence_directed_to(const struct session *s, str jid);
 void directed_free(struct session *s);
+
+/* ---- record.c: the registry's presence records; without one these do nothing ---- */
+
+void record_put(const struct session *s); /* as it is now */
+void record_remove(const struct session *s);
+void record_leave(const struct user *u); /* another home writes them from now on */
 
 /* ---- subscription.c ---- */
 

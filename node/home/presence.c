@@ -53,12 +53,15 @@ static str shown_begin(const struct session *s)
     return arena_concat(a, parts, 2);
 }
 
-/* What s shows, as a stanza of its own. */
+str presence_shown(const struct session *s)
+{
+    str parts[] = {shown_begin(s), str_from(s->shown->xml, s->shown->n)};
+    return arena_concat(home_arena(s->user->home), parts, 2);
+}
+
 static struct stanza *shown_stanza(struct home *h, const struct session *s)
 {
-    struct arena *a = home_arena(h);
-    str parts[] = {shown_begin(s), str_from(s->shown->xml, s->shown->n)};
-    return stanza_make(h->node->scan, arena_concat(a, parts, 2), a);
+    return stanza_make(h->node->scan, presence_shown(s), home_arena(h));
 }
 
 static struct stanza *with_delay(struct home *h, const struct session *s)
@@ -350,6 +353,7 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
     struct uid uid = ticket_uid(t);
     show(s, stanza);
     s->priority = priority_of(stanza, home_arena(h));
+    record_put(s);
     second_state(s, t);
     to_own(s, stanza, uid, true, t);
     to_contacts(s->user, stanza, uid, t);
@@ -398,8 +402,10 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         free(s->shown);
         s->shown = NULL;
         probes_free(s);
-        if (!s->ended) /* else behind its queue */
+        if (!s->ended) { /* else behind its queue */
+            record_put(s);
             offline_left(s->user, s);
+        }
         note_last(s->user, status_of(stanza, home_arena(s->user->home)));
     }
     to_directed(s, stanza, uid, broadcast, t);

@@ -238,6 +238,7 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("home", h->node->shard), F_ADDR("address", &from));
     answer_bound(h, edge, f, s, ERR_OK);
+    record_put(s);
 }
 
 /* ---- inbound ---- */
@@ -373,6 +374,7 @@ static void detach(struct session *s, err reason)
     home_count(h, METRIC_sessions_detached, 1);
     LOG(h->node->log, session_detached, F_JID("jid", session_full(s, home_arena(h))),
         F_STR("reason", str_of(err_row(reason)->name)));
+    record_put(s);
     offline_left(s->user, s);
     session_pump(s);
 }
@@ -498,6 +500,7 @@ static void resume_go(struct session *s)
     resume_end(s);
     s->detached = false;
     absence_free(s);
+    record_put(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_detached, -1);
     if (!good) {
@@ -567,6 +570,7 @@ static void enable(struct session *s, const struct frame *f)
     /* Nobody can log in as the same guest again: what cannot be resumed is not kept. */
     s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
     s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
+    record_put(s);
     s->out_base = s->out_seq, s->in_base = f->ord;
     struct others *o = second_others(s);
     o->answer = ANSWER_ENABLED, o->stop = s->out_base;
@@ -654,6 +658,7 @@ void session_end(struct session *s, err reason, bool tell)
     give_up_resume(s);
     count_ended(s, reason);
     presence_ended(s);
+    record_remove(s);
     unlink_session(s);
     user_count_session(u, -1);
     htable_remove(&u->home->sessions, &s->node);
@@ -744,6 +749,7 @@ void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent
         s->absence = absence_new(s);
         loop_timer_set(h->node->loop, &s->absence->timer, s->max_ms);
     }
+    record_put(s);
     second_choose(s);
     session_pump(s);
     if (session_eligible(s) && !s->detached)
