@@ -400,8 +400,13 @@ static void resume_end(struct session *s)
     ticket_close(t);
 }
 
+/* Also one that was taken and is not answered yet: its edge knows nothing of it to be closed. */
 static void give_up_resume(struct session *s)
 {
+    if (s->others && s->others->answer == ANSWER_RESUMED) {
+        ended_failed(home_of(s), s->edge, s->others->conn, NULL);
+        s->others->answer = ANSWER_NONE;
+    }
     if (!is_resuming(s))
         return;
     ended_failed(home_of(s), s->absence->resume.edge, s->absence->resume.conn, NULL);

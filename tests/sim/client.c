@@ -7,7 +7,7 @@
 #include "node/edge/stream.h"
 #include "tests/sim/sim.h"
 
-enum { KERNEL_BYTES = 16384, AGAIN_US = 5000000, HIDING_US = 1000000 };
+enum { KERNEL_BYTES = 16384, AGAIN_US = 5000000, LEAVING_US = 1000000 };
 
 /* ---- connections ---- */
 
@@ -303,8 +303,6 @@ void client_presence(struct client *c, bool available)
     if (c->state != CLIENT_BOUND || !c->line || c->sent_n + 1 >= SENT_MAX)
         return;
     c->status = available ? c->sim->w.now_us / 1000 % 1000000000 + step : 0;
-    if (!available)
-        c->hid_us = c->sim->w.now_us;
     put_presence(c);
 }
 
@@ -364,6 +362,7 @@ void client_leave(struct client *c)
     if (!c->line)
         return;
     client_ack(c);
+    c->left = true, c->ended_us = c->sim->w.now_us + LEAVING_US;
     say(c, "</stream:stream>");
     lose_loose(c); /* it does not read what still comes */
     let_go(c, 500000);
@@ -397,7 +396,9 @@ static void begin(struct client *c)
     c->previd[0] = 0, c->counting = c->enabling = false;
     c->sent_n = c->acked = c->received = c->told = 0;
     c->session++;
-    c->began_us = c->sim->w.now_us;
+    if (!c->left)
+        c->ended_us = c->sim->w.now_us;
+    c->left = false;
     c->shown = false;
     memset(c->seen, 0, sizeof c->seen);
     say(c,
@@ -474,13 +475,13 @@ static bool is_alone(const struct client *c)
  *     not (RFC 6121 8.5.3.1: a connected resource gets it)
  *   - delayed, and it has other resources: it was in the queue of one that ended, and meanwhile
  *     others came (delivery.md 6, "End of session")
- *   - delayed, and in the queue of its own former session, which its client had made unavailable
- *     before it was lost: what came then was stored at once, the queue at its end (the same)
+ *   - delayed, and in the queue of its own former session: what came while that was unavailable,
+ *     or lost while others were stored, was stored at once, the queue at its end (the same)
  *   - sent again by a client whose edge and home died together, when it was not there the first
  *     time: the new home chooses among those who are (delivery.md 8, "H1+H2") */
 static bool may_be_late(const struct client *c, const struct message *m, bool delayed)
 {
-    bool queued = m->sent_us < c->began_us && m->sent_us < c->hid_us + HIDING_US;
+    bool queued = m->sent_us < c->ended_us;
     return !c->shown || (delayed && (queued || !is_alone(c))) ||
            (m->resent && !m->full && m->sent_us < c->shown_us) || c->sim->overlapped;
 }

@@ -57,8 +57,8 @@ struct client {
     enum client_state state;
     bool counting, slow, quiet, enabling;
     bool shown;                  /* has heard its own presence */
-    uint64_t began_us, shown_us; /* since when: this session, shown */
-    uint64_t hid_us;             /* when it sent its last unavailable presence */
+    bool left;                   /* it has said </stream:stream>, and nothing since */
+    uint64_t shown_us, ended_us; /* shown since; its last session may have had a queue until */
     uint64_t next_us;            /* of its next deed */
     char *in;
     size_t in_n;
