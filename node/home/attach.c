@@ -207,6 +207,18 @@ static bool is_over(const struct attached *a)
     return snap_of(best, home_arena(a->home), &snap) && !snap.resumable && !is_live(best);
 }
 
+/* Its predecessor had bound that resource anew and was still disposing of the former one's queue:
+ * that is over, at the end of this turn, when all of the account are there. */
+static void end_namesake(struct session *s)
+{
+    user_each_session(o, s->user) {
+        if (o == s || !str_eq(session_resource(o), session_resource(s)))
+            continue;
+        session_doom(o->since_us < s->since_us ? o : s, ERR_STREAM_CONFLICT);
+        return;
+    }
+}
+
 static void restore(struct attached *a, struct user *u)
 {
     struct offer *best = best_of(a);
@@ -223,7 +235,9 @@ static void restore(struct attached *a, struct user *u)
         second_former(s, (struct holder){o->peer, o->gen});
     if (!second_is_whole(s))
         second_replayed(s);
-    if (ended)
+    if (!ended)
+        end_namesake(s);
+    else
         session_end(s, ERR_STREAM_CONNECTION_TIMEOUT, false); /* before what waits behind it */
 }
 

@@ -413,10 +413,19 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         second_state(s, t);
 }
 
+/* Two of one full JID: only while sessions are made again (attach.c). */
+static bool namesake_is_shown(const struct session *s)
+{
+    user_each_session(o, s->user)
+        if (o != s && o->shown && str_eq(session_resource(o), session_resource(s)))
+            return true;
+    return false;
+}
+
 void presence_ended(struct session *s)
 {
     struct home *h = s->user->home;
-    if (!s->shown && !s->directed)
+    if ((!s->shown && !s->directed) || namesake_is_shown(s))
         return;
     str full = session_full(s, home_arena(h));
     struct stanza *stanza = presence_make(h, full, STR_NONE, "unavailable");

@@ -52,10 +52,15 @@ struct session *session_find(struct home *h, uint64_t sid)
 
 struct session *session_named(struct user *u, str resource)
 {
-    user_each_session(s, u)
-        if (str_eq(session_resource(s), resource))
+    struct session *ending = NULL;
+    user_each_session(s, u) {
+        if (!str_eq(session_resource(s), resource))
+            continue;
+        if (!s->doomed)
             return s;
-    return NULL;
+        ending = s;
+    }
+    return ending;
 }
 
 static void to_edge(struct home *h, unsigned edge, const struct frame *f)
