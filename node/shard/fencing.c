@@ -123,6 +123,10 @@ static void record_remove(struct registry *r, const struct registry_record *reco
 {
     registry_record_remove(fencing_of(r)->inner, record);
 }
+static void record_forget(struct registry *r, enum registry_kind kind, str key)
+{
+    registry_record_forget(fencing_of(r)->inner, kind, key);
+}
 static void forget(struct registry *r, void *ctx)
 {
     struct fencing *f = fencing_of(r);
@@ -140,6 +144,7 @@ static const struct registry_impl impl = {
     .view_cas = view_cas,
     .record_put = record_put,
     .record_remove = record_remove,
+    .record_forget = record_forget,
     .forget = forget,
 };
 

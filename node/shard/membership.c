@@ -355,6 +355,7 @@ struct membership *membership_new(struct node *n, const struct child_start *star
     timer_init(&m->timer, on_timer);
     m->peers = peers_new(n->name);
     open_registry(m, r);
+    n->peers = m->peers, n->registry = registry_redis_door(m->redis);
     const struct member_settings s = settings_of(n, start);
     const struct member_sinks k = {m,          boottime_ms, on_say,   on_adopted,
                                    on_settled, on_suspect,  on_stuck, on_ended};
