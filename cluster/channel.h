@@ -95,9 +95,9 @@ uint64_t channel_epoch(const struct channels *c, unsigned peer);
  * recipients are to be sent it elsewhere. */
 enum channel_fate { CHANNEL_STAYS, CHANNEL_GOES, CHANNEL_PARTS };
 typedef enum channel_fate channel_fate_f(void *ctx, unsigned peer, const struct frame *f);
-/* f, marked FRAME_AGAIN, is to be sent again, at once. Of one that has gone the hold is to be given
- * on; of one that parts it is still in use: to look at only. */
-typedef void channel_again_f(void *ctx, const struct frame *f, struct hold h,
+/* f, sent to that peer and marked FRAME_AGAIN now, is to be sent again, at once. Of one that has
+ * gone the hold is to be given on; of one that parts it is still in use: to look at only. */
+typedef void channel_again_f(void *ctx, unsigned peer, const struct frame *f, struct hold h,
                              enum channel_fate fate);
 /* Asks the fate of all, then gives back those that do not stay, per peer in the order in which they
  * were sent; those for peers that are down and for the own shard too. From outside of any sink. */

@@ -141,6 +141,7 @@ struct taken {
     struct parcel *parcel;
     struct hold hold;
     enum channel_fate fate;
+    unsigned peer;
 };
 
 struct taking {
@@ -162,11 +163,12 @@ static struct parcel *copy_of(struct taking *t, const struct parcel *p)
     return parcel_new(&t->c->parcels, parcel_frame(p, &scratch));
 }
 
-static void note(struct taking *t, struct parcel *p, struct hold h, enum channel_fate fate)
+static void note(struct taking *t, unsigned peer, struct parcel *p, struct hold h,
+                 enum channel_fate fate)
 {
     struct taken *k = malloc(sizeof *k);
     must(k);
-    *k = (struct taken){.parcel = p, .hold = h, .fate = fate};
+    *k = (struct taken){.parcel = p, .hold = h, .fate = fate, .peer = peer};
     list_init(&k->link);
     list_push_back(&t->taken, &k->link);
 }
@@ -179,7 +181,7 @@ static void take_pend(struct taking *t, struct channel *ch, uint64_t number, str
     if (fate == CHANNEL_STAYS)
         return;
     bool lent = fate == CHANNEL_PARTS || (ch->remote && number > ch->theirs);
-    note(t, lent ? copy_of(t, p->kept) : p->kept, h, fate);
+    note(t, ch->peer, lent ? copy_of(t, p->kept) : p->kept, h, fate);
     if (!lent)
         p->kept = NULL;
     if (fate == CHANNEL_GOES)
@@ -200,7 +202,7 @@ static void take_waiting(struct taking *t, struct channel *ch)
         enum channel_fate fate = fate_of(t, ch->peer, p);
         if (fate == CHANNEL_STAYS)
             continue;
-        note(t, fate == CHANNEL_PARTS ? copy_of(t, p) : p, p->hold, fate);
+        note(t, ch->peer, fate == CHANNEL_PARTS ? copy_of(t, p) : p, p->hold, fate);
         if (fate == CHANNEL_GOES)
             list_remove(&p->link);
     }
@@ -216,7 +218,7 @@ static void take_own(struct taking *t, struct list *l, bool ran)
         if (fate == CHANNEL_STAYS)
             continue;
         struct own *o = &c->own[p->number];
-        note(t, fate == CHANNEL_PARTS ? copy_of(t, p) : p, o->hold, fate);
+        note(t, c->self, fate == CHANNEL_PARTS ? copy_of(t, p) : p, o->hold, fate);
         if (fate == CHANNEL_PARTS)
             continue;
         o->hold = (struct hold){0}, o->kept = NULL;
@@ -241,7 +243,7 @@ void channel_take_back(struct channels *c, channel_fate_f *fate, channel_again_f
     list_each(k, &t.taken, struct taken, link) {
         struct frame scratch = {.kind = FRAME_NONE};
         parcel_mark_again(k->parcel);
-        again(ctx, parcel_frame(k->parcel, &scratch), k->hold, k->fate);
+        again(ctx, k->peer, parcel_frame(k->parcel, &scratch), k->hold, k->fate);
         list_remove(&k->link);
         parcel_free(&c->parcels, k->parcel);
         free(k);

@@ -262,18 +262,20 @@ void copies_frame(struct copies *c, const struct frame *f)
     }
 }
 
-void copies_attach(struct copies *c, unsigned peer)
+void copies_attach(struct copies *c, ring_wanted_f *wanted, const void *ctx)
 {
     htable_each(it, &c->by_sid) {
         struct copy *k = container_of(it, struct copy, by_sid);
-        if (ring_home_of_slot(c->config.ring, (unsigned)(k->sid >> 50)) != peer)
+        unsigned slot = (unsigned)(k->sid >> 50);
+        if (!wanted(ctx, slot))
             continue;
         struct attaching what = {.snap = snap_of(c, k),
                                  .outs = k->outs,
                                  .acked = k->acked,
                                  .flags = k->ended ? FRAME_ENDED : 0};
         what.snap.in_ord = k->window.safe;
-        copy_attach(c->config.channels, peer, &what, c->config.turn);
+        unsigned home = ring_home_of_slot(c->config.ring, slot);
+        copy_attach(c->config.channels, home, &what, c->config.turn);
     }
 }
 

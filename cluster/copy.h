@@ -77,7 +77,7 @@ struct copy_of {
     uint64_t acked;
 };
 void copies_take(struct copies *c, const struct copy_of *of);
-/* All whose home is `peer`, which is new there. */
-void copies_attach(struct copies *c, unsigned peer);
+/* All of the wanted slots, to their homes, which are new there. */
+void copies_attach(struct copies *c, ring_wanted_f *wanted, const void *ctx);
 
 #endif

@@ -19,7 +19,7 @@
 
 /* What a ring of a cluster is against the one before it. */
 struct change {
-    uint64_t since[RING_SLOTS];
+    uint64_t since[RING_SLOTS], surely[RING_SLOTS];
     uint64_t changed[RING_SLOTS / 64]; /* bits */
     bool gap;                          /* all have moved, as far as anybody knows here */
 };
@@ -228,6 +228,7 @@ static void compare(struct ring *r, const struct ring *before)
     for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
         bool same = before && same_home(r, before, slot);
         c->since[slot] = same ? before->change->since[slot] : before ? before->epoch + 1 : 1;
+        c->surely[slot] = same && !c->gap ? before->change->surely[slot] : r->epoch;
         c->changed[slot / 64] |= (uint64_t)!same << slot % 64;
     }
 }
@@ -321,4 +322,10 @@ uint64_t ring_since(const struct ring *r, unsigned slot)
 {
     must(slot < RING_SLOTS);
     return r->change ? r->change->since[slot] : 0;
+}
+
+uint64_t ring_surely_since(const struct ring *r, unsigned slot)
+{
+    must(slot < RING_SLOTS);
+    return r->change ? r->change->surely[slot] : 0;
 }

@@ -55,9 +55,12 @@ bool ring_same_domain(const struct ring *r, unsigned a, unsigned b);
 bool ring_changed(const struct ring *r, unsigned slot);
 /* The same, or it may have been in between: what went to its home goes there again. */
 bool ring_moved(const struct ring *r, unsigned slot);
-/* The first epoch from which on its home may have owned it without a break. */
+/* The first epoch from which on its home may have owned it without a break; and that from which on
+ * it has for sure, as far as is known here: the last in which it moved. */
 uint64_t ring_since(const struct ring *r, unsigned slot);
+uint64_t ring_surely_since(const struct ring *r, unsigned slot);
 
+typedef bool ring_wanted_f(const void *ctx, unsigned slot);
 /* Those whose home is one shard, for who asks by slot. */
 struct ring_share {
     const struct ring *ring;

@@ -14,6 +14,7 @@ struct row {
     uint64_t until_ms;
     uint64_t bits[SEEN_WIDTH / 64]; /* ord mod SEEN_WIDTH */
     uint32_t lane;
+    uint16_t slot;    /* of the addressee */
     uint16_t fp[FPS]; /* of the last ords */
 };
 
@@ -71,13 +72,14 @@ static void drop_one(struct seen *s, uint64_t now_ms)
     s->dropped++;
 }
 
-static struct row *row_new(struct seen *s, struct uid uid, uint64_t to, uint64_t now_ms)
+static struct row *row_new(struct seen *s, struct uid uid, uint64_t to, unsigned slot,
+                           uint64_t now_ms)
 {
     if (s->rows.count >= s->max)
         drop_one(s, now_ms);
     struct row *r = calloc(1, sizeof *r);
     must(r);
-    r->sid = uid.sid, r->lane = uid.lane, r->to = to;
+    r->sid = uid.sid, r->lane = uid.lane, r->to = to, r->slot = (uint16_t)slot;
     list_init(&r->use);
     htable_insert(&s->rows, &r->node, hash_of(uid, to));
     return r;
@@ -106,11 +108,12 @@ static void touch(struct seen *s, struct row *r, uint64_t now_ms)
         r->until_ms = until_ms;
 }
 
-bool seen_note(struct seen *s, struct uid uid, uint64_t to, uint32_t fp, uint64_t now_ms)
+bool seen_note(struct seen *s, struct uid uid, uint64_t to, unsigned slot, uint32_t fp,
+               uint64_t now_ms)
 {
     struct row *r = find(s, uid, to);
     if (!r)
-        r = row_new(s, uid, to, now_ms);
+        r = row_new(s, uid, to, slot, now_ms);
     touch(s, r, now_ms);
     if (uid.ord > r->max)
         advance(r, uid.ord);
@@ -125,14 +128,20 @@ bool seen_note(struct seen *s, struct uid uid, uint64_t to, uint32_t fp, uint64_
     return was && same;
 }
 
-void seen_pin(struct seen *s, bool (*wanted)(const void *ctx, unsigned slot), const void *ctx,
-              uint64_t until_ms)
+void seen_pin(struct seen *s, ring_wanted_f *wanted, const void *ctx, uint64_t until_ms)
 {
     htable_each(it, &s->rows) {
         struct row *r = container_of(it, struct row, node);
         if (wanted(ctx, (unsigned)(r->sid >> 50)) && r->until_ms < until_ms)
             r->until_ms = until_ms;
     }
+}
+
+void seen_forget(struct seen *s, ring_wanted_f *wanted, const void *ctx)
+{
+    htable_each(it, &s->rows)
+        if (wanted(ctx, container_of(it, struct row, node)->slot))
+            row_free(s, container_of(it, struct row, node));
 }
 
 /* By use is by age, but for the pinned ones: they are looked over. */

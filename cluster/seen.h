@@ -8,6 +8,7 @@
 #ifndef PEMBERLEY_SEEN_H
 #define PEMBERLEY_SEEN_H
 
+#include "cluster/ring.h"
 #include "pemberley/hash.h"
 #include "pemberley/list.h"
 #include "proto/bus/frame.h"
@@ -25,10 +26,13 @@ void seen_init(struct seen *s, size_t max);
 void seen_close(struct seen *s);
 /* to: a hash of the addressee. True: it was noted before, and (as far as fingerprints are kept) is
  * the same stanza; a client that sends another one under an old number means a new one. */
-bool seen_note(struct seen *s, struct uid uid, uint64_t to, uint32_t fp, uint64_t now_ms);
+bool seen_note(struct seen *s, struct uid uid, uint64_t to, unsigned slot, uint32_t fp,
+               uint64_t now_ms);
 /* Rows of senders for whose slot wanted() holds stay until then. */
-void seen_pin(struct seen *s, bool (*wanted)(const void *ctx, unsigned slot), const void *ctx,
-              uint64_t until_ms);
+void seen_pin(struct seen *s, ring_wanted_f *wanted, const void *ctx, uint64_t until_ms);
+/* Addressees of these slots: their home is another, and what is forgotten with them was not handled
+ * as far as that one knows. */
+void seen_forget(struct seen *s, ring_wanted_f *wanted, const void *ctx);
 void seen_sweep(struct seen *s, uint64_t now_ms);
 
 #endif

@@ -92,6 +92,19 @@ struct hold ticket_hold(struct ticket *t)
     return (struct hold){HOLD_TICKET, (uintptr_t)t, 0};
 }
 
+void ticket_hold_more(struct hold h)
+{
+    if (h.owner == HOLD_TICKET)
+        ticket_open((struct ticket *)(uintptr_t)h.a);
+}
+
+void ticket_orphan_of(const struct list *l, ring_wanted_f *of, const void *ctx)
+{
+    list_each(t, l, struct ticket, link)
+        if (of(ctx, (unsigned)(t->uid.sid >> 50)))
+            t->done = NULL;
+}
+
 void ticket_settled(struct hold h)
 {
     must(h.owner == HOLD_TICKET);

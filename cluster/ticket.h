@@ -7,6 +7,7 @@
 #define PEMBERLEY_TICKET_H
 
 #include "cluster/channel.h"
+#include "cluster/ring.h"
 #include "pemberley/list.h"
 
 struct ticket;
@@ -32,6 +33,11 @@ struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ti
 void ticket_join(struct ticket *first, struct ticket *second);
 /* A hold for channel_send: opens an effect that closes when the frame is acked (or lost). */
 struct hold ticket_hold(struct ticket *t);
+/* A frame with this hold goes to one more: one more effect, with the same hold. */
+void ticket_hold_more(struct hold h);
+/* Of the tickets in such a list, those of sessions of these slots: who would be told of their end
+ * is no more, so done is not called. */
+void ticket_orphan_of(const struct list *l, ring_wanted_f *of, const void *ctx);
 /* The wiring hands settled holds of HOLD_TICKET here. */
 void ticket_settled(struct hold h);
 

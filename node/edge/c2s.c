@@ -136,8 +136,7 @@ struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen)
     return NULL;
 }
 
-/* The conn that waits for this answer; NULL: it has gone. */
-static struct conn *waiting_conn(struct edge *e, const struct frame *f)
+struct conn *c2s_waiting_conn(struct edge *e, const struct frame *f)
 {
     struct conn *c = conn_find(e, f->conn);
     return c && !c->ending && c->step == STEP_BIND && (c->pauses & PAUSE_HOME) ? c : NULL;
@@ -145,7 +144,7 @@ static struct conn *waiting_conn(struct edge *e, const struct frame *f)
 
 void c2s_on_bound(struct edge *e, struct origin from, const struct frame *f)
 {
-    struct conn *c = waiting_conn(e, f);
+    struct conn *c = c2s_waiting_conn(e, f);
     if (c)
         return stream_bound(c, f);
     if (f->reason != ERR_OK)
@@ -227,7 +226,7 @@ static void hold_anyway(struct edge *e, unsigned home, const struct frame *f)
 void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
 {
     struct arena *a = e->node->turn;
-    struct conn *c = waiting_conn(e, f);
+    struct conn *c = c2s_waiting_conn(e, f);
     struct snap snap;
     if (!c || snap_decode(f->payload, a, &snap) != ERR_OK) {
         hold_anyway(e, from.peer, f);
@@ -247,7 +246,7 @@ void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
 
 void c2s_on_failed(struct edge *e, const struct frame *f)
 {
-    struct conn *c = waiting_conn(e, f);
+    struct conn *c = c2s_waiting_conn(e, f);
     if (!c)
         return;
     put_failed(c, f);

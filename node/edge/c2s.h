@@ -90,6 +90,8 @@ void c2s_tell(struct c2s *s, struct frame *f, bool keep);
 /* The bind request (one child, in jabber:client's bind namespace). */
 void c2s_bind(struct conn *c, str item);
 void c2s_resume(struct conn *c, str item);
+/* The conn that waits for the answer to this BIND or RESUME; NULL: it has gone. */
+struct conn *c2s_waiting_conn(struct edge *e, const struct frame *f);
 void c2s_on_bound(struct edge *e, struct origin from, const struct frame *f);
 void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f);
 void c2s_on_failed(struct edge *e, const struct frame *f);

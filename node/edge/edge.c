@@ -7,6 +7,7 @@
 
 #include "node/edge/c2s.h"
 #include "node/edge/listen.h"
+#include "node/edge/stream.h"
 
 enum { SPARE_FILES = 256, WHITESPACE_MAX = 1024 };
 /* What we take in is scanned again with what we add: from and xml:lang on a root; on an element
@@ -175,24 +176,69 @@ void edge_settled(struct edge *e, struct hold h, bool lost)
         c2s_safe(e, h);
 }
 
-/* The dead home may not have acked to senders what our clients have: they will send it again. */
-static void tell_marks(struct edge *e, unsigned shard)
+/* The former home may not have acked to senders what our clients have: they will send it again. */
+static void tell_marks(struct edge *e, unsigned shard, ring_wanted_f *wanted, const void *ctx)
 {
     struct node *n = e->node;
-    struct ring_share h = {n->ring, shard};
     uint64_t at = 0, now = loop_now_ms(n->loop);
     struct frame f = {.kind = FRAME_KNOWN};
-    while ((f.payload = marks_encode(&n->marks, &at, ring_share_has, &h, now, n->turn)).n)
+    while ((f.payload = marks_encode(&n->marks, &at, wanted, ctx, now, n->turn)).n)
         channel_send(n->channels, shard, &f, (struct hold){0}, false);
+}
+
+static void attach(struct edge *e, ring_wanted_f *wanted, const void *ctx)
+{
+    list_each(c, &e->conns, struct conn, link)
+        if (c->session && wanted(ctx, (unsigned)(c->session->sid >> 50)))
+            c2s_attach(c->session);
+    copies_attach(e->node->copies, wanted, ctx);
 }
 
 void edge_attach(struct edge *e, unsigned shard)
 {
-    list_each(c, &e->conns, struct conn, link)
-        if (c->session && c2s_home(c->session) == shard)
-            c2s_attach(c->session);
-    copies_attach(e->node->copies, shard);
-    tell_marks(e, shard);
+    struct ring_share h = {e->node->ring, shard};
+    attach(e, ring_share_has, &h);
+    tell_marks(e, shard, ring_share_has, &h);
+}
+
+static bool has_moved(const void *ring, unsigned slot) { return ring_moved(ring, slot); }
+
+static bool has_moved_there(const void *share, unsigned slot)
+{
+    const struct ring_share *s = share;
+    return ring_share_has(s, slot) && ring_moved(s->ring, slot);
+}
+
+void edge_attach_moved(struct edge *e)
+{
+    const struct ring *ring = e->node->ring;
+    bool *told = arena_zalloc(e->node->turn, ring_peers_end(ring));
+    attach(e, has_moved, ring);
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        struct ring_share h = {ring, ring_home_of_slot(ring, slot)};
+        if (h.shard == RING_NONE || told[h.shard] || !ring_moved(ring, slot))
+            continue;
+        told[h.shard] = true;
+        tell_marks(e, h.shard, has_moved_there, &h);
+    }
+}
+
+bool edge_asks_again(struct edge *e, struct frame *f)
+{
+    struct conn *c = c2s_waiting_conn(e, f);
+    if (!c)
+        return false;
+    negotiation_renumber(c->negotiation);
+    f->conn = c->negotiation->number;
+    return true;
+}
+
+/* Its session goes on at its new home until this stream's end is told there. */
+void edge_former_close(struct edge *e, const struct frame *f)
+{
+    struct c2s *s = c2s_find(e, f->sid, f->gen);
+    if (s)
+        conn_end(s->conn, f->reason);
 }
 
 void edge_bus_full(struct edge *e, bool full)

@@ -41,6 +41,13 @@ void edge_settled(struct edge *e, struct hold h, bool lost);
 /* This shard is a new home: it is told of all sessions and copies of its slots that are here, and
  * what their clients have taken lately (delivery.md 6). Their clients notice a pause. */
 void edge_attach(struct edge *e, unsigned shard);
+/* In a cluster, by rooms_adopt: the same for all slots that have moved, to their homes. */
+void edge_attach_moved(struct edge *e);
+/* A BIND or RESUME is to be asked of another home. False: its answer is there already, or nobody
+ * waits for it any more. Else f gets another number: what the first home answers is not heard. */
+bool edge_asks_again(struct edge *e, struct frame *f);
+/* A CLOSE of a home that was it when it said so, and is not any more. */
+void edge_former_close(struct edge *e, const struct frame *f);
 
 /* Another node takes less than we have for it: who sends something is not read any more, until it
  * is full no longer (delivery.md 5.3). */

@@ -68,6 +68,8 @@ void c2s_enable(struct c2s *s, str item)
 
 void c2s_on_enabled(struct c2s *s, const struct frame *f)
 {
+    if (!s->enabling)
+        return;
     s->enabling = false;
     s->sm = s->enabled_due = true;
     s->resumable = f->ms > 0;

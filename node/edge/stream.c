@@ -26,6 +26,14 @@ struct negotiation *negotiation_new(struct conn *c)
     return n;
 }
 
+void negotiation_renumber(struct negotiation *n)
+{
+    struct edge *e = n->conn->edge;
+    htable_remove(&e->negotiations, &n->by_number);
+    n->number = ++e->last_number;
+    htable_insert(&e->negotiations, &n->by_number, hash_u64(n->number));
+}
+
 void negotiation_keep(str *s, str value)
 {
     char *p = malloc(value.n + 1);

@@ -34,6 +34,8 @@ struct negotiation {
 };
 
 struct negotiation *negotiation_new(struct conn *c);
+/* Whoever has its number from before does not find it any more. */
+void negotiation_renumber(struct negotiation *n);
 void negotiation_free(struct negotiation *n); /* NULL is fine */
 /* Replaces *s by a copy in memory of its own. */
 void negotiation_keep(str *s, str value);

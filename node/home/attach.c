@@ -96,18 +96,39 @@ static void refuse(struct home *h, unsigned peer, const struct frame *f)
         channel_send(h->node->channels, peer, &close, (struct hold){0}, false);
 }
 
+enum { ROLE = FRAME_LIVE | FRAME_FORMER };
+
+/* The same holder has offered it before, by an epoch that was never settled. */
+static void forget_offer(struct attached *a, unsigned peer, const struct frame *f)
+{
+    list_each(o, &a->offers, struct offer, link)
+        if (o->peer == peer && o->gen == f->gen && (o->flags & ROLE) == (f->flags & ROLE))
+            offer_free(o);
+}
+
+/* That it is saying the queue of. */
+static struct offer *latest_of(const struct attached *a, unsigned peer)
+{
+    struct offer *latest = NULL;
+    list_each(o, &a->offers, struct offer, link)
+        if (o->peer == peer)
+            latest = o;
+    return latest;
+}
+
 static void on_attach(struct home *h, unsigned peer, const struct frame *f)
 {
     struct snap snap;
     if (snap_decode(f->payload, home_arena(h), &snap) != ERR_OK)
         return;
     str bare = jid_parse_prepared(snap.full).bare;
-    if (!h->awaited || !bare.n || bare.n > JID_MAX || snap.sid != f->sid || snap.gen != f->gen) {
+    if (!bare.n || bare.n > JID_MAX || snap.sid != f->sid || snap.gen != f->gen) {
         refuse(h, peer, f);
         return;
     }
     struct attached *a = find(h, f->sid);
     a = a ? a : attached_new(h, f->sid, bare);
+    forget_offer(a, peer, f);
     struct offer *o = calloc(1, sizeof *o);
     must(o);
     o->peer = peer, o->gen = f->gen, o->flags = f->flags;
@@ -118,19 +139,23 @@ static void on_attach(struct home *h, unsigned peer, const struct frame *f)
 
 static void on_queued(struct home *h, unsigned peer, const struct frame *f)
 {
-    struct attached *a = h->awaited && f->stanza ? find(h, f->sid) : NULL;
-    if (!a)
-        return;
-    list_each(o, &a->offers, struct offer, link)
-        if (o->peer == peer && o->gen == f->gen && f->seq == end_of(o) + 1) {
-            outs_push(&o->outs, out_of(f));
-            return;
-        }
+    struct attached *a = f->stanza ? find(h, f->sid) : NULL;
+    struct offer *o = a ? latest_of(a, peer) : NULL;
+    if (o && o->gen == f->gen && f->seq == end_of(o) + 1)
+        outs_push(&o->outs, out_of(f));
 }
 
+/* Who offers what nobody waits for here is late; in a cluster he may also have skipped an epoch,
+ * and then everything is offered to everybody. */
 void attach_offer(struct home *h, struct origin from, const struct frame *f)
 {
-    if (f->kind == FRAME_ATTACH)
+    unsigned slot = (unsigned)(f->sid >> 50);
+    bool awaited = home_slot_waits(h, slot) && home_obeys(h, from, slot);
+    if (!awaited && f->kind == FRAME_ATTACH && !h->node->epoch)
+        refuse(h, from.peer, f);
+    else if (!awaited)
+        ;
+    else if (f->kind == FRAME_ATTACH)
         on_attach(h, from.peer, f);
     else
         on_queued(h, from.peer, f);
@@ -139,12 +164,17 @@ void attach_offer(struct home *h, struct origin from, const struct frame *f)
 
 /* ---- the best of them ---- */
 
+/* Of one gen: whoever has the connection; else its former home. */
+static int rank(const struct offer *o)
+{
+    return o->flags & FRAME_LIVE ? 2 : o->flags & FRAME_FORMER ? 1 : 0;
+}
+
 static struct offer *best_of(const struct attached *a)
 {
     struct offer *best = NULL;
     list_each(o, &a->offers, struct offer, link)
-        if (!best || o->gen > best->gen ||
-            (o->gen == best->gen && (o->flags & FRAME_LIVE) && !(best->flags & FRAME_LIVE)))
+        if (!best || o->gen > best->gen || (o->gen == best->gen && rank(o) > rank(best)))
             best = o;
     return best;
 }
@@ -169,11 +199,8 @@ static struct snap snap_of_all(const struct attached *a, const struct offer *bes
         if (o == best || !snap_of(o, arena, &other))
             continue;
         snap.in_ord = other.in_ord > snap.in_ord ? other.in_ord : snap.in_ord;
-        if (snap.since_us || !other.since_us)
-            continue;
-        snap.since_us = other.since_us, snap.interested = other.interested;
-        snap.presence = other.presence, snap.presence_us = other.presence_us;
-        snap.directed = other.directed, snap.directed_count = other.directed_count;
+        if ((o->flags & FRAME_FORMER) || (!snap.since_us && other.since_us))
+            snap_learn(&snap, &other);
     }
     return snap;
 }
@@ -232,7 +259,8 @@ static void restore(struct attached *a, struct user *u)
         session_take_back_rows(s);
     session_restored(s, best->peer, live, sent);
     list_each(o, &a->offers, struct offer, link)
-        second_former(s, (struct holder){o->peer, o->gen});
+        if (!(o->flags & FRAME_FORMER)) /* what that one held is gone */
+            second_former(s, (struct holder){o->peer, o->gen});
     if (!second_is_whole(s))
         second_replayed(s);
     if (!ended)
@@ -262,10 +290,12 @@ static bool is_guest(struct attached *a)
            snap.anonymous;
 }
 
+static void drop(struct work *w) { attached_free(container_of(w, struct attached, work)); }
+
 static void load(struct attached *a)
 {
     str bare = str_from(a->bare, a->bare_n);
-    a->work.run = run;
+    a->work.run = run, a->work.drop = drop;
     a->work.bytes = 0;
     if (is_guest(a) && !user_find(a->home, bare))
         user_anonymous(a->home, bare);
@@ -310,6 +340,45 @@ void attach_sweep(struct home *h)
     list_each(a, &again, struct attached, link) {
         list_remove(&a->link);
         load(a);
+    }
+}
+
+void attach_drop(struct home *h, ring_wanted_f *wanted, const void *ctx)
+{
+    htable_each(it, &h->attached) {
+        struct attached *a = container_of(it, struct attached, by_sid);
+        if (wanted(ctx, (unsigned)(a->sid >> 50)))
+            attached_free(a);
+    }
+}
+
+/* ---- handed over ---- */
+
+void attach_hand_over(struct session *s)
+{
+    struct home *h = s->user->home;
+    struct channels *channels = h->node->channels;
+    unsigned to = ring_home_of_slot(h->node->ring, (unsigned)(s->sid >> 50));
+    struct snap snap = second_snap(s);
+    struct frame f = {.kind = FRAME_ATTACH,
+                      .flags = FRAME_FORMER,
+                      .sid = s->sid,
+                      .gen = s->gen,
+                      .payload = snap_encode(&snap, home_arena(h))};
+    channel_send(channels, to, &f, (struct hold){0}, false);
+    for (const struct outbound *o = s->first; o; o = o->next) {
+        f = (struct frame){.kind = FRAME_QUEUED,
+                           .flags = o->flags,
+                           .sid = s->sid,
+                           .gen = s->gen,
+                           .seq = o->seq,
+                           .conn = o->uid.sid,
+                           .ord = o->uid.ord,
+                           .lane = o->uid.lane,
+                           .us = (uint64_t)o->us,
+                           .h = o->offline_id,
+                           .stanza = o->stanza};
+        channel_send(channels, to, &f, (struct hold){0}, false);
     }
 }
 

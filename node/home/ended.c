@@ -76,6 +76,18 @@ void ended_in_safe(struct home *h, uint64_t sid)
     }
 }
 
+/* As if this home had died: the answer is without h. */
+void ended_leave(struct user *u)
+{
+    list_each(e, &u->home->endings, struct ending, link) {
+        if (e->user != u)
+            continue;
+        list_remove(&e->link);
+        free(e);
+        user_unpin(u);
+    }
+}
+
 void ended_free(struct home *h)
 {
     list_each(e, &h->endings, struct ending, link) {

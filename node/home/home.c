@@ -10,140 +10,6 @@ bool home_serves(struct home *h, str domain)
     return conf_host_find(h->node->conf, domain) != NULL;
 }
 
-/* FNV-1a: it must be the same on every shard, so no secret of the process; who finds two purposes
- * that collide has found them for stanzas of its own. */
-uint32_t home_lane(str deriver, const char *purpose)
-{
-    uint32_t x = 2166136261u;
-    for (size_t i = 0; i < deriver.n; i++)
-        x = (x ^ (unsigned char)deriver.p[i]) * 16777619u;
-    x = (x ^ 0xff) * 16777619u;
-    for (; *purpose; purpose++)
-        x = (x ^ (unsigned char)*purpose) * 16777619u;
-    return x ? x : 1; /* 0 is the stanza itself */
-}
-
-void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_t flags, int64_t us,
-               struct ticket *t)
-{
-    struct frame f = {.kind = FRAME_ROUTE,
-                      .flags = flags,
-                      .sid = uid.sid,
-                      .ord = uid.ord,
-                      .lane = uid.lane,
-                      .fp = stanza_fp(s),
-                      .us = (uint64_t)us,
-                      .sent = node_stage_stamp(h->node, (uint64_t)us, uid.ord),
-                      .stanza = s};
-    if (to.n)
-        f.recipients = &to, f.recipient_count = 1;
-    if (t && ticket_is_again(t))
-        f.flags |= FRAME_AGAIN;
-    struct jid j = to.n ? jid_parse_prepared(to) : stanza_to_jid(s);
-    struct hold hold = t ? ticket_hold(t) : (struct hold){HOLD_NONE, 0, 0};
-    channel_send(h->node->channels, ring_home(h->node->ring, j.bare), &f, hold, true);
-}
-
-void home_send_derived(struct home *h, struct stanza *s, struct uid cause, str deriver,
-                       const char *purpose, struct ticket *t)
-{
-    struct uid uid = {cause.sid, cause.ord, home_lane(deriver, purpose)};
-    if (home_serves(h, stanza_to_jid(s).domain))
-        home_send(h, s, STR_NONE, uid, 0, home_wall_us(h), t);
-}
-
-/* ---- fan-out ---- */
-
-enum { RECIPIENT_OVERHEAD = 4 }; /* its tag and length in the header */
-_Static_assert(JID_MAX + RECIPIENT_OVERHEAD < FRAME_RECIPIENTS_BYTES, "one fits");
-
-void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
-                 struct ticket *t)
-{
-    *f = (struct fanout){.home = h, .stanza = s, .uid = uid, .us = us, .ticket = t};
-    f->shard = arena_zalloc(home_arena(h), h->node->shards * sizeof *f->shard);
-}
-
-static void fanout_flush(struct fanout *f, unsigned shard)
-{
-    if (!f->shard[shard].n)
-        return;
-    home_count(f->home, METRIC_fanout_recipients, (int64_t)f->shard[shard].n);
-    home_count(f->home, METRIC_fanout_frames, 1);
-    bool again = f->ticket && ticket_is_again(f->ticket);
-    struct frame frame = {.kind = FRAME_ROUTE,
-                          .flags = again ? FRAME_AGAIN : 0,
-                          .sid = f->uid.sid,
-                          .ord = f->uid.ord,
-                          .lane = f->uid.lane,
-                          .fp = stanza_fp(f->stanza),
-                          .us = (uint64_t)f->us,
-                          .sent = node_stage_stamp(f->home->node, (uint64_t)f->us, f->uid.ord),
-                          .recipients = f->shard[shard].to,
-                          .recipient_count = f->shard[shard].n,
-                          .stanza = f->stanza};
-    struct hold hold = f->ticket ? ticket_hold(f->ticket) : (struct hold){HOLD_NONE, 0, 0};
-    channel_send(f->home->node->channels, shard, &frame, hold, true);
-    f->shard[shard].n = f->shard[shard].bytes = 0;
-}
-
-void fanout_add(struct fanout *f, str to)
-{
-    struct jid j = jid_parse_prepared(to);
-    if (!home_serves(f->home, j.domain))
-        return;
-    unsigned shard = ring_home(f->home->node->ring, j.bare);
-    __typeof__(f->shard) list = &f->shard[shard];
-    if (list->bytes + to.n + RECIPIENT_OVERHEAD > FRAME_RECIPIENTS_BYTES)
-        fanout_flush(f, shard);
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? 2 * list->cap : 16;
-        str *grown = arena_alloc(home_arena(f->home), cap * sizeof *grown);
-        if (list->n)
-            memcpy(grown, list->to, list->n * sizeof *grown);
-        list->to = grown, list->cap = cap;
-    }
-    list->to[list->n++] = to;
-    list->bytes += to.n + RECIPIENT_OVERHEAD;
-}
-
-void fanout_send(struct fanout *f)
-{
-    for (unsigned i = 0; i < f->home->node->shards; i++)
-        fanout_flush(f, i);
-}
-
-/* ---- the store ---- */
-
-struct request {
-    struct home *home;
-    home_store_f *done;
-    void *ctx;
-};
-
-static void on_store(void *ctx, err e, const Store__Reply *reply)
-{
-    struct request r = *(struct request *)ctx;
-    free(ctx);
-    r.home->requests--;
-    r.done(r.home, r.ctx, e, reply);
-    if (r.home->stopped && !r.home->requests) {
-        void (*stopped)(void *) = r.home->stopped;
-        r.home->stopped = NULL;
-        stopped(r.home->stopped_ctx);
-    }
-}
-
-void home_store(struct home *h, str owner, Store__Request *req, home_store_f *done, void *ctx)
-{
-    struct request *r = malloc(sizeof *r);
-    must(r);
-    *r = (struct request){h, done, ctx};
-    req->owner = home_bytes(owner);
-    h->requests++;
-    store_submit(h->node->store, req, on_store, r);
-}
-
 /* ---- frames that name a user ---- */
 
 struct frame_work {
@@ -162,6 +28,14 @@ static void bind_failed(struct home *h, unsigned edge, const struct frame *f, er
     channel_send(h->node->channels, edge, &answer, (struct hold){HOLD_NONE, 0, 0}, false);
 }
 
+static void drop_frame(struct work *work)
+{
+    struct frame_work *w = container_of(work, struct frame_work, work);
+    ticket_close(w->ticket);
+    stanza_unref(w->frame.stanza);
+    free(w);
+}
+
 static void run_frame(struct work *work, struct user *u)
 {
     struct frame_work *w = container_of(work, struct frame_work, work);
@@ -174,9 +48,7 @@ static void run_frame(struct work *work, struct user *u)
         offline_taken(u, f->payload, w->ticket);
     else if (f->kind == FRAME_BIND || f->kind == FRAME_RESUME)
         bind_failed(w->home, w->edge, f, ERR_STANZA_STORE_AWAY);
-    ticket_close(w->ticket);
-    stanza_unref(f->stanza);
-    free(w);
+    drop_frame(work);
 }
 
 static char *keep(char *at, str *s)
@@ -193,10 +65,11 @@ static struct frame_work *frame_work_new(struct home *h, struct origin from, con
     size_t n = f->bare.n + f->resource.n + f->text.n + f->payload.n;
     struct frame_work *w = malloc(sizeof *w + n);
     must(w);
-    *w = (struct frame_work){.work = {.run = run_frame, .bytes = (uint32_t)(sizeof *w + n)},
-                             .home = h,
-                             .frame = *f,
-                             .edge = from.peer};
+    *w = (struct frame_work){
+        .work = {.run = run_frame, .drop = drop_frame, .bytes = (uint32_t)(sizeof *w + n)},
+        .home = h,
+        .frame = *f,
+        .edge = from.peer};
     list_init(&w->work.link);
     char *at = keep(keep(w->text, &w->frame.bare), &w->frame.resource);
     keep(keep(at, &w->frame.text), &w->frame.payload);
@@ -226,7 +99,7 @@ static void on_user_frame(struct home *h, struct origin from, const struct frame
 {
     bool login = f->kind == FRAME_BIND || f->kind == FRAME_RESUME;
     struct frame_work *w = frame_work_new(h, from, f);
-    if (login && h->awaited)
+    if (login && home_waits(h, f->bare))
         home_park(h, &h->logins, &w->work);
     else
         enter(h, w);
@@ -265,6 +138,14 @@ static void end_late(struct late *l)
     free(l);
 }
 
+static void drop_late(struct work *work)
+{
+    struct late *l = container_of(work, struct late, work);
+    channel_done(l->home->node->channels, l->origin);
+    stanza_unref(l->frame.stanza);
+    free(l);
+}
+
 static void run_late(struct work *work, struct user *u)
 {
     struct late *l = container_of(work, struct late, work);
@@ -282,7 +163,8 @@ static struct late *late_new(struct home *h, struct origin from, const struct fr
     size_t n = f->bare.n + f->payload.n;
     struct late *l = malloc(sizeof *l + n);
     must(l);
-    *l = (struct late){.work = {.run = run_late}, .home = h, .origin = from, .frame = *f};
+    *l = (struct late){
+        .work = {.run = run_late, .drop = drop_late}, .home = h, .origin = from, .frame = *f};
     list_init(&l->work.link);
     keep(keep(l->text, &l->frame.bare), &l->frame.payload);
     l->frame.resource = l->frame.text = STR_NONE;
@@ -292,11 +174,13 @@ static struct late *late_new(struct home *h, struct origin from, const struct fr
     return l;
 }
 
+static unsigned slot_of(const struct frame *f) { return (unsigned)(f->sid >> 50); }
+
 /* Where one waits: for the barrier, or (asked for once a second) for its account to be loaded. */
 static void wait_late(struct home *h, struct late *l)
 {
     str bare = attach_bare(h, l->frame.sid);
-    if (!h->awaited && bare.n && user_find(h, bare))
+    if (!home_slot_waits(h, slot_of(&l->frame)) && bare.n && user_find(h, bare))
         user_with(h, bare, &l->work);
     else
         list_push_back(&h->frames, &l->work.link);
@@ -304,7 +188,7 @@ static void wait_late(struct home *h, struct late *l)
 
 static void on_session_frame(struct home *h, struct origin from, const struct frame *f)
 {
-    if (h->awaited || attach_bare(h, f->sid).n)
+    if (home_slot_waits(h, slot_of(f)) || attach_bare(h, f->sid).n)
         wait_late(h, late_new(h, from, f));
     else
         to_session(h, from, f);
@@ -318,11 +202,44 @@ static void run_frames(struct home *h)
     while (!list_empty(&frames)) {
         struct late *l = container_of(list_first(&frames, struct work, link), struct late, work);
         list_remove(&l->work.link);
-        if (attach_bare(h, l->frame.sid).n)
+        if (home_slot_waits(h, slot_of(&l->frame)) || attach_bare(h, l->frame.sid).n)
             wait_late(h, l);
         else
             end_late(l);
     }
+}
+
+static void drop_list(struct home *h, struct list *l, ring_wanted_f *wanted, const void *ctx,
+                      unsigned (*slot)(const struct home *, const struct work *))
+{
+    list_each(w, l, struct work, link) {
+        if (!wanted(ctx, slot(h, w)))
+            continue;
+        list_remove(&w->link);
+        h->parked_bytes -= w->bytes;
+        work_drop(w);
+    }
+}
+
+static unsigned slot_of_late(const struct home *h, const struct work *w)
+{
+    return slot_of(&container_of(w, struct late, work)->frame);
+}
+static unsigned slot_of_login(const struct home *h, const struct work *w)
+{
+    return ring_slot(h->node->ring, container_of(w, struct frame_work, work)->frame.bare);
+}
+static unsigned slot_of_route(const struct home *h, const struct work *w)
+{
+    return ring_slot(h->node->ring, container_of(w, struct route, work)->to.bare);
+}
+
+void home_drop_waiting(struct home *h, ring_wanted_f *wanted, const void *ctx)
+{
+    drop_list(h, &h->frames, wanted, ctx, slot_of_late); /* these have no bytes of their own */
+    drop_list(h, &h->routes, wanted, ctx, slot_of_route);
+    drop_list(h, &h->logins, wanted, ctx, slot_of_login);
+    attach_drop(h, wanted, ctx);
 }
 
 /* ---- the barrier ---- */
@@ -348,9 +265,9 @@ static struct work *unpark(struct home *h, struct list *list)
 
 /* Sessions first, then what their clients sent, then routes: what they bring belongs behind what
  * was held, and before what is sent to sessions that begin now. */
-static void open_barrier(struct home *h)
+void home_open(struct home *h)
 {
-    h->awaited = 0;
+    h->closed = false, h->awaited = 0;
     loop_timer_stop(h->node->loop, &h->barrier);
     attach_restore(h);
     run_frames(h);
@@ -362,7 +279,7 @@ static void open_barrier(struct home *h)
         enter(h, container_of(unpark(h, &h->logins), struct frame_work, work));
 }
 
-static void on_barrier(struct timer *t) { open_barrier(container_of(t, struct home, barrier)); }
+static void on_barrier(struct timer *t) { home_open(container_of(t, struct home, barrier)); }
 
 static void attached(struct home *h, unsigned shard)
 {
@@ -370,7 +287,7 @@ static void attached(struct home *h, unsigned shard)
         return;
     h->awaited &= ~(1ull << shard);
     if (!h->awaited)
-        open_barrier(h);
+        home_open(h);
 }
 
 void home_await_others(struct home *h)
@@ -379,11 +296,20 @@ void home_await_others(struct home *h)
     for (unsigned i = 0; i < h->node->shards; i++)
         if (i != h->node->shard)
             h->awaited |= 1ull << i;
+    h->closed = h->awaited != 0;
     if (h->awaited)
         loop_timer_set(h->node->loop, &h->barrier, BARRIER_MS);
 }
 
 /* ---- frames ---- */
+
+/* One that is not ours its sender sends, or has sent, to its home. */
+static void route_one(struct home *h, struct origin from, const struct frame *f,
+                      const struct jid *to, struct ticket *t)
+{
+    if (!h->node->epoch || home_obeys(h, from, ring_slot(h->node->ring, to->bare)))
+        route_deliver(h, to, f->stanza, frame_uid(f), f->flags & FRAME_AGAIN, (int64_t)f->us, t);
+}
 
 static void on_route(struct home *h, struct origin from, const struct frame *f)
 {
@@ -392,13 +318,12 @@ static void on_route(struct home *h, struct origin from, const struct frame *f)
     ticket_list(t, &h->open);
     if (f->flags & FRAME_AGAIN)
         ticket_set_again(t);
-    uint32_t again = f->flags & FRAME_AGAIN;
     struct jid to = stanza_to_jid(f->stanza);
     if (!f->recipient_count && to.full.n)
-        route_deliver(h, &to, f->stanza, uid, again, (int64_t)f->us, t);
+        route_one(h, from, f, &to, t);
     for (size_t i = 0; i < f->recipient_count; i++) {
         to = jid_parse_prepared(f->recipients[i]);
-        route_deliver(h, &to, f->stanza, uid, again, (int64_t)f->us, t);
+        route_one(h, from, f, &to, t);
     }
     ticket_close(t);
 }
@@ -416,6 +341,26 @@ static void on_known(struct home *h, struct origin from, const struct frame *f)
     channel_done(h->node->channels, from);
 }
 
+bool home_obeys(const struct home *h, struct origin from, unsigned slot)
+{
+    const struct node *n = h->node;
+    return !n->epoch || (ring_home_of_slot(n->ring, slot) == n->shard &&
+                         channel_epoch(n->channels, from.peer) >= ring_since(n->ring, slot));
+}
+
+/* Else its sender takes it back, or has: what is said of it here is not heard. */
+static bool obeys(struct home *h, struct origin from, unsigned slot)
+{
+    bool yes = home_obeys(h, from, slot);
+    if (!yes)
+        channel_done(h->node->channels, from);
+    return yes;
+}
+static bool obeys_for(struct home *h, struct origin from, str bare)
+{
+    return !h->node->epoch || obeys(h, from, ring_slot(h->node->ring, bare));
+}
+
 void home_frame(struct home *h, struct origin from, const struct frame *f)
 {
     switch (f->kind) {
@@ -423,25 +368,33 @@ void home_frame(struct home *h, struct origin from, const struct frame *f)
     case FRAME_QUEUED: attach_offer(h, from, f); return;
     case FRAME_KNOWN: on_known(h, from, f); return;
     case FRAME_ATTACHED:
-        attached(h, from.peer);
+        if (h->node->epoch)
+            move_attached(h, from.peer, f->ms);
+        else
+            attached(h, from.peer);
         channel_done(h->node->channels, from);
         return;
     case FRAME_BIND:
-    case FRAME_RESUME: on_user_frame(h, from, f); return;
+    case FRAME_RESUME:
+        if (obeys_for(h, from, f->bare))
+            on_user_frame(h, from, f);
+        return;
     case FRAME_ROUTE:
         if (f->stanza)
             on_route(h, from, f);
         else
             channel_done(h->node->channels, from);
         return;
-    default: on_session_frame(h, from, f);
+    default:
+        if (obeys(h, from, slot_of(f)))
+            on_session_frame(h, from, f);
     }
 }
 
 void home_settled(struct home *h, struct hold hold, bool lost)
 {
     if (!lost)
-        session_mirrored(h, hold.a, hold.b);
+        second_mirrored(h, hold);
 }
 
 /* ---- life ---- */
@@ -502,6 +455,7 @@ struct home *home_new(struct node *n)
     list_init(&h->notes);
     list_init(&h->endings);
     list_init(&h->open);
+    list_init(&h->tickets), list_init(&h->asked);
     list_init(&h->frames);
     list_init(&h->unloaded);
     htable_init(&h->attached);
@@ -522,7 +476,8 @@ static void pin_senders_of(struct home *h, unsigned shard)
 
 void home_peer_down(struct home *h, unsigned shard)
 {
-    pin_senders_of(h, shard);
+    if (!h->node->epoch) /* else home_adopt has: of all that have moved */
+        pin_senders_of(h, shard);
     htable_each(it, &h->sessions)
         session_edge_died(container_of(it, struct session, node), shard);
     htable_each(it, &h->sessions)
@@ -552,7 +507,7 @@ void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
     htable_each(it, &h->sessions)
         session_doom(container_of(it, struct session, node), ERR_STREAM_SYSTEM_SHUTDOWN);
     on_reap(&h->reap);
-    open_barrier(h);
+    home_open(h);
     loop_timer_stop(h->node->loop, &h->sweep);
     if (!h->requests) {
         done(ctx);
@@ -563,13 +518,14 @@ void home_stop(struct home *h, void (*done)(void *ctx), void *ctx)
 
 void home_free(struct home *h)
 {
-    open_barrier(h);
+    home_open(h);
     htable_each(it, &h->users)
         user_free(container_of(it, struct user, node));
     loop_timer_stop(h->node->loop, &h->sweep);
     list_remove(&h->reap.link);
     free(h->doomed.sids);
     attach_free(h);
+    move_free(h);
     ended_free(h);
     list_remove(&h->noting.link);
     seen_close(&h->seen);

@@ -2,7 +2,8 @@
  * place where anything is decided about them, so there are no locks and no races: all that concerns
  * one bare JID passes here in one order.
  *
- *   home.c      frames in and out, look-ups, peers that die
+ *   home.c      frames in, the barrier, peers that die;  send.c  what leaves: stanzas, requests
+ *   move.c      slots that come and go, in a cluster
  *   user.c      one account in memory: loading, parking, leaving
  *   session.c   a bound full JID: bind, conflict, resume, detach, end;  outbound.c  its queue
  *   second.c    who else holds it;  attach.c  sessions of a home that died, made again
@@ -39,6 +40,12 @@ void home_settled(struct home *h, struct hold hold, bool lost);
 void home_peer_down(struct home *h, unsigned shard);
 /* One is there again: it may hold copies. */
 void home_peer_up(struct home *h, unsigned shard);
+/* In a cluster, by rooms_adopt: node->ring is another. What has left us is handed over and
+ * forgotten, what has come waits. Then, when this shard's edge and copies have told what they hold:
+ * second holders are looked at anew, and all is said to have been told. */
+void home_adopt(struct home *h);
+void home_has_attached(struct home *h);
+void home_epoch_settled(struct home *h, uint64_t epoch);
 void home_reload(struct home *h);
 /* All sessions end; what was not delivered is stored; done when the store has it. */
 void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);

@@ -44,7 +44,12 @@ struct home {
     struct list notes;          /* struct notes.link (second.c) */
     struct list endings;        /* struct ending.link (ended.c) */
     struct turn_hook noting;
-    uint64_t awaited;       /* a bit per shard that has not said what it holds of ours */
+    struct list tickets;    /* in a cluster: those that tell a session of their end */
+    bool closed;            /* slots wait: */
+    uint64_t awaited;       /* without a cluster all: a bit per shard that has not said what it
+                               holds of ours */
+    struct moving *moving;  /* in a cluster some (move.c); NULL: none */
+    struct list asked;      /* struct request.link: of the store, in a cluster */
     struct list open;       /* tickets of ROUTEs */
     struct seen seen;       /* what was handled lately */
     uint64_t marks_dropped; /* there and of the node, as already counted */
@@ -55,6 +60,7 @@ struct home {
     size_t resting_count, parked_bytes;
     struct pool outbounds;
     uint32_t requests; /* store requests without an answer */
+    uint16_t copies;   /* begun, modulo 2^16 */
     uint32_t handled;  /* IQ requests, for the sample of their cost */
     bool stopping;
     void (*stopped)(void *ctx);
@@ -72,6 +78,16 @@ static inline int64_t home_wall_us(struct home *h) { return clock_wall_us(h->nod
 bool home_serves(struct home *h, str domain);
 /* w waits in this list for the end of the barrier; without room for it it runs now. */
 void home_park(struct home *h, struct list *list, struct work *w);
+/* The barrier opens: what waits goes on. */
+void home_open(struct home *h);
+/* What waits for slots that are wanted is dropped. */
+void home_drop_waiting(struct home *h, ring_wanted_f *wanted, const void *ctx);
+/* Requests to the store of owners of such slots, now: how many. They are former ones from now on.
+ */
+size_t home_part_with_requests(struct home *h, ring_wanted_f *wanted, const void *ctx);
+/* Is the sender of this frame to be obeyed as one that goes by a ring in which the slot is ours
+ * (delivery.md 5.6)? */
+bool home_obeys(const struct home *h, struct origin from, unsigned slot);
 
 /* lane of what `deriver` makes of a stanza for `purpose` (delivery.md 2): no counter, the same
  * wherever and whenever it is made again. */
@@ -104,15 +120,37 @@ struct fanout {
     struct uid uid;
     int64_t us;
     struct ticket *ticket;
-    struct {
-        str *to; /* grown in the arena */
+    uint16_t *place; /* by peer: 1 + where it is among lists; 0: not there */
+    unsigned nobody; /* the place of those without a home */
+    struct fanout_list {
+        unsigned peer;
+        str *to; /* grown in the arena, as the lists are */
         size_t n, cap, bytes;
-    } * shard;
+    } * lists;
+    size_t count, cap;
 };
 void fanout_init(struct fanout *f, struct home *h, struct stanza *s, struct uid uid, int64_t us,
                  struct ticket *t);
 void fanout_add(struct fanout *f, str to); /* `to` rests until fanout_send */
 void fanout_send(struct fanout *f);
+
+/* ---- move.c ---- */
+
+void move_attached(struct home *h, unsigned peer, uint64_t epoch);
+bool move_waits(const struct home *h, unsigned slot);
+/* A request of somebody who has left is sent, is answered. */
+void move_asked(struct home *h);
+void move_answered(struct home *h);
+void move_free(struct home *h);
+/* Does what concerns a slot, or an account, wait for the barrier? */
+static inline bool home_slot_waits(const struct home *h, unsigned slot)
+{
+    return h->closed && (h->awaited || move_waits(h, slot));
+}
+static inline bool home_waits(const struct home *h, str bare)
+{
+    return h->closed && home_slot_waits(h, ring_slot(h->node->ring, bare));
+}
 
 /* ---- user.c ---- */
 
@@ -212,6 +250,7 @@ void offline_acked(struct session *s, const uint64_t *ids, size_t n);
 /* Rows that a client has, as a CACK names them; the ticket gets an effect until they are gone. */
 void offline_taken(struct user *u, str rows, struct ticket *t);
 void offline_left(struct user *u, struct session *s); /* s is no longer there to take them */
+void offline_leave(struct user *u);                   /* u has another home */
 void offline_more(struct session *s);                 /* its queue has become shorter */
 void offline_sweep(struct home *h, uint64_t now_ms);
 void offline_free(struct user *u);
@@ -228,6 +267,7 @@ void second_settled(struct session *s);          /* … and let go when they say
  * does. */
 void second_state(struct session *s, struct ticket *t);
 void second_mirror(struct session *s, const struct outbound *o);
+void second_mirrored(struct home *h, struct hold hold); /* the copy has it */
 /* From the end of an IN's ticket: its ack waits until the copy knows. */
 void second_safe(struct session *s, struct ticket *t);
 void second_acked(struct session *s);    /* out_acked has moved */
@@ -241,6 +281,11 @@ void second_former(struct session *s, struct holder who);
  * safe. */
 struct ticket *second_disposal(struct session *s);
 void second_peer_down(struct session *s, unsigned shard);
+/* Domains may be others now. */
+void second_ring_changed(struct session *s);
+/* It goes with s, and nobody is told. */
+void second_forget(struct session *s);
+struct snap second_snap(const struct session *s); /* all that s is; strings in the arena */
 void second_peer_up(struct session *s);
 void second_flush(struct home *h); /* the notes of this turn */
 
@@ -258,11 +303,15 @@ void ended_take_rows(struct user *u, uint64_t sid, uint64_t seq_min, uint64_t se
 /* A RESUME of a session that is not there: FAILED, with its h if the store knows it, and the rows
  * that its client has go. */
 void ended_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t);
+void ended_leave(struct user *u); /* u has another home */
 void ended_free(struct home *h);
 
 /* ---- attach.c ---- */
 
 void attach_offer(struct home *h, struct origin from, const struct frame *f); /* ATTACH, QUEUED */
+/* The other way: s is offered to the home that it has now, as it is here. */
+void attach_hand_over(struct session *s);
+void attach_drop(struct home *h, ring_wanted_f *wanted, const void *ctx);
 /* The barrier is open: sessions are made again as their accounts are loaded. */
 void attach_restore(struct home *h);
 void attach_sweep(struct home *h); /* those whose account could not be loaded: again */

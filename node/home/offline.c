@@ -416,17 +416,33 @@ void offline_taken(struct user *u, str rows, struct ticket *t)
     remove_with(u, ids, n, t);
 }
 
+static void give_up(struct giving *g)
+{
+    g->user->giving = NULL;
+    list_remove(&g->link);
+    list_each(w, &g->waiting, struct work, link) {
+        g->user->home->parked_bytes -= w->bytes;
+        list_remove(&w->link);
+        route_done(container_of(w, struct route, work));
+    }
+}
+
+void offline_leave(struct user *u)
+{
+    struct giving *g = u->giving;
+    if (!g)
+        return;
+    give_up(g);
+    g->over = true; /* the answer to what it has asked for frees it */
+    if (!g->asked)
+        free(g);
+}
+
 void offline_free(struct user *u)
 {
     struct giving *g = u->giving;
     if (!g)
         return;
-    u->giving = NULL;
-    list_remove(&g->link);
-    list_each(w, &g->waiting, struct work, link) {
-        u->home->parked_bytes -= w->bytes;
-        list_remove(&w->link);
-        route_done(container_of(w, struct route, work));
-    }
+    give_up(g);
     free(g);
 }

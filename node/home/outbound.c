@@ -148,15 +148,6 @@ void session_replay(struct session *s)
         send_out(s, s->unsent, s->unsent->flags | FRAME_REPLAY);
 }
 
-void session_mirrored(struct home *h, uint64_t sid, uint64_t seq)
-{
-    struct session *s = session_find(h, sid);
-    if (!s || !s->others || seq <= s->others->mirrored)
-        return;
-    s->others->mirrored = seq;
-    session_pump(s);
-}
-
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *t)
 {

@@ -8,6 +8,8 @@
 
 /* ---- a route that waits ---- */
 
+static void drop_kept(struct work *w) { route_done(container_of(w, struct route, work)); }
+
 struct route *route_keep(const struct route *r)
 {
     struct route *k = malloc(sizeof *k + r->to.full.n);
@@ -19,6 +21,7 @@ struct route *route_keep(const struct route *r)
     if (k->ticket)
         ticket_open(k->ticket);
     list_init(&k->work.link);
+    k->work.drop = drop_kept;
     k->work.bytes = (uint32_t)(sizeof *k + k->to.full.n + k->stanza->size);
     return k;
 }
@@ -304,24 +307,25 @@ static bool may_come_again(const struct stanza *s, struct uid uid)
 }
 
 /* account: its hash among the users; which of its resources is in the stanza's fingerprint. */
-static bool note(struct home *h, uint64_t account, const struct stanza *s, struct uid uid)
+static bool note(struct home *h, uint64_t account, unsigned slot, const struct stanza *s,
+                 struct uid uid)
 {
     return may_come_again(s, uid) &&
-           seen_note(&h->seen, uid, account, stanza_fp(s), loop_now_ms(h->node->loop));
+           seen_note(&h->seen, uid, account, slot, stanza_fp(s), loop_now_ms(h->node->loop));
 }
 
 void route_note(struct home *h, const struct stanza *s, struct uid uid)
 {
-    note(h, hash_str(&h->node->key, stanza_to_jid(s).bare), s, uid);
+    str bare = stanza_to_jid(s).bare;
+    note(h, hash_str(&h->node->key, bare), ring_slot(h->node->ring, bare), s, uid);
 }
 
 static bool is_known(struct home *h, const struct route *r)
 {
-    bool known = note(h, r->user->node.hash, r->stanza, r->uid);
+    bool known = note(h, r->user->node.hash, r->user->slot, r->stanza, r->uid);
     if (!(r->flags & FRAME_AGAIN))
         return false;
-    known |=
-        mark_set_has(&h->known, r->uid, ring_slot(h->node->ring, r->to.bare), stanza_fp(r->stanza));
+    known |= mark_set_has(&h->known, r->uid, r->user->slot, stanza_fp(r->stanza));
     if (!known)
         return false;
     home_count(h, METRIC_duplicates_home, 1);
@@ -379,7 +383,7 @@ static void without_user(struct route *r)
 static void run_behind_barrier(struct work *w, struct user *u)
 {
     struct route *r = container_of(w, struct route, work);
-    if (r->home->awaited) /* no room */
+    if (home_waits(r->home, r->to.bare)) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
     else
         route_deliver(r->home, &r->to, r->stanza, r->uid, r->flags, r->us, r->ticket);
@@ -399,7 +403,7 @@ void route_deliver(struct home *h, const struct jid *to, struct stanza *s, struc
                       .flags = flags};
     if (!r.to.local.n || !home_serves(h, r.to.domain))
         return; /* no account can be there */
-    if (h->awaited) {
+    if (home_waits(h, r.to.bare)) {
         struct route *k = route_keep(&r);
         k->work.run = run_behind_barrier;
         home_park(h, &h->routes, &k->work);

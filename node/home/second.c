@@ -19,6 +19,10 @@ static bool is_up(const struct home *h, unsigned shard)
 {
     return shard != h->node->shard && channel_peer_is_up(h->node->channels, shard);
 }
+static bool is_elsewhere(const struct home *h, unsigned shard)
+{
+    return !ring_same_domain(h->node->ring, shard, h->node->shard);
+}
 
 struct others *second_others(struct session *s)
 {
@@ -138,7 +142,7 @@ static struct snap told_snap(const struct session *s)
     return snap;
 }
 
-static struct snap snap_of(const struct session *s)
+struct snap second_snap(const struct session *s)
 {
     struct arena *a = home_arena(home_of(s));
     struct snap snap = told_snap(s);
@@ -164,10 +168,17 @@ static void send_state(struct session *s, struct ticket *t)
     send_snap(s, FRAME_STATE, told_snap(s), t);
 }
 
+static bool others_there_are(const struct home *h)
+{
+    size_t n;
+    ring_peers(h->node->ring, &n);
+    return n > 1;
+}
+
 static void set_kind(struct session *s, enum second_kind kind)
 {
     struct home *h = home_of(s);
-    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && h->node->shards > 1;
+    bool missing = kind == SECOND_NONE && s->resumable && !s->ended && others_there_are(h);
     s->second_kind = kind;
     home_count(h, METRIC_copies_missing, (int)missing - (int)s->missing);
     s->missing = missing;
@@ -194,9 +205,10 @@ static void on_copied(void *ctx, struct ticket *t)
     uint64_t gen = ticket_uid(t).ord;
     if (!s)
         return;
-    if (s->second_kind == SECOND_COPY && s->second.gen == gen)
+    bool latest = ticket_uid(t).lane == (s->others ? s->others->copy : 0);
+    if (latest && s->second_kind == SECOND_COPY && s->second.gen == gen)
         forget_former(s);
-    if (s->gen == gen)
+    if (latest && s->gen == gen)
         session_copied(s);
     session_may_resume(s);
 }
@@ -213,35 +225,40 @@ static void begin_copy(struct session *s, unsigned peer)
     struct home *h = home_of(s);
     set_kind(s, SECOND_COPY);
     s->second = (struct holder){peer, s->gen};
+    struct others *o = s->resumable ? second_others(s) : NULL;
+    if (o)
+        o->copy = ++h->copies, o->unmirrored = s->first, o->mirrored = s->out_acked;
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
-                                  (struct uid){s->sid, s->gen, 0}, on_copied, h);
-    send_snap(s, FRAME_SNAP, snap_of(s), t);
-    if (s->resumable) {
-        struct others *o = second_others(s);
-        o->unmirrored = s->first;
-        o->mirrored = s->out_acked;
-    }
+                                  (struct uid){s->sid, s->gen, o ? o->copy : 0}, on_copied, h);
+    if (h->node->epoch)
+        ticket_list(t, &h->tickets);
+    send_snap(s, FRAME_SNAP, second_snap(s), t);
     session_pump(s);
     send_mark(s, peer, t);
     ticket_close(t);
 }
 
-/* The slot's successor, or while that is away the next shard that is there. */
+/* The slot's successor, or while that is away the next that is there in another domain. */
 static unsigned successor(const struct session *s)
 {
-    const struct node *n = home_of(s)->node;
-    unsigned first = ring_successor(n->ring, (unsigned)(s->sid >> 50));
-    for (unsigned i = 0; first != RING_NONE && i < n->shards; i++) {
-        unsigned peer = (first + i) % n->shards;
-        if (is_up(home_of(s), peer))
-            return peer;
+    const struct home *h = home_of(s);
+    const struct ring *ring = h->node->ring;
+    unsigned slot = (unsigned)(s->sid >> 50), first = ring_successor(ring, slot);
+    size_t n;
+    const struct ring_peer *p = ring_peers(ring, &n);
+    if (first != RING_NONE && is_up(h, first))
+        return first;
+    for (size_t i = 0; i < n; i++) {
+        const struct ring_peer *next = &p[(slot + i) % n];
+        if (next->full && is_elsewhere(h, next->peer) && is_up(h, next->peer))
+            return next->peer;
     }
     return RING_NONE;
 }
 
 bool second_choose(struct session *s)
 {
-    if (!s->detached && s->edge != home_of(s)->node->shard) {
+    if (!s->detached && is_elsewhere(home_of(s), s->edge)) {
         set_kind(s, SECOND_EDGE);
         return true;
     }
@@ -263,6 +280,23 @@ void second_state(struct session *s, struct ticket *t)
         second_choose(s);
 }
 
+/* Of which copy, and which seq: what one says that is none any more means nothing. */
+enum { HOLD_SEQ_BITS = 48 };
+static uint64_t hold_number(const struct others *o, uint64_t seq)
+{
+    return (uint64_t)o->copy << HOLD_SEQ_BITS | seq;
+}
+
+void second_mirrored(struct home *h, struct hold hold)
+{
+    struct session *s = session_find(h, hold.a);
+    uint64_t seq = hold.b & ((1ull << HOLD_SEQ_BITS) - 1);
+    if (!s || !s->others || hold.b != hold_number(s->others, seq) || seq <= s->others->mirrored)
+        return;
+    s->others->mirrored = seq;
+    session_pump(s);
+}
+
 void second_mirror(struct session *s, const struct outbound *o)
 {
     struct frame f = {.kind = FRAME_MIRROR,
@@ -277,7 +311,7 @@ void second_mirror(struct session *s, const struct outbound *o)
                       .h = o->offline_id,
                       .stanza = o->stanza};
     channel_send(home_of(s)->node->channels, s->second.peer, &f,
-                 (struct hold){HOLD_MIRROR, s->sid, o->seq}, false);
+                 (struct hold){HOLD_MIRROR, s->sid, hold_number(s->others, o->seq)}, false);
 }
 
 /* delivery.md 5.2, 2: the copy knows it before the edge may tell the client. */
@@ -317,7 +351,7 @@ void second_detached(struct session *s)
 static bool is_begun(const struct session *s)
 {
     return s->second_kind == SECOND_COPY && s->second.gen == s->gen &&
-           s->edge == home_of(s)->node->shard && s->second.peer == successor(s);
+           !is_elsewhere(home_of(s), s->edge) && s->second.peer == successor(s);
 }
 
 bool second_is_whole(const struct session *s)
@@ -357,6 +391,8 @@ void second_replayed(struct session *s)
         return;
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0},
                                   (struct uid){s->sid, s->gen, 0}, on_replayed, h);
+    if (h->node->epoch)
+        ticket_list(t, &h->tickets);
     send_state(s, t);
     send_mark(s, s->edge, t);
     ticket_close(t);
@@ -425,4 +461,31 @@ void second_peer_up(struct session *s)
 {
     if (s->second_kind == SECOND_NONE && !s->ended)
         second_choose(s);
+}
+
+void second_forget(struct session *s)
+{
+    s->ended = true;
+    set_kind(s, SECOND_NONE);
+}
+
+/* It stays with who holds it, unless that is in our domain now: then another is made before. */
+void second_ring_changed(struct session *s)
+{
+    struct home *h = home_of(s);
+    if (s->second_kind == SECOND_NONE) {
+        second_peer_up(s);
+        return;
+    }
+    struct holder who = second_of(s);
+    if (s->ended || is_elsewhere(h, who.peer) || successor(s) == RING_NONE)
+        return;
+    if (s->second_kind == SECOND_COPY) {
+        struct others *o = second_others(s);
+        if (o->former.gen)
+            drop(h, who, s->sid);
+        else
+            o->former = who;
+    }
+    second_choose(s);
 }

@@ -308,6 +308,8 @@ static void on_in(struct session *s, struct origin from, const struct frame *f)
     s->in_ord += !again, s->open_in++;
     struct ticket *t =
         ticket_new(h->node->channels, from, (struct uid){s->sid, f->ord, 0}, on_in_safe, h);
+    if (h->node->epoch)
+        ticket_list(t, &h->tickets);
     if ((f->flags & FRAME_AGAIN) || (s->others && f->ord <= s->others->doubt))
         ticket_set_again(t);
     if (session_is_held(s) || s->doomed)
@@ -657,6 +659,16 @@ static void count_ended(struct session *s, err reason)
         F_INT("out", s->out_seq), F_INT("unacked", s->queued));
 }
 
+static void free_session(struct session *s)
+{
+    directed_free(s);
+    probes_free(s);
+    free(s->shown);
+    free(s->others);
+    free(s->waiting);
+    free(s);
+}
+
 void session_end(struct session *s, err reason, bool tell)
 {
     struct user *u = s->user;
@@ -680,15 +692,28 @@ void session_end(struct session *s, err reason, bool tell)
     dispose(s);
     offline_left(u, s); /* behind its queue: what waited for the rows is newer */
     offline_give(u);
-    directed_free(s);
-    probes_free(s);
-    free(s->shown);
-    free(s->others);
-    free(s->waiting);
-    free(s);
+    free_session(s);
     if (u->anonymous && !u->sessions)
         u->exists = false;
     user_unpin(u);
+}
+
+void session_forget(struct session *s)
+{
+    struct home *h = home_of(s);
+    home_count(h, s->detached ? METRIC_sessions_detached : METRIC_sessions_connected, -1);
+    second_forget(s);
+    unlink_session(s);
+    user_count_session(s->user, -1);
+    htable_remove(&h->sessions, &s->node);
+    if (is_resuming(s))
+        resume_end(s);
+    absence_free(s);
+    iq_session_ended(s);
+    drop_held(s);
+    while (s->first)
+        session_let_go(h, session_pop_out(s));
+    free_session(s);
 }
 
 /* ---- made again ---- */

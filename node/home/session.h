@@ -39,6 +39,7 @@ struct others {
     struct holder former;        /* of an attachment before, until second holds it all */
     struct outbound *unmirrored; /* first that the copy was not sent; NULL: it was sent all */
     uint64_t mirrored;           /* the copy has all up to this seq */
+    uint16_t copy;               /* number of the copy, of its home's; 0: none was made */
     uint64_t doubt;              /* up to this ord its stanzas may have been done already */
     /* What is said when the copy is there; until then nothing beyond seq `stop` goes to the edge.
      */
@@ -145,8 +146,6 @@ void session_gate(struct session *s);
 void session_ungate(struct home *h, uint64_t sid);
 /* Sends on what may go: to the copy, to the edge. */
 void session_pump(struct session *s);
-/* Its copy has all up to seq. */
-void session_mirrored(struct home *h, uint64_t sid, uint64_t seq);
 /* The same for an answer of our own, lane by purpose. */
 void session_answer(struct session *s, struct stanza *answer, const char *purpose,
                     struct ticket *ticket);
@@ -208,6 +207,8 @@ struct session *session_restore(struct user *u, const struct snap *snap);
 void session_restore_out(struct session *s, const struct out *o);
 void session_take_back_rows(struct session *s);
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
+/* It lives on at another home: nobody hears of its end here. */
+void session_forget(struct session *s);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 

@@ -38,6 +38,7 @@ static struct user *user_new(struct home *h, str bare)
     u->bare_len = (uint16_t)bare.n;
     u->host_metric = (uint8_t)conf_host_metric(h->node->conf, jid_parse_prepared(bare).domain);
     memcpy(u->bare, bare.p, bare.n);
+    u->slot = (uint16_t)ring_slot(h->node->ring, bare);
     htable_insert(&h->users, &u->node, hash_str(&h->node->key, bare));
     home_count(h, METRIC_users_loaded, 1);
     home_count(h, METRIC_parked_users, 1);
@@ -95,6 +96,12 @@ static struct work *next_parked(struct user *u)
     return w;
 }
 
+static void destroy(struct user *u)
+{
+    forget(u);
+    free(u);
+}
+
 /* Everything must have left it; at the home's own end what waits is given up. */
 void user_free(struct user *u)
 {
@@ -107,23 +114,24 @@ void user_free(struct user *u)
         w->run(w, NULL);
     }
     unrest(u);
-    forget(u);
     htable_remove(&h->users, &u->node);
     home_count(h, METRIC_users_loaded, -1);
     home_count(h, METRIC_parked_users, -(u->state == USER_LOADING));
-    free(u);
+    destroy(u);
 }
 
 static bool needed(const struct user *u)
 {
-    return u->state == USER_LOADING || u->pins || u->sessions || u->parked || u->changes ||
-           u->giving;
+    return u->left || u->state == USER_LOADING || u->pins || u->sessions || u->parked ||
+           u->changes || u->giving;
 }
 
 void user_touch(struct user *u)
 {
     struct home *h = u->home;
     unrest(u);
+    if (u->left && !u->pins)
+        return destroy(u);
     if (needed(u))
         return;
     u->since_ms = loop_now_ms(h->node->loop);
@@ -185,6 +193,8 @@ static void give_up(struct user *u)
 static void on_loaded(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct user *u = ctx;
+    if (u->left)
+        return user_unpin(u);
     u->pins--;
     if (e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_USER) {
         take(u, reply->user);
@@ -268,6 +278,39 @@ void user_sweep(struct home *h)
         else
             load(u);
     }
+}
+
+/* ---- to another home ---- */
+
+void work_drop(struct work *w)
+{
+    if (w->drop)
+        w->drop(w);
+    else
+        w->run(w, NULL);
+}
+
+void user_leave(struct user *u)
+{
+    struct home *h = u->home;
+    user_pin(u);
+    record_leave(u);
+    user_each_session(s, u) {
+        attach_hand_over(s);
+        session_forget(s);
+    }
+    offline_leave(u);
+    ended_leave(u);
+    while (u->parked) {
+        struct work *w = next_parked(u);
+        h->parked_bytes -= w->bytes;
+        work_drop(w);
+    }
+    htable_remove(&h->users, &u->node);
+    home_count(h, METRIC_users_loaded, -1);
+    home_count(h, METRIC_parked_users, -(u->state == USER_LOADING));
+    u->state = USER_READY, u->left = true;
+    user_unpin(u);
 }
 
 /* ---- what others do to an account ---- */

@@ -23,7 +23,8 @@ struct user;
 struct work {
     struct list link;
     void (*run)(struct work *w, struct user *user);
-    uint32_t bytes; /* for limits.park_max */
+    void (*drop)(struct work *w); /* it is to be done elsewhere now; NULL: run without a user */
+    uint32_t bytes;               /* for limits.park_max */
 };
 
 /* The last time it became unavailable, and its status then (XEP-0012). */
@@ -53,7 +54,9 @@ struct user {
     enum user_state state : 8;
     bool exists : 1, disabled : 1, anonymous : 1;
     bool changing : 1, pumping : 1; /* the first of `changes` is in flight; they are being run */
+    bool left : 1; /* its home is another: here until the store has answered what was asked */
     uint16_t bare_len;
+    uint16_t slot;
     uint8_t host_metric; /* conf_host.metric, as long as it lives: gauges come back to zero */
     char bare[];
 };
@@ -70,6 +73,12 @@ struct user *user_anonymous(struct home *h, str bare);
 
 /* It became unavailable then. */
 void user_set_last(struct user *u, int64_t us, str status);
+
+/* What it waits for is done elsewhere from now on. */
+void work_drop(struct work *w);
+/* Its home is another: sessions are handed over, what waits for it is dropped, all without effect.
+ * u is gone, or in no table any more. */
+void user_leave(struct user *u);
 
 void user_pin(struct user *u);
 void user_unpin(struct user *u);

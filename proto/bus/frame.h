@@ -28,7 +28,7 @@ enum frame_kind {
     FRAME_END,    /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
     /* second holder -> new home (delivery.md 6) */
     FRAME_ATTACH,   /* sid gen, payload = snap: a session whose home was another. Flags: LIVE, its
-                       connection is here; ENDED, it is over */
+                       connection is here; ENDED, it is over; FORMER, the sender was its home */
     FRAME_QUEUED,   /* sid gen seq, uid (its sid in conn) stanza us flags h as in OUT: the next that
                        this holder has for it, behind its ATTACH */
     FRAME_KNOWN,    /* payload = marks of what its clients have lately (cluster/mark.h); sent again,
@@ -67,6 +67,7 @@ enum frame_flag {
     FRAME_ENDED = 1 << 7,     /* ATTACH: the session is over, its queue is to be disposed of */
     FRAME_LIVE = 1 << 8,      /* ATTACH: its connection is the sender's */
     FRAME_SAME = 1 << 9,      /* the channel's own: with the stanza that came last */
+    FRAME_FORMER = 1 << 10,   /* ATTACH: from its former home, which has handed its slot over */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

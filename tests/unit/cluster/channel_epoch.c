@@ -233,7 +233,8 @@ static enum channel_fate odd_go_fours_part(void *ctx, unsigned peer, const struc
 {
     return f->seq % 2 ? CHANNEL_GOES : f->seq % 4 ? CHANNEL_STAYS : CHANNEL_PARTS;
 }
-static void on_again(void *ctx, const struct frame *f, struct hold h, enum channel_fate fate)
+static void on_again(void *ctx, unsigned peer, const struct frame *f, struct hold h,
+                     enum channel_fate fate)
 {
     struct back *k = ctx;
     k->seq[k->n] = f->seq, k->hold[k->n] = h.a;
@@ -312,7 +313,8 @@ static enum channel_fate all_go(void *ctx, unsigned peer, const struct frame *f)
 {
     return CHANNEL_GOES;
 }
-static void on_again_there(void *ctx, const struct frame *f, struct hold h, enum channel_fate fate)
+static void on_again_there(void *ctx, unsigned peer, const struct frame *f, struct hold h,
+                           enum channel_fate fate)
 {
     struct back *k = ctx;
     k->seq[k->n++] = f->seq;

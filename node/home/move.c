@@ -1,0 +1,162 @@
+/* move: slots that come to this home and go from it, by the epochs of a cluster (delivery.md 5.6,
+ * 6).
+ *
+ * To the slots that go, this is their death, as planned as may be: sessions are handed over to the
+ * new home by the one who holds them best, and they, their users and all that waits for these are
+ * forgotten without effect; whoever has sent any of it sends it again, to that home.
+ *
+ * Slots that come wait. The barrier opens when every shard that may hold something of theirs has
+ * said that it has told all (ATTACHED), by an epoch not before the last in which some came, and
+ * membership says that the epoch is settled: nobody obeys another home any more.
+ *
+ * What was asked of the store for a user that has left is waited for before this shard says that it
+ * has told all: the new home never loads a row that is about to change. */
+#include "node/home/inside.h"
+
+struct moving {
+    uint64_t waits[RING_SLOTS / 64]; /* bits */
+    uint64_t gained, settled;        /* epochs: the last in which slots came; the last settled */
+    uint64_t owed;                   /* ATTACHED of this epoch is to be said; 0: none */
+    size_t former;                   /* requests of those who have left that are under way */
+    uint64_t *said;                  /* by peer: the epoch of its last ATTACHED */
+    unsigned said_n;
+};
+
+static struct moving *moving_of(struct home *h)
+{
+    if (!h->moving) {
+        h->moving = calloc(1, sizeof *h->moving);
+        must(h->moving);
+    }
+    return h->moving;
+}
+
+void move_free(struct home *h)
+{
+    if (!h->moving)
+        return;
+    free(h->moving->said);
+    free(h->moving);
+}
+
+bool move_waits(const struct home *h, unsigned slot)
+{
+    return h->moving && h->moving->waits[slot / 64] >> slot % 64 & 1;
+}
+
+/* ---- the barrier ---- */
+
+static bool all_have_told(const struct home *h)
+{
+    const struct moving *m = h->moving;
+    size_t n;
+    const struct ring_peer *p = ring_peers(h->node->ring, &n);
+    for (size_t i = 0; i < n; i++)
+        if (p[i].full && (p[i].peer >= m->said_n || m->said[p[i].peer] < m->gained))
+            return false;
+    return true;
+}
+
+static void look(struct home *h)
+{
+    struct moving *m = h->moving;
+    if (!h->closed || m->settled < m->gained || !all_have_told(h))
+        return;
+    memset(m->waits, 0, sizeof m->waits);
+    home_open(h);
+}
+
+void move_attached(struct home *h, unsigned peer, uint64_t epoch)
+{
+    struct moving *m = moving_of(h);
+    if (peer >= m->said_n) {
+        unsigned n = peer + 1;
+        m->said = realloc(m->said, n * sizeof *m->said);
+        must(m->said);
+        memset(m->said + m->said_n, 0, (n - m->said_n) * sizeof *m->said);
+        m->said_n = n;
+    }
+    if (epoch > m->said[peer])
+        m->said[peer] = epoch;
+    look(h);
+}
+
+void home_epoch_settled(struct home *h, uint64_t epoch)
+{
+    moving_of(h)->settled = epoch;
+    look(h);
+}
+
+/* ---- all is told ---- */
+
+static void tell(struct home *h)
+{
+    struct moving *m = h->moving;
+    if (!m->owed || m->former)
+        return;
+    struct frame f = {.kind = FRAME_ATTACHED, .ms = m->owed};
+    size_t n;
+    const struct ring_peer *p = ring_peers(h->node->ring, &n);
+    for (size_t i = 0; i < n; i++)
+        channel_send(h->node->channels, p[i].peer, &f, (struct hold){0}, false);
+    m->owed = 0;
+}
+
+void move_asked(struct home *h) { moving_of(h)->former++; }
+
+void move_answered(struct home *h)
+{
+    must(h->moving->former);
+    h->moving->former--;
+    tell(h);
+}
+
+void home_has_attached(struct home *h)
+{
+    moving_of(h)->owed = h->node->epoch;
+    htable_each(it, &h->sessions)
+        second_ring_changed(container_of(it, struct session, node));
+    tell(h);
+}
+
+/* ---- a new ring ---- */
+
+static bool is_lost(const void *ctx, unsigned slot)
+{
+    const struct home *h = ctx;
+    return ring_home_of_slot(h->node->ring, slot) != h->node->shard;
+}
+
+static bool has_changed(const void *ring, unsigned slot) { return ring_changed(ring, slot); }
+
+static void leave(struct home *h)
+{
+    moving_of(h)->former += home_part_with_requests(h, is_lost, h);
+    ticket_orphan_of(&h->tickets, is_lost, h);
+    htable_each(it, &h->users) {
+        struct user *u = container_of(it, struct user, node);
+        if (is_lost(h, u->slot))
+            user_leave(u);
+    }
+    home_drop_waiting(h, is_lost, h);
+    seen_forget(&h->seen, is_lost, h);
+}
+
+void home_adopt(struct home *h)
+{
+    const struct node *n = h->node;
+    struct moving *m = moving_of(h);
+    bool waits = false;
+    for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
+        uint64_t bit = 1ull << slot % 64;
+        if (ring_home_of_slot(n->ring, slot) != n->shard)
+            m->waits[slot / 64] &= ~bit;
+        else if (ring_changed(n->ring, slot))
+            m->waits[slot / 64] |= bit, m->gained = n->epoch;
+        waits |= (m->waits[slot / 64] & bit) != 0;
+    }
+    h->closed = waits;
+    leave(h);
+    uint64_t late_ms = (uint64_t)n->conf->limits_resume_timeout + SEEN_MS;
+    seen_pin(&h->seen, has_changed, n->ring, loop_now_ms(n->loop) + late_ms);
+}
