@@ -7,7 +7,11 @@
 #include "node/edge/stream.h"
 #include "node/tls/tls.h"
 
-enum { COST_US = 200 /* before one was measured */, COST_OF = 8 /* it follows the last ones */ };
+enum {
+    COST_US = 200,   /* before one was measured */
+    COST_OF = 8,     /* it follows the last ones */
+    SAID_MS = 60000, /* a storm closes and opens the door a few times a second: said once */
+};
 
 static size_t in_line(const struct edge *e)
 {
@@ -29,8 +33,12 @@ static bool has_room(const struct edge *e)
 static void close_door(struct edge *e)
 {
     struct node *n = e->node;
+    uint64_t now = loop_now_ms(n->loop);
     e->admission.closed = true;
     metric_add(n->metrics, METRIC_limit_logins_concurrent, 1);
+    if (now < e->admission.silent_until_ms)
+        return;
+    e->admission.silent_until_ms = now + SAID_MS;
     LOG(n->log, logins_deferred, F_INT("waiting", in_line(e) + e->logins_waiting_count),
         F_STR("reason", STR("accepting_paused")));
 }

@@ -34,9 +34,10 @@ enum {
 /* In struct edge. */
 struct admission {
     struct loop_source source;
-    uint64_t cost_us; /* of a handshake, lately */
-    bool sleeping;    /* the loop asks only whether there is work */
-    bool closed;      /* accepting pauses */
+    uint64_t cost_us;         /* of a handshake, lately */
+    uint64_t silent_until_ms; /* the log knows */
+    bool sleeping;            /* the loop asks only whether there is work */
+    bool closed;              /* accepting pauses */
 };
 
 void admit_start(struct edge *e);
