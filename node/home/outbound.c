@@ -25,10 +25,10 @@ static void send_out(struct session *s, struct outbound *o, uint32_t flags)
 }
 
 /* From the newest: what is looked for is nearly always among the last. */
-struct outbound *session_find_out(const struct session *s, struct uid uid)
+struct outbound *session_find_out(const struct session *s, struct uid uid, uint32_t fp)
 {
     for (struct outbound *o = session_newest(s); o; o = session_older(s, o))
-        if (uid_eq(o->uid, uid))
+        if (uid_eq(o->uid, uid) && stanza_fp(o->stanza) == fp)
             return o;
     return NULL;
 }
@@ -151,8 +151,7 @@ void session_replay(struct session *s)
 struct outbound *session_send(struct session *s, struct stanza *stanza, struct uid uid,
                               uint32_t flags, int64_t us, struct ticket *t)
 {
-    const struct outbound *was = (flags & FRAME_AGAIN) ? session_find_out(s, uid) : NULL;
-    if (was && stanza_fp(was->stanza) == stanza_fp(stanza)) {
+    if ((flags & FRAME_AGAIN) && session_find_out(s, uid, stanza_fp(stanza))) {
         home_count(home_of(s), METRIC_duplicates_home, 1);
         return NULL;
     }
@@ -208,10 +207,10 @@ struct outbound *session_pop_out(struct session *s)
 }
 
 /* One resource has it for sure: the copies of the others need no other home when these end. */
-static void mark_taken(struct session *s, struct uid uid)
+static void mark_taken(struct session *s, struct uid uid, uint32_t fp)
 {
     user_each_session(other, s->user) {
-        struct outbound *o = other == s ? NULL : session_find_out(other, uid);
+        struct outbound *o = other == s ? NULL : session_find_out(other, uid, fp);
         if (o)
             o->taken = true;
     }
@@ -234,7 +233,7 @@ void session_out_acked(struct session *s, uint64_t seq, bool rows)
         if (o->offline_id && rows)
             ids[n++] = o->offline_id;
         if (o->shared)
-            mark_taken(s, o->uid);
+            mark_taken(s, o->uid, stanza_fp(o->stanza));
         session_let_go(home_of(s), o);
         if (n == array_len(ids))
             offline_acked(s, ids, n), n = 0;

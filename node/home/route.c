@@ -424,10 +424,10 @@ void route_deliver(struct home *h, const struct jid *to, struct stanza *s, struc
 
 /* ---- after a session's end ---- */
 
-static bool another_holds(const struct user *u, struct uid uid)
+static bool another_holds(const struct user *u, const struct route *r)
 {
     user_each_session(s, u)
-        if (session_find_out(s, uid))
+        if (session_find_out(s, r->uid, stanza_fp(r->stanza)))
             return true;
     return false;
 }
@@ -459,7 +459,7 @@ void route_undelivered(struct route *r, bool shared, bool taken)
         route_error(r, ERR_STANZA_RECIPIENT_UNAVAILABLE);
     else if (!r->user->exists)
         message_without_account(r);
-    else if ((shared && taken) || another_holds(r->user, r->uid))
+    else if ((shared && taken) || another_holds(r->user, r))
         drop(r);
     else
         message_again(r);

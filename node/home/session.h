@@ -179,8 +179,9 @@ void session_doom(struct session *s, err reason);
 void session_hold(struct session *s);
 void session_release(struct home *h, uint64_t sid);
 
-/* What waits in its queue under that uid; NULL: nothing. */
-struct outbound *session_find_out(const struct session *s, struct uid uid);
+/* What waits in its queue under that uid and is the same stanza; NULL: nothing. A client that goes
+ * on under old numbers sends another one under one uid (delivery.md 2). */
+struct outbound *session_find_out(const struct session *s, struct uid uid, uint32_t fp);
 /* Its queue, from the front; out_acked stays. */
 struct outbound *session_pop_out(struct session *s);
 void session_let_go(struct home *h, struct outbound *o);
