@@ -258,10 +258,9 @@ static void show_nodes(struct membership *m)
 static void show_lease(struct membership *m)
 {
     const struct conf *c = m->node->conf;
-    uint64_t now = boottime_ms(NULL), until = member_deadline_ms(m->member);
-    int64_t left = until > now ? (int64_t)(until - now) : 0;
-    bool late =
-        until && left < c->cluster_lease - c->cluster_lease / 10 - 3 * c->cluster_heartbeat / 2;
+    int64_t left = (int64_t)membership_lease_ms(m);
+    bool late = member_deadline_ms(m->member) &&
+                left < c->cluster_lease - c->cluster_lease / 10 - 3 * c->cluster_heartbeat / 2;
     metric_set(m->node->metrics, METRIC_cluster_lease_ms, (uint64_t)left);
     if (late && !m->late && membership_is_clerk(m) && !member_is_frozen(m->member))
         LOG(m->node->log, lease_late, F_INT("remaining_ms", left));
@@ -282,6 +281,19 @@ void membership_sample(struct membership *m)
 }
 
 bool membership_is_clerk(const struct membership *m) { return m->clerk == m->node->shard; }
+uint64_t membership_lease_ms(const struct membership *m)
+{
+    uint64_t now = boottime_ms(NULL), until = member_deadline_ms(m->member);
+    return until > now ? until - now : 0;
+}
+
+struct member *membership_member(struct membership *m) { return m->member; }
+unsigned membership_block(struct membership *m, str node) { return peers_block(m->peers, node); }
+str membership_name(const struct membership *m, unsigned block)
+{
+    return peers_name(m->peers, block);
+}
+
 const struct view *membership_view(const struct membership *m) { return member_view(m->member); }
 
 /* ---- start ---- */

@@ -55,6 +55,12 @@ void membership_silent(struct membership *m, str node, bool silent);
 
 void membership_sample(struct membership *m); /* once a second: metrics, and what is due */
 bool membership_is_clerk(const struct membership *m);
+/* Milliseconds until its deadline. */
+uint64_t membership_lease_ms(const struct membership *m);
+struct member *membership_member(struct membership *m); /* for what commands want */
+/* Of a node's name in a view, and back (cluster/peers.h). */
+unsigned membership_block(struct membership *m, str node);
+str membership_name(const struct membership *m, unsigned block);
 const struct view *membership_view(const struct membership *m); /* NULL: none yet */
 
 #endif

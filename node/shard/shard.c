@@ -15,6 +15,7 @@
 #include "node/os/os.h"
 #include "node/os/resolve.h"
 #include "node/shard/bus.h"
+#include "node/shard/commands.h"
 #include "node/shard/membership.h"
 #include "node/shard/rooms.h"
 #include "node/shard/siblings.h"
@@ -49,6 +50,7 @@ struct shard {
     struct siblings *siblings;
     struct membership *membership;
     struct resolver *resolver;
+    struct commands *commands;
     struct turn_hook channel_hook;
     struct timer sample, deadline;
     uint64_t flushed, sessions; /* for the report of a stop */
@@ -62,7 +64,10 @@ struct shard {
 
 static void dispatch(struct shard *s, struct origin from, const struct frame *f)
 {
-    rooms_frame(&s->node, s->edge, s->home, from, f);
+    if (f->kind == FRAME_COMMAND || f->kind == FRAME_ANSWER)
+        commands_frame(s->commands, from, f);
+    else
+        rooms_frame(&s->node, s->edge, s->home, from, f);
 }
 
 static void observe_stage(struct shard *s, enum metric_stage stage, int64_t us)
@@ -501,6 +506,8 @@ static void on_start(void *ctx, const struct child_start *start)
     s->edge = edge_new(n);
     if (s->membership)
         membership_start(s->membership, s->edge, s->home, s->bus, s->siblings);
+    const struct commands_config commands = {n, s->home, s->child, s->membership, s->bus};
+    s->commands = commands_new(&commands);
     s->child_op = (struct op){.done = on_child};
     timer_init(&s->sample, sample);
     loop_timer_set(n->loop, &s->sample, 0);
@@ -579,25 +586,16 @@ static void on_drain(void *ctx, const struct child_drain *d)
         edge_drain_stop(s->edge);
 }
 
-struct command {
-    struct shard *shard;
-    uint64_t id;
-};
-
-static void answer(void *ctx, int exit_code, str text)
-{
-    struct command *c = ctx;
-    child_reply(c->shard->child, c->id, (unsigned)exit_code, text);
-    free(c);
-}
-
 static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
 {
     struct shard *s = ctx;
-    struct command *c = malloc(sizeof *c);
-    must(c);
-    *c = (struct command){s, id};
-    home_command(s->home, argv, argc, answer, c);
+    commands_run(s->commands, id, argc, argv);
+}
+
+static void on_answer(void *ctx, uint64_t id, unsigned exit, str text, bool more)
+{
+    struct shard *s = ctx;
+    commands_answered(s->commands, id, exit, text, more);
 }
 
 /* ---- stop ---- */
@@ -668,6 +666,7 @@ static const struct child_calls calls = {
     .on_wish = on_wish,
     .on_identity = on_identity,
     .on_command = on_command,
+    .on_answer = on_answer,
     .on_stop = on_stop,
     .on_lost = on_lost,
 };

@@ -53,6 +53,11 @@ enum frame_kind {
     /* shard -> shard: the channel's own, in a cluster */
     FRAME_EPOCH, /* ms = epoch: from here on the sender goes by it; payload = slots it has lost by
                     that, a bit each, or nothing (cluster/channel.h) */
+    /* shard -> shard: a command of the operator's, which concerns the other (node/shard/commands.h)
+     */
+    FRAME_COMMAND, /* conn = whose answer it is; recipients = its words */
+    FRAME_ANSWER,  /* conn, ord = exit code, payload = a piece of the text; flag MORE: not the last
+                    */
     FRAME_KINDS
 };
 
@@ -68,6 +73,7 @@ enum frame_flag {
     FRAME_LIVE = 1 << 8,      /* ATTACH: its connection is the sender's */
     FRAME_SAME = 1 << 9,      /* the channel's own: with the stanza that came last */
     FRAME_FORMER = 1 << 10,   /* ATTACH: from its former home, which has handed its slot over */
+    FRAME_MORE = 1 << 11,     /* ANSWER: another piece follows */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none
