@@ -564,6 +564,15 @@ void channels_free(struct channels *c)
     free(c);
 }
 
+size_t channel_bytes(const struct channels *c)
+{
+    size_t n = c->own_cap * sizeof *c->own + c->settle_cap * sizeof *c->settles;
+    for (unsigned i = 0; i < c->count; i++)
+        if (c->peer[i])
+            n += sizeof *c->peer[i] + unacked_bytes(&c->peer[i]->sent);
+    return n;
+}
+
 size_t channel_unacked(const struct channels *c)
 {
     size_t n = c->own_open;

@@ -93,6 +93,7 @@ _Static_assert(offsetof(struct copy, sid) == offsetof(struct copy, by_sid.hash),
 struct copies {
     struct copies_config config;
     struct htable by_sid;
+    size_t bytes; /* of the copies and of the stanzas in their queues */
 };
 
 static struct copy *find(const struct copies *c, uint64_t sid, uint32_t gen)
@@ -119,8 +120,14 @@ static struct copy *latest(const struct copies *c, uint64_t sid)
     return best;
 }
 
+static size_t bytes_of(const struct copy *k)
+{
+    return sizeof *k + k->snap_n + (k->outs ? k->outs->bytes : 0);
+}
+
 static void forget(struct copies *c, struct copy *k)
 {
+    c->bytes -= bytes_of(k);
     htable_remove(&c->by_sid, &k->by_sid);
     outs_close(&k->outs);
     window_close(&k->window);
@@ -131,7 +138,7 @@ static void forget(struct copies *c, struct copy *k)
 static struct copy *keep_snap(struct copies *c, struct copy *k, uint64_t sid, str snap)
 {
     if (k)
-        htable_remove(&c->by_sid, &k->by_sid);
+        htable_remove(&c->by_sid, &k->by_sid), c->bytes -= bytes_of(k);
     struct copy *new = realloc(k, sizeof *k + snap.n);
     must(new);
     if (!k)
@@ -139,6 +146,7 @@ static struct copy *keep_snap(struct copies *c, struct copy *k, uint64_t sid, st
     new->snap_n = (uint32_t)snap.n &INT32_MAX;
     memcpy(new->snap, snap.p, snap.n);
     htable_insert(&c->by_sid, &new->by_sid, sid);
+    c->bytes += bytes_of(new);
     return new;
 }
 
@@ -162,6 +170,7 @@ void copies_take(struct copies *c, const struct copy_of *of)
     k->ended = of->ended;
     k->window = of->window;
     k->outs = of->outs, k->acked = of->acked;
+    c->bytes += k->outs ? k->outs->bytes : 0;
 }
 
 static void acked(struct copies *c, struct copy *k, uint64_t seq)
@@ -172,6 +181,7 @@ static void acked(struct copies *c, struct copy *k, uint64_t seq)
         struct uid uid = {first->sid, first->ord, first->lane};
         marks_put(c->config.marks,
                   (struct mark){uid, (unsigned)(k->sid >> 50), stanza_fp(first->stanza), now});
+        c->bytes -= first->stanza->index.len;
         outs_pop(&k->outs);
         k->acked++;
     }
@@ -221,7 +231,7 @@ static void on_mirror(struct copies *c, const struct frame *f)
     if (!k->outs)
         k->acked = f->seq - 1;
     if (f->seq == k->acked + outs_count(k->outs) + 1)
-        outs_push(&k->outs, out_of(f));
+        outs_push(&k->outs, out_of(f)), c->bytes += f->stanza->index.len;
 }
 
 /* Of all attachments: they number what goes to the client alike. */
@@ -283,7 +293,7 @@ void copies_attach(struct copies *c, ring_wanted_f *wanted, const void *ctx)
 
 struct copies *copies_new(const struct copies_config *config)
 {
-    struct copies *c = malloc(sizeof *c);
+    struct copies *c = calloc(1, sizeof *c);
     must(c);
     c->config = *config;
     htable_init(&c->by_sid);
@@ -301,3 +311,5 @@ void copies_free(struct copies *c)
 }
 
 size_t copies_count(const struct copies *c) { return c->by_sid.count; }
+
+size_t copies_bytes(const struct copies *c) { return c->bytes + htable_bytes(&c->by_sid); }

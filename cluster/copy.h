@@ -63,6 +63,7 @@ struct copies *copies_new(const struct copies_config *c);
 void copies_free(struct copies *c);
 void copies_adopt(struct copies *c, const struct ring *ring); /* instead of the one before */
 size_t copies_count(const struct copies *c);
+size_t copies_bytes(const struct copies *c); /* with their queues */
 
 /* STATE SNAP MIRROR NOTE, and OUT for a session whose connection has just gone. The caller acks:
  * when this returns it is held. */

@@ -78,6 +78,12 @@ str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, con
     return str_from(p, n);
 }
 
+/* The ring is one piece; what no mark has lain in is not in memory yet. */
+size_t marks_bytes(const struct marks *m)
+{
+    return (m->count < MARKS_MAX ? m->count : MARKS_MAX) * sizeof *m->ring;
+}
+
 void marks_close(struct marks *m)
 {
     free(m->ring);

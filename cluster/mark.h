@@ -36,6 +36,7 @@ void marks_put(struct marks *m, struct mark mark);
 typedef bool mark_wanted_f(const void *ctx, unsigned slot);
 str marks_encode(const struct marks *m, uint64_t *at, mark_wanted_f *wanted, const void *ctx,
                  uint64_t now_ms, struct arena *a);
+size_t marks_bytes(const struct marks *m);
 void marks_close(struct marks *m);
 
 /* At a new home: what it was told. */

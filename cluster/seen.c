@@ -163,3 +163,8 @@ void seen_sweep(struct seen *s, uint64_t now_ms)
     list_append(&pinned, &s->by_use);
     list_append(&s->by_use, &pinned);
 }
+
+size_t seen_bytes(const struct seen *s)
+{
+    return s->rows.count * sizeof(struct row) + htable_bytes(&s->rows);
+}

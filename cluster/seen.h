@@ -34,5 +34,6 @@ void seen_pin(struct seen *s, ring_wanted_f *wanted, const void *ctx, uint64_t u
  * as far as that one knows. */
 void seen_forget(struct seen *s, ring_wanted_f *wanted, const void *ctx);
 void seen_sweep(struct seen *s, uint64_t now_ms);
+size_t seen_bytes(const struct seen *s);
 
 #endif

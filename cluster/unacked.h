@@ -39,6 +39,10 @@ void unacked_begin(struct unacked *u); /* no number given yet; holds nothing */
 void unacked_close(struct unacked *u); /* the memory, not the parcels */
 uint64_t unacked_push(struct unacked *u, struct pend p);
 static inline size_t unacked_count(const struct unacked *u) { return u->open + u->late_open; }
+static inline size_t unacked_bytes(const struct unacked *u)
+{
+    return (u->at ? u->mask + 1 : 0) * sizeof *u->at + u->late_cap * sizeof *u->late;
+}
 /* The first that is not acked from *number on, which is set to its number; NULL: none. Valid until
  * the next push or ack. */
 struct pend *unacked_next(const struct unacked *u, uint64_t *number);

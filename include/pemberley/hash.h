@@ -37,6 +37,10 @@ void htable_remove(struct htable *t, struct hnode *n); /* must be in the table *
 /* The first node of this hash, and the next one of the same hash; NULL at the end. */
 struct hnode *htable_find(const struct htable *t, uint64_t hash);
 struct hnode *htable_find_next(const struct hnode *n);
+static inline size_t htable_bytes(const struct htable *t)
+{
+    return (t->mask + 1) * sizeof *t->slots;
+}
 /* Walks all nodes. The body may remove (and free) `it`, and only it, and inserts nothing. */
 #define htable_each(it, table) \
     for (size_t it##_slot = 0; it##_slot <= (table)->mask; it##_slot++) \

@@ -39,6 +39,17 @@ enum metric_stage { STAGE_EDGE_IN, STAGE_HOME_FROM, STAGE_BUS, STAGE_HOME_TO, ST
 /* Of so many stanzas the stages of one are timed (node.h). */
 enum { METRIC_STAGES_OF = 64 };
 enum metric_way { WAY_IN, WAY_OUT };
+enum metric_pool {
+    POOL_CONN,
+    POOL_SESSION,
+    POOL_QUEUE,
+    POOL_USER,
+    POOL_COPY,
+    POOL_CHANNEL,
+    POOL_SEEN,
+    POOL_MARK,
+    POOL_BUF
+};
 #define METRIC_TRAFFIC(way, kind) ((way)*METRIC_SIZE_KIND + (kind)) /* of enum stanza_kind */
 enum metric_quota { QUOTA_USERS, QUOTA_OFFLINE };
 enum metric_registry_refusal { REFUSED_EPOCH, REFUSED_FORM, REFUSED_FULL };

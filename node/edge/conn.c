@@ -121,6 +121,16 @@ struct carried {
     char bytes[];
 };
 
+/* It is the caller's now, to be freed. */
+static struct carried *carry_take(struct conn *c)
+{
+    struct carried *k = c->carried;
+    if (k)
+        c->edge->carried -= k->cap;
+    c->carried = NULL;
+    return k;
+}
+
 static void carried_free(struct carried *k)
 {
     if (k)
@@ -128,11 +138,7 @@ static void carried_free(struct carried *k)
     free(k);
 }
 
-static void carry_free(struct conn *c)
-{
-    carried_free(c->carried);
-    c->carried = NULL;
-}
+static void carry_free(struct conn *c) { carried_free(carry_take(c)); }
 
 /* Behind the item that was incomplete when reading paused. */
 static uint32_t carry_max(const struct conn *c)
@@ -150,7 +156,8 @@ static struct carried *carry_reserve(struct conn *c, size_t need)
     k = realloc(k, sizeof *k + cap);
     must(k);
     if (!c->carried)
-        k->scan = NULL, k->n = 0;
+        k->scan = NULL, k->n = k->cap = 0;
+    c->edge->carried += cap - k->cap;
     k->cap = (uint32_t)cap;
     return c->carried = k;
 }
@@ -435,9 +442,8 @@ static void turn_end(struct turn_hook *h)
 /* <proceed/> has left: from here on the bytes are TLS's, also those that came meanwhile. */
 static void start_tls(struct conn *c)
 {
-    struct carried *early = c->carried;
+    struct carried *early = carry_take(c);
     struct transport *low = c->transport;
-    c->carried = NULL;
     c->upgrading = false;
     c->handshaking = true;
     c->transport = tls_server_open(c->edge->node->tls, low, TLS_STARTTLS, stream_host(c));

@@ -272,4 +272,21 @@ void edge_free(struct edge *e)
     free(e);
 }
 
+static void set_memory(struct edge *e, enum metric_pool pool, size_t bytes)
+{
+    metric_set(e->node->metrics, METRIC_AT(memory_bytes, pool, 0), bytes);
+}
+
+/* A connection with its session's half; not its socket's and TLS's. */
+void edge_sample(struct edge *e)
+{
+    size_t conns = e->conn_count * sizeof(struct conn) +
+                   e->negotiations.count * sizeof(struct negotiation) +
+                   e->sessions.count * sizeof(struct c2s) + htable_bytes(&e->sessions) +
+                   htable_bytes(&e->negotiations);
+    set_memory(e, POOL_CONN, conns);
+    set_memory(e, POOL_BUF,
+               e->carried + e->inbound + metric_get(e->node->metrics, METRIC_output_queue_bytes));
+}
+
 size_t edge_connections(const struct edge *e) { return e->conn_count; }

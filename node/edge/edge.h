@@ -66,5 +66,6 @@ void edge_free(struct edge *e); /* after done */
 
 /* One line per connection for `session show`; JSON objects are the home's work. */
 size_t edge_connections(const struct edge *e);
+void edge_sample(struct edge *e); /* memory_bytes of what is the edge's */
 
 #endif

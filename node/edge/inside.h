@@ -34,6 +34,7 @@ struct edge {
     size_t connections_max;
     uint64_t rate_units; /* edge.c: in which time units the rates were counted so far */
     uint64_t inbound;    /* bytes of stanzas that are not safe yet */
+    size_t carried;      /* bytes that conns hold for carrying */
     struct probe {
         uint64_t a, b, us; /* a hold (c2s.c) and when it began; us 0: free */
     } probes[EDGE_PROBES];

@@ -491,6 +491,24 @@ void home_peer_up(struct home *h, unsigned shard)
 }
 
 /* Nothing is copied from the config, so only hosts that have gone matter. */
+static void set_memory(struct home *h, enum metric_pool pool, uint64_t bytes)
+{
+    metric_set(h->node->metrics, METRIC_AT(memory_bytes, pool, 0), bytes);
+}
+
+void home_sample(struct home *h)
+{
+    const struct metric_page *m = h->node->metrics;
+    set_memory(h, POOL_SESSION,
+               h->sessions.count * sizeof(struct session) + htable_bytes(&h->sessions));
+    set_memory(h, POOL_QUEUE,
+               metric_get(m, METRIC_unacked_stanzas) * sizeof(struct outbound) +
+                   metric_get(m, METRIC_unacked_bytes));
+    set_memory(h, POOL_USER,
+               h->users.count * sizeof(struct user) + htable_bytes(&h->users) + h->roster_bytes);
+    set_memory(h, POOL_SEEN, seen_bytes(&h->seen));
+}
+
 void home_reload(struct home *h)
 {
     h->seen.max = h->node->conf->limits_marks_max;

@@ -46,6 +46,7 @@ void home_peer_up(struct home *h, unsigned shard);
 void home_adopt(struct home *h);
 void home_has_attached(struct home *h);
 void home_epoch_settled(struct home *h, uint64_t epoch);
+void home_sample(struct home *h); /* memory_bytes of what is the home's */
 void home_reload(struct home *h);
 /* All sessions end; what was not delivered is stored; done when the store has it. */
 void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);

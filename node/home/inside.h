@@ -58,6 +58,7 @@ struct home {
     struct timer barrier; /* … and will not be waited for any longer */
     struct turn_hook reap;
     size_t resting_count, parked_bytes;
+    size_t roster_bytes; /* of the items of all users' rosters */
     struct pool outbounds;
     uint32_t requests; /* store requests without an answer */
     uint16_t copies;   /* begun, modulo 2^16 */

@@ -120,17 +120,33 @@ void user_roster_each(const struct user *u, roster_each_f *fn, void *ctx)
         }
 }
 
+static size_t item_bytes(const struct item *i)
+{
+    str groups[GROUPS_MAX];
+    size_t n = sizeof *i + i->contact_len + i->name_len;
+    for (unsigned g = groups_of(i, groups); g-- > 0;)
+        n += 2 + groups[g].n;
+    return n;
+}
+
+static void item_free(struct user *u, struct item *i)
+{
+    u->home->roster_bytes -= item_bytes(i);
+    htable_remove(&u->roster->items, &i->node);
+    free(i);
+}
+
 static void put_item(struct user *u, struct item *i)
 {
     struct roster *r = roster_of(u);
     struct item *old = find(u, item_contact(i));
     if (old) {
         r->count -= !old->removed;
-        htable_remove(&r->items, &old->node);
-        free(old);
+        item_free(u, old);
     }
     r->count += !i->removed;
     htable_insert(&r->items, &i->node, hash_str(&u->home->node->key, item_contact(i)));
+    u->home->roster_bytes += item_bytes(i);
 }
 
 static void remove_pending(struct user *u, str contact)
@@ -157,32 +173,33 @@ static void put_pending(struct user *u, str contact, struct stanza *stanza, int6
 }
 
 /* Tombstones older than the log are of no use to any client. */
-static void trim(struct roster *r)
+static void trim(struct user *u)
 {
+    struct roster *r = u->roster;
     if (r->version <= r->log_floor + ROSTER_LOG)
         return;
     r->log_floor = r->version - ROSTER_LOG;
     htable_each(it, &r->items) {
         struct item *i = container_of(it, struct item, node);
-        if (i->removed && i->version <= r->log_floor) {
-            htable_remove(&r->items, &i->node);
-            free(i);
-        }
+        if (i->removed && i->version <= r->log_floor)
+            item_free(u, i);
     }
 }
 
-void roster_free(struct roster *r)
+void roster_free(struct user *u)
 {
+    struct roster *r = u->roster;
     if (!r)
         return;
     htable_each(it, &r->items)
-        free(container_of(it, struct item, node));
+        item_free(u, container_of(it, struct item, node));
     htable_close(&r->items);
     list_each(p, &r->pending, struct pending, link) {
         stanza_unref(p->stanza);
         free(p);
     }
     free(r);
+    u->roster = NULL;
 }
 
 static void load_item(struct user *u, const Store__RosterItem *from)
@@ -281,7 +298,7 @@ static void apply(struct change *c)
         c->item->version = ++r->version;
         put_item(u, c->item);
         c->item = NULL;
-        trim(r);
+        trim(u);
     }
     if (c->pending_remove || c->pending_put)
         remove_pending(u, c->contact);

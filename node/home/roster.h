@@ -84,7 +84,7 @@ struct item *item_copy(const struct item *i, str contact); /* i may be NULL: a b
 /* The item's push to every interested session. */
 void roster_push(struct user *u, const struct item *i, struct ticket *t);
 struct roster *roster_of(struct user *u); /* made when there is none */
-void roster_free(struct roster *r);
+void roster_free(struct user *u);         /* u->roster is NULL then */
 struct Store__User;
 void roster_load(struct user *u, const struct Store__User *from);
 

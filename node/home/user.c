@@ -63,9 +63,9 @@ void user_count_session(struct user *u, int n)
 
 static void forget(struct user *u)
 {
-    roster_free(u->roster);
+    roster_free(u);
     free(u->last);
-    u->roster = NULL, u->last = NULL;
+    u->last = NULL;
     u->offline_count = 0, u->astray = 0;
 }
 

@@ -367,6 +367,18 @@ static void count_loop(struct shard *s)
     metric_set(m, METRIC_timers, loop_timers(s->node.loop));
 }
 
+_Static_assert(METRIC_SIZE_POOL == POOL_BUF + 1, "labels.def: POOL");
+
+static void count_memory(struct shard *s)
+{
+    const struct node *n = &s->node;
+    edge_sample(s->edge);
+    home_sample(s->home);
+    metric_set(n->metrics, METRIC_AT(memory_bytes, POOL_COPY, 0), copies_bytes(n->copies));
+    metric_set(n->metrics, METRIC_AT(memory_bytes, POOL_CHANNEL, 0), channel_bytes(n->channels));
+    metric_set(n->metrics, METRIC_AT(memory_bytes, POOL_MARK, 0), marks_bytes(&n->marks));
+}
+
 static void sample(struct timer *t)
 {
     struct shard *s = container_of(t, struct shard, sample);
@@ -379,6 +391,7 @@ static void sample(struct timer *t)
         bus_sample(s->bus);
         membership_sample(s->membership);
     }
+    count_memory(s);
     log_flush(s->node.log);
     loop_timer_set(s->node.loop, t, SAMPLE_MS);
 }

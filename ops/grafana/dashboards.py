@@ -49,6 +49,7 @@ NODE = dict(
     panels=[("CPU by process", [("{{instance}} {{process}} {{index}}", "sum by (instance, process, index) (r(process_cpu_seconds_total))")], "short", "ShardSaturated"),
             ("CPU per stanza sent", [("{{instance}}", "sum by (instance) (r(process_cpu_seconds_total)) / clamp_min(sum by (instance) (r(stanzas_sent_total)), 1e-9)")], "s", ""),
             ("Memory by process", [("{{instance}} {{process}} {{index}}", "process_memory_bytes")], "bytes", ""),
+            ("Memory by pool", [("{{pool}}", "sum by (pool) (memory_bytes)")], "bytes", ""),
             ("Open descriptors", [("{{instance}} {{process}} {{index}}", "process_open_fds")], "short", ""),
             ("Shared memory", [("{{instance}}", "shared_memory_bytes")], "bytes", ""),
             ("Connections", [("{{listener}}", "sum by (listener) (connections)"), ("not logged in", "sum(connections_preauth)")], "short", ""),

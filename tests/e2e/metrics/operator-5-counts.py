@@ -273,6 +273,41 @@ def test_gauges_come_back_to_zero(server):
     assert not any(total(n, g) for g in GAUGES), {g: total(n, g) for g in GAUGES if total(n, g)}
 
 
+def test_memory_by_what_it_is_for():
+    def until(what, holds):
+        deadline = time.monotonic() + 10
+        while not holds(now := pools()):
+            assert time.monotonic() < deadline, (what, before, now)
+            time.sleep(0.05)
+
+    def pools():
+        n = numbers(server)
+        return {p: total(n, "memory_bytes", pool=p) for p in
+                "conn session queue user copy channel seen mark buf".split()}
+
+    import pemb
+    server = pemb.Server(shards=2)
+    server.add_user("u7@localhost")
+    before = pools()
+    c = Client(server, "u7@localhost/r").login(presence=True, sm=True)
+    c.answer_acks = False
+    c.iq("set", f"<query xmlns='jabber:iq:roster'><item jid='a@b' name='{'x' * 1000}'/></query>")
+    c.message(c.jid, "x" * 3000)
+    c.send("<message><body>" + "y" * 2000)
+    until("what has come is held", lambda n: n["buf"] > before["buf"] + 2000)
+    until("it is for", lambda n: n["conn"] > before["conn"] and n["session"] > before["session"]
+          and n["queue"] > before["queue"] + 3000 and n["user"] > before["user"] + 1000)
+    c.drop()
+    until("a copy has its queue", lambda n: n["copy"] > before["copy"] + 3000)
+    until("the connection's goes with it", lambda n: n["conn"] == before["conn"]
+          and n["buf"] == before["buf"])
+    d, answer = resume(server, c)
+    assert answer.tag == q("sm:resumed")
+    d.close()
+    until("all goes", lambda n: all(n[p] == before[p] for p in ("conn", "session", "queue", "copy")))
+    server.stop()
+
+
 def test_one_who_does_not_read_is_not_read_until_he_goes(server):
     c = Client(server, "u0@localhost/r").login()
     c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -76,7 +76,7 @@ TABLE = {
         "scrape_seconds log_events_total log_suppressed_total",
 }
 WAITING = {
-    "accounting by pool, and a maximum": "memory_bytes memory_max_bytes",
+    "a maximum of memory": "memory_max_bytes",
     "logins by somebody else's word": "auth_backend_seconds auth_backend_errors_total",
     "the store's size by host": "host_store_bytes",
     "archive": "archive_messages_total archive_query_seconds",
