@@ -27,10 +27,10 @@
  *    view is the newest known publishes it again under an epoch above the highest known, not before
  *    one lease has passed and every other node of the view has been heard or has lost its lease.
  *    Who is no member waits for that.
- *  - *Founded.* A cluster begins with one node that has found_ms: that on which it was made, at its
- *    very first start. Who remembers an epoch, or has seen or heard a member, founds another one
- *    only after four leases in which the registry had no view and no member's lease, and none was
- *    heard: so one that was off as a whole comes back with an empty registry.
+ *  - *Founded.* A cluster begins with one node that has a short found_ms: that on which it was
+ *    made, at its very first start. Any other, and who remembers an epoch or has seen or heard a
+ *    member, founds one only after four leases in which the registry had no view and no member's
+ *    lease, and none was heard: so one that was off as a whole comes back with an empty registry.
  *
  * An ended member does nothing any more. Its shard closes its clients' sockets (delivery.md 5.6)
  * and starts as a new incarnation, with a new struct member. */
@@ -58,8 +58,8 @@ struct member_settings {
     uint32_t heartbeat_ms, lease_ms; /* lease_ms >= 3 * heartbeat_ms */
     uint32_t silence_ms;             /* cluster.barrier_timeout: who is silent so long is removed */
     uint32_t found_ms; /* no sign of a cluster for so long: found one. A heartbeat for the node that
-                          made the cluster while it remembers no epoch, four leases for who
-                          remembers one; 0, never: for who has just been let in */
+                          made the cluster while it remembers no epoch, four leases for others; 0:
+                          never */
     uint64_t epoch;    /* the highest that this node remembers; 0: none */
     bool again;        /* shards of this node have run under this owner before */
 };

@@ -437,12 +437,16 @@ static bool may_restore(const struct member *m)
     return true;
 }
 
-static bool knows_of_a_cluster(const struct member *m) { return m->known || m->met; }
+/* Is it for us to say that there is, and was, no cluster? */
+static bool is_first(const struct member *m)
+{
+    return m->s.found_ms < 4 * m->s.lease_ms && !m->known && !m->met;
+}
 
 static struct view *founded(struct member *m)
 {
     uint64_t gap = FOUND_GAP + hash_u64(m->s.owner ^ m->now) % FOUND_SPREAD;
-    struct view *v = view_new(knows_of_a_cluster(m) ? m->known + gap : 1);
+    struct view *v = view_new(is_first(m) ? 1 : m->known + gap);
     struct view_node *own;
     must(view_add(v, m->s.node, m->s.address, &own) == ERR_OK);
     own->owner = m->s.owner, own->weight = m->s.weight, own->state = VIEW_LIVE;
@@ -456,7 +460,7 @@ static struct view *instead_of_the_lost(struct member *m)
     if (member_has_node_in_view(m))
         return may_restore(m) ? view_copy(m->view, m->known + RESTORE_GAP) : NULL;
     uint64_t patience = m->s.found_ms;
-    if (knows_of_a_cluster(m) && patience < 4 * m->s.lease_ms)
+    if (!is_first(m) && patience < 4 * m->s.lease_ms)
         patience = 4 * m->s.lease_ms;
     bool found = m->s.found_ms && m->nobody_ms && m->now - m->nobody_ms >= patience;
     return found ? founded(m) : NULL;

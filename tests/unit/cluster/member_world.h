@@ -663,9 +663,7 @@ static void start_shard(struct world *w, struct node *n, unsigned k)
                                        .heartbeat_ms = HEARTBEAT,
                                        .lease_ms = LEASE,
                                        .silence_ms = SILENCE,
-                                       .found_ms = n->remembers    ? 4 * LEASE
-                                                   : n->index == 0 ? HEARTBEAT
-                                                                   : 0,
+                                       .found_ms = n->index || n->remembers ? 4 * LEASE : HEARTBEAT,
                                        .epoch = n->remembers,
                                        .again = n->ran};
     s->member = member_new(&settings, &n->registry, &own);
