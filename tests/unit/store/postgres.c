@@ -7,6 +7,7 @@
 
 #define OK STORE__RESULT__OK
 #define IO STORE__RESULT__IO
+#define EXISTS STORE__RESULT__EXISTS
 #define ROMEO "romeo@montague.example"
 #define JULIET "juliet@capulet.example"
 
