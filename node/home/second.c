@@ -341,7 +341,7 @@ void second_acked(struct session *s)
 void second_detached(struct session *s)
 {
     if (s->others)
-        s->others->answer = ANSWER_NONE;
+        session_answered(s);
     if (s->second_kind == SECOND_EDGE)
         s->second = (struct holder){s->edge, s->gen};
 }

@@ -407,12 +407,20 @@ static void resume_end(struct session *s)
     ticket_close(t);
 }
 
+void session_answered(struct session *s)
+{
+    struct ticket *t = s->others->asked;
+    s->others->answer = ANSWER_NONE, s->others->asked = NULL;
+    if (t)
+        ticket_close(t);
+}
+
 /* Also one that was taken and is not answered yet: its edge knows nothing of it to be closed. */
 static void give_up_resume(struct session *s)
 {
     if (s->others && s->others->answer == ANSWER_RESUMED) {
         ended_failed(home_of(s), s->edge, s->others->conn, NULL);
-        s->others->answer = ANSWER_NONE;
+        session_answered(s);
     }
     if (!is_resuming(s))
         return;
@@ -472,7 +480,7 @@ static void answer_resumed(struct session *s)
                       .gen = s->gen,
                       .payload = snap_encode(&snap, home_arena(h))};
     to_edge(h, s->edge, &f);
-    s->others->answer = ANSWER_NONE;
+    session_answered(s);
     session_replay(s);
     second_replayed(s);
 }
@@ -482,7 +490,7 @@ static void answer_enabled(struct session *s)
     struct frame answer = {
         .kind = FRAME_ENABLED, .sid = s->sid, .gen = s->gen, .seq = s->out_base, .ms = s->max_ms};
     to_edge(home_of(s), s->edge, &answer);
-    s->others->answer = ANSWER_NONE;
+    session_answered(s);
 }
 
 /* delivery.md 5.2, 2: nothing was said that the copy does not know. */
@@ -509,7 +517,8 @@ static void resume_go(struct session *s)
     s->edge = a->resume.edge;
     second_fence(s);
     s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
-    resume_end(s);
+    s->others->asked = a->resume.ticket;
+    a->resume = (struct resume){0};
     s->detached = false;
     absence_free(s);
     record_put(s);
@@ -573,11 +582,15 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
     session_may_resume(s);
 }
 
-static void enable(struct session *s, const struct frame *f)
+/* Done when it is answered: its edge waits for that, from us or from another home. */
+static void enable(struct session *s, struct origin from, const struct frame *f)
 {
+    struct channels *channels = home_of(s)->node->channels;
     uint64_t max = (uint64_t)home_of(s)->node->conf->limits_resume_timeout;
-    if (s->sm)
+    if (s->sm) {
+        channel_done(channels, from);
         return;
+    }
     s->sm = true;
     /* Nobody can log in as the same guest again: what cannot be resumed is not kept. */
     s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
@@ -586,6 +599,7 @@ static void enable(struct session *s, const struct frame *f)
     s->out_base = s->out_seq, s->in_base = f->ord;
     struct others *o = second_others(s);
     o->answer = ANSWER_ENABLED, o->stop = s->out_base;
+    o->asked = ticket_new(channels, from, (struct uid){s->sid, 0, 0}, NULL, NULL);
     if (second_choose(s))
         session_copied(s);
 }
@@ -664,6 +678,8 @@ static void free_session(struct session *s)
     directed_free(s);
     probes_free(s);
     free(s->shown);
+    if (s->others)
+        session_answered(s);
     free(s->others);
     free(s->waiting);
     free(s);
@@ -801,7 +817,7 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
         return;
     }
     switch (f->kind) {
-    case FRAME_ENABLE: enable(s, f); break;
+    case FRAME_ENABLE: enable(s, from, f); return;
     case FRAME_DETACH: lost(s, f->reason); break;
     case FRAME_END:
         if (session_is_held(s))

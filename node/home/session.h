@@ -45,6 +45,7 @@ struct others {
      */
     enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED } answer;
     uint64_t stop, conn;
+    struct ticket *asked; /* of what is answered: not safe before; NULL: nothing is */
 };
 
 /* What waits at a session: at nearly all, at any moment, nothing does, and they have none. */
@@ -197,6 +198,8 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
 /* CACK: the rows among it are not its business. */
 void session_acked(struct session *s, uint64_t seq);
 void session_edge_died(struct session *s, unsigned shard); /* it may have been its edge */
+/* What it had asked for is answered, or will not be. */
+void session_answered(struct session *s);
 /* Its copy has all that there was when it was begun (or has died): what waited for that. */
 void session_copied(struct session *s);
 /* A RESUME that waits may have waited long enough. */

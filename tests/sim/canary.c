@@ -33,7 +33,7 @@ static void forge_ack(struct world *w, unsigned from, unsigned to, uint64_t numb
     struct frame f = {.kind = FRAME_ACK, .ack_ranges = range, .ack_range_count = 2};
     str bytes = frame_bytes(&f, 0, &a);
     if (sender && sender->met[to]) {
-        err e = channel_receive(sender->node.channels, to, bytes);
+        err e = channel_receive(sender->node.channels, world_peer(sender, to), bytes);
         must(e == ERR_OK);
         sender->stirred = true;
     }

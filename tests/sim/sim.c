@@ -17,7 +17,8 @@
  *   sim --seed SEED                             that one, with a trace
  *   sim --hours H                               seeds until then
  *   sim --canaries [--seeds N]                  each canary must be found
- *   sim --canary NAME …                         with that one */
+ *   sim --canary NAME …                         with that one
+ *   sim --nodes N …                             a cluster of N nodes of one to three shards */
 #include "tests/sim/sim.h"
 
 #include <stdarg.h>
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #include "proto/bus/store.pb-c.h"
+#include "tests/sim/cluster.h"
 
 enum {
     TICK_US = 10000,
@@ -78,8 +80,11 @@ struct telling {
 
 struct plan {
     struct sim *sim;
+    uint64_t plan_us; /* of several nodes: the next planned change, or trouble on a rail */
     uint64_t ends_us, kill_us, restart_us[WORLD_ENDS], troubled_us, store_well_us;
-    unsigned kills, stalls_percent;
+    unsigned kills, stalls_percent, changes;
+    unsigned cut_off; /* 1 + the node that is, and stops at fence_us */
+    uint64_t fence_us;
     enum { STORE_WELL, STORE_SLOW, STORE_FULL, STORE_STUCK } store;
     uint64_t resume_timeout_us, pace_us;
     struct telling telling[EVENTS_MAX];
@@ -178,7 +183,7 @@ static void open_plan(struct sim *s)
               s->anytime ? ", kills at any time" : "", s->store_fails ? ", the store fails" : "");
     for (unsigned i = 0; i < s->clients; i++) {
         const struct client *c = s->client[i];
-        sim_story(s, "%s home %u%s%s%s%s", c->full, ring_home(s->w.ring, str_of(c->bare)),
+        sim_story(s, "%s home %u%s%s%s%s", c->full, world_home(&s->w, c->bare),
                   c->manner.sm ? " sm" : "", c->manner.resends ? " resends" : "",
                   c->manner.lazy ? " lazy" : "", c->manner.forgets ? " forgets" : "");
     }
@@ -223,6 +228,8 @@ static bool run_tellings(void)
 static void tell_all(unsigned peer, bool up)
 {
     struct world *w = &plan.sim->w;
+    if (w->nodes && peer != world_store(w))
+        return; /* membership says it */
     for (unsigned i = 0; i < w->shards; i++)
         if (i != peer && w->shard[i])
             tell(i, peer, up, below(plan.sim, 20000));
@@ -261,7 +268,7 @@ static void restart(struct sim *s, unsigned end)
     } else {
         world_start(w, end);
         sim_story(s, "shard %u is back", end);
-        for (unsigned i = 0; i < WORLD_ENDS; i++)
+        for (unsigned i = w->nodes ? world_store(w) : 0; i < WORLD_ENDS; i++)
             if (i != end && (i == world_store(w) ? w->store_up : i < w->shards && w->shard[i]))
                 tell(end, i, true, below(s, 20000));
     }
@@ -274,11 +281,11 @@ static bool all_have_met(const struct sim *s)
     for (unsigned i = 0; i < w->shards; i++) {
         if (!w->shard[i] || !w->store_up || w->shard[i]->met[world_store(w)] == 0)
             return false;
-        for (unsigned k = 0; k < w->shards; k++)
+        for (unsigned k = 0; !w->nodes && k < w->shards; k++)
             if (i != k && !world_have_met(w, i, k))
                 return false;
     }
-    return true;
+    return !w->nodes || cluster_is_settled(w);
 }
 
 static bool is_complete(const struct sim *s)
@@ -286,6 +293,77 @@ static bool is_complete(const struct sim *s)
     return all_have_met(s) && !plan.tellings && s->w.now_us > plan.troubled_us + SETTLED_US &&
            s->w.now_us > plan.store_well_us + SETTLED_US && plan.store == STORE_WELL &&
            world_metric(&s->w, METRIC_copies_missing) == 0;
+}
+
+static void kill_node(struct sim *s, unsigned node)
+{
+    uint64_t back_us = s->w.now_us + between(s, 400000, 1500000);
+    sim_story(s, "node %u is killed", node);
+    for (unsigned i = 0; i < s->w.per; i++) {
+        unsigned shard = node * s->w.per + i;
+        if (s->w.shard[shard])
+            kill_shard(s, shard);
+        plan.restart_us[shard] = back_us;
+    }
+}
+
+/* Cut off from the others it ends (its lease has run out) before they go on without it. */
+static void cut_off(struct sim *s, unsigned node)
+{
+    sim_story(s, "node %u is cut off", node);
+    plan.cut_off = 1 + node, plan.fence_us = s->w.now_us + between(s, 50000, 300000);
+    for (unsigned i = 0; i < s->w.nodes; i++)
+        if (i != node) {
+            cluster_cut(&s->w, node, i, plan.fence_us - s->w.now_us + 1000);
+            cluster_cut(&s->w, i, node, plan.fence_us - s->w.now_us + 1000);
+        }
+}
+
+static void maybe_fence(struct sim *s)
+{
+    if (!plan.cut_off || s->w.now_us < plan.fence_us)
+        return;
+    kill_node(s, plan.cut_off - 1);
+    plan.cut_off = 0;
+}
+
+static void kill_something(struct sim *s)
+{
+    struct world *w = &s->w;
+    unsigned victim = (unsigned)below(s, w->shards + 1),
+             kind = w->nodes ? (unsigned)below(s, 10) : 9;
+    if (kind < 3)
+        kill_node(s, (unsigned)below(s, w->nodes));
+    else if (kind < 5)
+        cut_off(s, (unsigned)below(s, w->nodes));
+    else if (victim == w->shards && w->store_up)
+        kill_store(s);
+    else if (victim < w->shards && w->shard[victim])
+        kill_shard(s, victim);
+}
+
+/* Weights, drains, rails that break for a moment: at any time, they are no failures. */
+static void maybe_change(struct sim *s)
+{
+    struct plan *p = &plan;
+    struct world *w = &s->w;
+    if (!w->nodes || w->now_us < p->plan_us || w->now_us > p->ends_us || p->cut_off)
+        return;
+    p->plan_us = w->now_us + between(s, 5000, 600000);
+    unsigned node = (unsigned)below(s, w->nodes), other = (unsigned)below(s, w->nodes);
+    switch (below(s, 8)) {
+    case 0:
+    case 1: cluster_drain(w, node, true); break;
+    case 2:
+    case 3: cluster_drain(w, node, false); break;
+    case 4: cluster_weigh(w, node, (unsigned)between(s, 1, 300)); break;
+    case 5:
+    case 6:
+        if (node != other)
+            cluster_cut(w, node, other, between(s, 2000, 80000));
+        break;
+    default: break;
+    }
 }
 
 static void maybe_kill(struct sim *s)
@@ -301,11 +379,7 @@ static void maybe_kill(struct sim *s)
     s->overlapped |= !is_complete(s);
     p->kills--;
     p->kill_us = w->now_us + between(s, 1000, 1500000);
-    unsigned victim = (unsigned)below(s, w->shards + 1);
-    if (victim == w->shards && w->store_up)
-        kill_store(s);
-    else if (victim < w->shards && w->shard[victim])
-        kill_shard(s, victim);
+    kill_something(s);
 }
 
 static void maybe_store_trouble(struct sim *s)
@@ -330,7 +404,7 @@ static void maybe_store_trouble(struct sim *s)
 static unsigned some_shard(struct sim *s)
 {
     unsigned i = (unsigned)below(s, s->w.shards);
-    for (unsigned n = 0; n < s->w.shards && !s->w.shard[i]; n++)
+    for (unsigned n = 0; n < s->w.shards && !world_is_ready(&s->w, i); n++)
         i = (i + 1) % s->w.shards;
     return i;
 }
@@ -372,12 +446,13 @@ static void be_bound(struct client *c)
 static void do_deed(struct client *c)
 {
     struct sim *s = c->sim;
-    bool alive = s->w.shard[some_shard(s)] != NULL;
+    unsigned there = some_shard(s);
+    bool alive = world_is_ready(&s->w, there);
     if (!c->line) {
         c->slow = false;
         c->next_us = s->w.now_us + 1000;
         if (alive)
-            client_dial(c, some_shard(s));
+            client_dial(c, there);
     } else if (c->state == CLIENT_BOUND) {
         if (s->w.now_us < plan.ends_us)
             be_bound(c);
@@ -405,6 +480,10 @@ static uint64_t next_us(struct sim *s)
         next = sooner(next, s->client[i]->next_us);
     if (plan.kills && w->now_us < plan.ends_us)
         next = sooner(next, plan.kill_us);
+    if (w->nodes)
+        next = sooner(next, cluster_next_us(w));
+    if (w->nodes && w->now_us < plan.ends_us)
+        next = sooner(next, plan.plan_us);
     return next > w->now_us ? next : w->now_us + 1;
 }
 
@@ -426,6 +505,7 @@ static void now(struct sim *s)
         for (unsigned k = 0; k < s->clients; k++)
             any |= client_turn(s->client[k]);
         any |= run_tellings();
+        any |= w->nodes && cluster_turn(w);
         for (unsigned k = 0; k < w->shards; k++)
             if (w->shard[k] && w->shard[k]->stirred)
                 world_turn(w, k), any = true;
@@ -442,6 +522,8 @@ static void step(struct sim *s)
     for (unsigned i = 0; i < WORLD_ENDS; i++)
         if (plan.restart_us[i] && plan.restart_us[i] <= w->now_us)
             restart(s, i);
+    maybe_fence(s);
+    maybe_change(s);
     maybe_kill(s);
     for (unsigned i = 0; i < s->clients; i++)
         if (s->client[i]->next_us <= w->now_us)
@@ -495,7 +577,7 @@ static size_t copies_needed(const struct sim *s)
     size_t n = 0;
     for (unsigned i = 0; i < s->clients; i++) {
         const struct client *c = s->client[i];
-        n += c->line && c->line->shard == ring_home(s->w.ring, str_of(c->bare));
+        n += c->line && world_same_domain(&s->w, c->line->shard, world_home(&s->w, c->bare));
     }
     return n;
 }
@@ -595,7 +677,16 @@ static void judge(struct sim *s)
     judge_counts(s);
 }
 
-static void run_seed(uint64_t seed, enum canary canary, bool trace)
+/* Nobody comes before the first view is settled. */
+static void meet_in_cluster(struct sim *s)
+{
+    for (int i = 0; !cluster_is_settled(&s->w); i++) {
+        must(i < 10000);
+        step(s);
+    }
+}
+
+static void run_seed(uint64_t seed, unsigned nodes, enum canary canary, bool trace)
 {
     struct sim *s = calloc(1, sizeof *s);
     char timeout[32], unsafe[32];
@@ -605,8 +696,13 @@ static void run_seed(uint64_t seed, enum canary canary, bool trace)
     settings_of(s, timeout, unsafe);
     const char *settings[] = {timeout, unsafe, NULL};
     list_init(&s->lines);
+    plan.sim = s;
     s->w.ctx = s, s->w.trace = trace, s->w.hooks = canary_hooks(canary);
-    world_open(&s->w, 2 + (unsigned)(hash_u64(seed ^ 3) % 4), seed, settings);
+    unsigned shards =
+        nodes ? 1 + (unsigned)(hash_u64(seed ^ 3) % 3) : 2 + (unsigned)(hash_u64(seed ^ 3) % 4);
+    world_open(&s->w, nodes, shards, seed, settings);
+    if (nodes)
+        meet_in_cluster(s);
     make_clients(s);
     open_plan(s);
     s->w.delay_us = delay_us, s->w.refuse = refuse;
@@ -624,7 +720,7 @@ static void run_seed(uint64_t seed, enum canary canary, bool trace)
 
 struct options {
     uint64_t first, seeds, seed;
-    unsigned jobs;
+    unsigned jobs, nodes;
     double hours;
     enum canary canary;
     bool trace, canaries;
@@ -636,7 +732,7 @@ struct job {
     FILE *out;
 };
 
-static void job_start(struct job *j, uint64_t seed, enum canary canary)
+static void job_start(struct job *j, uint64_t seed, unsigned nodes, enum canary canary)
 {
     j->seed = seed, j->out = tmpfile();
     must(j->out);
@@ -647,7 +743,7 @@ static void job_start(struct job *j, uint64_t seed, enum canary canary)
         return;
     alarm(SEED_SECONDS_MAX);
     must(dup2(fileno(j->out), STDOUT_FILENO) >= 0 && dup2(fileno(j->out), STDERR_FILENO) >= 0);
-    run_seed(seed, canary, false);
+    run_seed(seed, nodes, canary, false);
     fflush(NULL);
     _exit(0);
 }
@@ -700,7 +796,7 @@ static uint64_t run_seeds(const struct options *o, enum canary canary, bool prin
         if (more && running < n) {
             for (j = jobs; j->pid; j++)
                 ;
-            job_start(j, o->first + started++, canary);
+            job_start(j, o->first + started++, o->nodes, canary);
             running++;
             continue;
         }
@@ -728,8 +824,10 @@ static int run_canaries(const struct options *o)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim [--seeds N] [--first SEED] [--jobs N] [--hours H] [--seed SEED] "
-                    "[--canary NAME] [--canaries]\n");
+    fprintf(
+        stderr,
+        "usage: sim [--seeds N] [--first SEED] [--jobs N] [--hours H] [--seed SEED] [--nodes N] "
+        "[--canary NAME] [--canaries]\n");
     exit(2);
 }
 
@@ -752,6 +850,8 @@ static struct options options_of(int argc, char **argv)
             o.first = strtoull(value, NULL, 10);
         else if (!strcmp(argv[i], "--jobs"))
             o.jobs = (unsigned)strtoul(value, NULL, 10);
+        else if (!strcmp(argv[i], "--nodes"))
+            o.nodes = (unsigned)strtoul(value, NULL, 10);
         else if (!strcmp(argv[i], "--hours"))
             o.hours = strtod(value, NULL);
         else if (!strcmp(argv[i], "--canary"))
@@ -773,7 +873,7 @@ int main(int argc, char **argv)
     if (o.canaries)
         return run_canaries(&o);
     if (o.trace) {
-        run_seed(o.seed, o.canary, true);
+        run_seed(o.seed, o.nodes, o.canary, true);
         return 0;
     }
     uint64_t failed = run_seeds(&o, o.canary, true, false, &ran);

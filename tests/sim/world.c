@@ -6,8 +6,10 @@
 #include <sys/eventfd.h>
 
 #include "cluster/copy.h"
+#include "cluster/peers.h"
 #include "node/shard/rooms.h"
 #include "proto/bus/store.pb-c.h"
+#include "tests/sim/cluster.h"
 
 enum { TURNS = 4, STORE_RUNS_MAX = 1000 };
 
@@ -75,7 +77,7 @@ static const char *kind_name(enum frame_kind k)
         [FRAME_ROUTE] = "ROUTE",   [FRAME_BOUND] = "BOUND",     [FRAME_RESUMED] = "RESUMED",
         [FRAME_FAILED] = "FAILED", [FRAME_ENABLED] = "ENABLED", [FRAME_OUT] = "OUT",
         [FRAME_CLOSE] = "CLOSE",   [FRAME_STATE] = "STATE",     [FRAME_SNAP] = "SNAP",
-        [FRAME_MIRROR] = "MIRROR", [FRAME_NOTE] = "NOTE",
+        [FRAME_MIRROR] = "MIRROR", [FRAME_NOTE] = "NOTE",       [FRAME_EPOCH] = "EPOCH",
     };
     return k < FRAME_KINDS && names[k] ? names[k] : "?";
 }
@@ -109,11 +111,13 @@ static void trace_frame(const struct world *w, unsigned from, unsigned to, str b
     arena_init(&a);
     if (frame_decode(bytes.p, bytes.n, &a, &f, &number) == ERR_OK) {
         str xml = f.stanza ? stanza_xml(f.stanza) : STR_NONE;
-        world_say(
-            w, "%u>%u #%llu %s sid %llx gen %u ord %llu lane %x seq %llu conn %llx flags %x %.*s",
-            from, to, (unsigned long long)number, kind_name(f.kind), (unsigned long long)f.sid,
-            f.gen, (unsigned long long)f.ord, f.lane, (unsigned long long)f.seq,
-            (unsigned long long)f.conn, f.flags, (int)xml.n, xml.p);
+        world_say(w,
+                  "%u>%u #%llu %s sid %llx gen %u ord %llu lane %x seq %llu conn %llx flags %x ms "
+                  "%llu %.*s",
+                  from, to, (unsigned long long)number, kind_name(f.kind),
+                  (unsigned long long)f.sid, f.gen, (unsigned long long)f.ord, f.lane,
+                  (unsigned long long)f.seq, (unsigned long long)f.conn, f.flags,
+                  (unsigned long long)f.ms, (int)xml.n, xml.p);
         if (f.kind == FRAME_NOTE)
             trace_notes(w, f.payload);
         stanza_unref(f.stanza);
@@ -154,6 +158,52 @@ static void lose(struct list *l)
     }
 }
 
+void world_lose(struct world *w, unsigned from, unsigned to, uint32_t but)
+{
+    list_each(b, &w->wire[from][to], struct parcel, link)
+        if (b->from_incarnation != but) {
+            list_remove(&b->link);
+            free(b);
+        }
+}
+
+/* ---- nodes ---- */
+
+unsigned world_peer(const struct shard *s, unsigned shard)
+{
+    const struct world *w = s->world;
+    char name[16];
+    if (!w->nodes || world_node(w, shard) == world_node(w, s->place))
+        return shard % w->per;
+    snprintf(name, sizeof name, "n%u", world_node(w, shard));
+    return peer_number(peers_block(s->peers, str_of(name)), shard % w->per);
+}
+
+static unsigned place_of(const struct shard *s, unsigned peer)
+{
+    const struct world *w = s->world;
+    if (!w->nodes)
+        return peer;
+    unsigned node = (unsigned)atoi(peers_name(s->peers, peer_block(peer)).p + 1);
+    return node * w->per + peer_shard(peer);
+}
+
+unsigned world_home(const struct world *w, const char *bare)
+{
+    return w->nodes ? cluster_home(w, bare) : ring_home(w->ring, str_of(bare));
+}
+
+bool world_same_domain(const struct world *w, unsigned a, unsigned b)
+{
+    bool by_node = w->nodes && cluster_by_node(w);
+    return by_node ? world_node(w, a) == world_node(w, b) : a == b;
+}
+
+bool world_is_ready(const struct world *w, unsigned shard)
+{
+    return w->shard[shard] && (!w->nodes || w->shard[shard]->ready);
+}
+
 /* ---- a shard, wired as node/shard does it ---- */
 
 static void on_frame(void *ctx, struct origin from, const struct frame *f)
@@ -178,16 +228,17 @@ static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
     for (size_t i = 0; i < n; i++)
         parts[i] = str_from(v[i].iov_base, v[i].iov_len);
     str whole = arena_concat(&a, parts, n);
+    unsigned to = place_of(s, peer);
     if (w->hooks && w->hooks->sending)
-        whole = w->hooks->sending(w, s->index, peer, whole, &a);
-    put_on_wire(w, s->index, peer, whole.p, whole.n);
+        whole = w->hooks->sending(w, s->place, to, whole, &a);
+    put_on_wire(w, s->place, to, whole.p, whole.n);
     arena_close(&a);
 }
 
 static void to_store(void *ctx, const char *p, size_t n)
 {
     struct shard *s = ctx;
-    put_on_wire(s->world, s->index, world_store(s->world), p, n);
+    put_on_wire(s->world, s->place, world_store(s->world), p, n);
 }
 static void on_wake(void *ctx) { ((struct shard *)ctx)->stirred = true; }
 
@@ -195,7 +246,7 @@ static void open_rooms(struct shard *s)
 {
     struct world *w = s->world;
     struct channel_sinks sinks = {s, on_frame, on_settled, to_shard, on_wake};
-    s->node.channels = channels_new(s->index, w->shards, &sinks);
+    s->node.channels = channels_new(s->node.shard, w->per, &sinks);
     struct copies_config copies = {.channels = s->node.channels,
                                    .ring = w->ring,
                                    .turn = &s->turn,
@@ -205,7 +256,7 @@ static void open_rooms(struct shard *s)
     s->store = store_client_new(&s->loop, w->conf, &s->metrics, &w->log, to_store, s);
     s->node.store = store_client_door(s->store);
     s->home = home_new(&s->node);
-    if (!w->hooks || !w->hooks->no_barrier)
+    if (!w->nodes && (!w->hooks || !w->hooks->no_barrier))
         home_await_others(s->home);
     s->edge = edge_new(&s->node);
 }
@@ -215,14 +266,14 @@ void world_start(struct world *w, unsigned index)
     static int wake_fd = -1; /* nobody waits for it */
     struct shard *s = calloc(1, sizeof *s);
     must(s && !w->shard[index]);
-    s->world = w, s->index = index, s->incarnation = ++w->incarnation[index];
+    s->world = w, s->place = index, s->incarnation = ++w->incarnation[index];
     if (wake_fd < 0)
         wake_fd = eventfd(0, EFD_NONBLOCK);
     loop_init(&s->loop, &loop_impl, wake_fd);
     s->loop.now_us = w->now_us;
     arena_init(&s->turn);
-    s->node = (struct node){.shard = index,
-                            .shards = w->shards,
+    s->node = (struct node){.shard = index % w->per,
+                            .shards = w->per,
                             .loop = &s->loop,
                             .clock = &w->clock,
                             .entropy = &w->entropy,
@@ -235,6 +286,8 @@ void world_start(struct world *w, unsigned index)
     entropy_fill(&w->entropy, &s->node.key, sizeof s->node.key);
     w->shard[index] = s;
     open_rooms(s);
+    if (w->nodes)
+        cluster_shard_starts(w, s);
     world_say(w, "shard %u starts, incarnation %u", index, s->incarnation);
 }
 
@@ -414,7 +467,7 @@ bool world_deliver_one(struct world *w, unsigned from, unsigned to)
         trace_frame(w, from, to, bytes);
         if (w->hooks && w->hooks->arriving)
             w->hooks->arriving(w, from, to, bytes);
-        err e = channel_receive(w->shard[to]->node.channels, from, bytes);
+        err e = channel_receive(w->shard[to]->node.channels, world_peer(w->shard[to], from), bytes);
         must(e == ERR_OK);
     }
     if (to < w->shards)
@@ -437,15 +490,23 @@ uint64_t world_next_us(const struct world *w)
     return next;
 }
 
+/* Seeds of one node are what they were when there was no other. */
+enum { NODE_ENDS = 6 };
+static unsigned end_at(const struct world *w, unsigned i)
+{
+    return !w->nodes && i == NODE_ENDS - 1 ? world_store(w) : i;
+}
+
 bool world_deliver(struct world *w)
 {
     bool any = false;
-    unsigned shift = (unsigned)world_random(w, WORLD_ENDS);
+    unsigned ends = w->nodes ? WORLD_ENDS : NODE_ENDS;
+    unsigned shift = (unsigned)world_random(w, ends);
     if (w->hooks && w->hooks->between)
         w->hooks->between(w);
-    for (unsigned i = 0; i < WORLD_ENDS; i++)
-        for (unsigned k = 0; k < WORLD_ENDS; k++) {
-            unsigned from = (i + shift) % WORLD_ENDS, to = (k + shift) % WORLD_ENDS;
+    for (unsigned i = 0; i < ends; i++)
+        for (unsigned k = 0; k < ends; k++) {
+            unsigned from = end_at(w, (i + shift) % ends), to = end_at(w, (k + shift) % ends);
             int f;
             for (struct parcel *b; (b = first(w, from, to, &f)) && !f && b->due_us <= w->now_us;)
                 any |= world_deliver_one(w, from, to);
@@ -510,12 +571,14 @@ void world_befriend(struct world *w, const char *bare, const char *const *contac
 
 /* ---- begin ---- */
 
-void world_open(struct world *w, unsigned shards, uint64_t seed, const char *const *settings)
+void world_open(struct world *w, unsigned nodes, unsigned shards, uint64_t seed,
+                const char *const *settings)
 {
     static const unsigned char secret[32] = {7};
     char why[256];
-    must(shards <= WORLD_SHARDS_MAX);
-    w->shards = shards;
+    w->nodes = nodes, w->per = shards;
+    w->shards = nodes ? nodes * shards : shards;
+    must(w->shards <= WORLD_SHARDS_MAX);
     w->now_us = 1000000, w->random = hash_u64(seed ^ 0x5eed);
     w->clock.wall_us = wall, w->entropy.fill = fill;
     w->log.write = no_log, w->log.level = LOG_ERROR, w->port.reply = on_reply;
@@ -523,16 +586,18 @@ void world_open(struct world *w, unsigned shards, uint64_t seed, const char *con
         for (unsigned k = 0; k < WORLD_ENDS; k++)
             list_init(&w->wire[i][k]);
     w->conf = conf_test_with(settings);
-    w->ring = ring_single(secret, shards);
+    w->ring = nodes ? NULL : ring_single(secret, shards);
+    if (nodes)
+        cluster_open(w);
     struct store_worker_options o = {.path = ":memory:", .batch_max = 1};
     err e = store_worker_open(&o, &w->port, &w->log, why, sizeof why, &w->worker);
     must(e == ERR_OK);
     world_store_start(w);
-    for (unsigned i = 0; i < shards; i++)
+    for (unsigned i = 0; i < w->shards; i++)
         world_start(w, i);
-    for (unsigned i = 0; i < shards; i++) {
+    for (unsigned i = 0; i < w->shards; i++) {
         world_tell_up(w, i, world_store(w));
-        for (unsigned k = 0; k < shards; k++)
+        for (unsigned k = 0; !nodes && k < shards; k++)
             if (i != k)
                 world_tell_up(w, i, k);
     }

@@ -1,6 +1,7 @@
-/* world: the shards of one node in one process, on virtual time: real edges, homes, channels,
- * copies and store clients, and the real store worker. Their doors to the outside are here: a loop
- * that waits for nothing, a clock and entropy from the seed, and a wire in place of the fifos.
+/* world: the shards of one node, or of several, in one process, on virtual time: real edges, homes,
+ * channels, copies and store clients, and the real store worker. Their doors to the outside are
+ * here: a loop that waits for nothing, a clock and entropy from the seed, and a wire in place of
+ * the fifos.
  *
  * The wire has a link for each ordered pair of ends (shards, and the store worker): FIFO, each
  * parcel with the time at which it arrives. A process dies between any two parcels: what it had
@@ -19,7 +20,7 @@
 #include "node/store/store.h"
 #include "node/store_client/store_client.h"
 
-enum { WORLD_SHARDS_MAX = 5, WORLD_ENDS = WORLD_SHARDS_MAX + 1 };
+enum { WORLD_SHARDS_MAX = 12, WORLD_ENDS = WORLD_SHARDS_MAX + 1 };
 
 struct world;
 
@@ -32,10 +33,12 @@ struct shard {
     struct edge *edge;
     struct store_client *store;
     struct world *world;
-    unsigned index;
+    unsigned place; /* among the shards of all nodes; node->shard is that within its own */
     uint32_t incarnation;
     uint32_t met[WORLD_ENDS]; /* incarnations that it is connected with; 0: not */
     bool stirred;             /* something came since its last turn */
+    struct peers *peers;      /* of several nodes */
+    bool ready;               /* … it lets clients in */
 };
 
 struct parcel {
@@ -58,7 +61,9 @@ struct world_hooks {
 };
 
 struct world {
-    unsigned shards;
+    unsigned shards;     /* of all nodes */
+    unsigned nodes, per; /* nodes: 0: one, without a cluster; per: shards of each */
+    struct oracle *oracle;
     struct shard *shard[WORLD_SHARDS_MAX]; /* NULL: dead */
     uint32_t incarnation[WORLD_ENDS];      /* of the last one */
     bool store_up;
@@ -80,8 +85,19 @@ struct world {
     void *ctx;
 };
 
-/* settings: as conf_test_with. All shards are up and have met. */
-void world_open(struct world *w, unsigned shards, uint64_t seed, const char *const *settings);
+/* settings: as conf_test_with. nodes 0: no cluster. All shards are up and have met. */
+void world_open(struct world *w, unsigned nodes, unsigned shards, uint64_t seed,
+                const char *const *settings);
+static inline unsigned world_node(const struct world *w, unsigned shard) { return shard / w->per; }
+/* The number by which s knows that shard. */
+unsigned world_peer(const struct shard *s, unsigned shard);
+/* The home of an account. */
+unsigned world_home(const struct world *w, const char *bare);
+bool world_same_domain(const struct world *w, unsigned a, unsigned b);
+/* Does it take clients? */
+bool world_is_ready(const struct world *w, unsigned shard);
+/* What is on that link is lost, but for what this incarnation has sent. */
+void world_lose(struct world *w, unsigned from, unsigned to, uint32_t but);
 static inline unsigned world_store(const struct world *w) { return WORLD_SHARDS_MAX; }
 uint64_t world_random(struct world *w, uint64_t below);
 /* Is shard a connected with the living incarnation of b? */
