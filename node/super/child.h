@@ -130,9 +130,9 @@ void child_poisoned(struct child *c, enum child_kind kind, uint32_t index, uint6
 
 /* ---- in a cluster ----------------------------------------------------------------------------
  *
- * Commands for the clerk's shard, by on_command; exits as operator.md 3 has them. Numbers that are
- * not known (of a node that does not answer within a second) are left out.
- *   node-list                {"v":1,"node":"a","epoch":41,"settled":true,"frozen":false,
+ * Commands for the clerk's shard, by on_command, also before child_ready; exits as operator.md 3
+ * has them. Numbers that are not known (of a node that does not answer within a second) are left
+ * out. node-list                {"v":1,"node":"a","epoch":41,"settled":true,"frozen":false,
  *                             "registry":true,"slots":16384,"items":[NODE…]}
  *                            slots: of those that somebody owns; frozen: acting by promises
  *     NODE                   {"name":"a","self":true,"state":"live","address":"10.0.0.1:5275",

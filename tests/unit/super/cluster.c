@@ -162,10 +162,10 @@ static void shards_get_their_bus_and_the_lowest_is_the_clerk(void **state)
 static void people_and_balancers_see_the_cluster(void **state)
 {
     assert_int_equal(run("status"), 0);
-    assert_non_null(strstr(output, "cluster: derby, epoch 7, 3 live"));
+    assert_non_null(strstr(output, "cluster: derby, epoch 7, 2 live"));
     assert_non_null(strstr(get("/readyz"), "[+]cluster epoch 7\n"));
     get("/metrics");
-    assert_non_null(strstr(output, "pemberley_cluster_nodes{state=\"live\"} 3\n"));
+    assert_non_null(strstr(output, "pemberley_cluster_nodes{state=\"live\"} 2\n"));
     assert_non_null(strstr(output, "pemberley_cluster_fenced 0\n"));
     assert_non_null(strstr(output, "pemberley_node_info{cluster=\"derby\",node=\"t\""));
     assert_non_null(strstr(output, "pemberley_node_degraded{what=\"registry\"} 0\n"));
@@ -252,7 +252,7 @@ static void an_identity_that_is_not_ours_changes_nothing(void **state)
 
 static void what_is_about_other_nodes_goes_to_the_clerk(void **state)
 {
-    assert_int_equal(run("--json node list"), 0);
+    assert_int_equal(run("--json node ring"), 0);
     assert_int_equal(number("\"words\":"), 1);
     assert_int_equal(run("--json node ring --slot 7"), 0);
     assert_int_equal(number("\"words\":"), 3);
@@ -264,11 +264,29 @@ static void what_is_about_other_nodes_goes_to_the_clerk(void **state)
     assert_int_equal(run("node show nobody"), 4);
 }
 
+static void the_nodes_stand_in_a_table(void **state)
+{
+    assert_int_equal(run("node list"), 0);
+    assert_string_equal(
+        output,
+        "NODE  STATE  VERSION  ADDRESS        SHARDS  WEIGHT  SLOTS  SESSIONS  LEASE    RTT  UP  \n"
+        "a *   live   0.1.0    10.0.0.1:5275       8     100   5461     41203   2.4s      -  5d  \n"
+        "b     live   0.1.0    10.0.0.2:5275       8     100   5462     40988   2.4s  0.3ms  2m  \n"
+        "c     drain  0.1.0    10.0.0.3:5275       8       0   1207      9020   2.4s  0.3ms   -  "
+        "drain 78 %, about 40 s left\n"
+        "epoch 41, one view on all 3 nodes, registry ok, slots 16384/16384 owned\n");
+    assert_int_equal(run("node show c"), 0);
+    assert_non_null(strstr(output, "\nslots              1207\n"));
+    assert_int_equal(run("--json node show b"), 0);
+    assert_non_null(strstr(output, "\"address\":\"10.0.0.2:5275\",\"shards\":8"));
+}
+
 static void a_shard_asks_for_another_node_but_not_for_everything(void **state)
 {
     assert_int_equal(run("--json user kick ask@localhost"), 0);
     assert_non_null(strstr(output, "\"name\":\"t\",\"weight\":7"));
     wait_for_look("\"weight\":7");
+    assert_int_equal(run("user kick ask-other@localhost"), 4);
     assert_int_equal(run("user kick ask-stop@localhost"), 1);
     assert_non_null(strstr(output, "not done for another node"));
     assert_int_equal(run("--json user kick ask-drain@localhost"), 0); /* at once */
@@ -280,6 +298,15 @@ static void a_shard_asks_for_another_node_but_not_for_everything(void **state)
 
 static void a_drain_moves_the_homes_first(void **state)
 {
+    shell("touch %s/data/stay", directory);
+    wait_for("--json user kick ask-drain@localhost", "\"phase\":\"move\"");
+    wait_for("--json status", "\"live\":1");
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(run("--json user kick ask-drain@localhost"), 0);
+        assert_non_null(strstr(output, "\"phase\":\"move\""));
+        assert_int_equal(number("\"slots\":"), 8192);
+    }
+    shell("rm %s/data/stay", directory);
     assert_int_equal(run("node drain t"), 0);
     assert_non_null(strstr(output, "drained: 0 sessions"));
     look();
@@ -289,6 +316,18 @@ static void a_drain_moves_the_homes_first(void **state)
     assert_int_equal(run("drain --cancel"), 0);
     wait_for_look("\"drain\":0");
     wait_for("--json status", "\"slots\":8192");
+}
+
+static void where_nobody_could_have_the_homes_a_drain_does_not_wait_for_them(void **state)
+{
+    shell("touch %s/data/alone %s/data/stay", directory, directory);
+    assert_int_equal(run("--json node drain t --timeout 60s"), 0);
+    assert_in_range(number("\"seconds\":"), 0, 30);
+    assert_int_equal(run("--json status"), 0);
+    assert_int_equal(number("\"slots\":"), 8192);
+    shell("rm %s/data/alone %s/data/stay", directory, directory);
+    assert_int_equal(run("drain --cancel"), 0);
+    wait_for("--json status", "\"live\":2");
 }
 
 static void a_fenced_node_is_told_once_and_comes_back_by_itself(void **state)
@@ -303,14 +342,49 @@ static void a_fenced_node_is_told_once_and_comes_back_by_itself(void **state)
     assert_int_equal(logged("event=process_died"), died);
 }
 
+static bool gets_in(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(5222)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(inet_pton(AF_INET, rig_address(), &to.sin_addr), 1);
+    bool good = connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
+    close(fd);
+    return good;
+}
+
+static void while_all_shards_are_fenced_nobody_gets_in(void **state)
+{
+    assert_true(gets_in());
+    shell("touch %s/data/hold", directory);
+    assert_int_equal(run("user kick fence@localhost"), 7);
+    assert_true(gets_in()); /* there is another one */
+    assert_int_equal(run("user kick fence@localhost"), 7);
+    assert_false(gets_in());
+    assert_int_equal(logged("event=node_fenced"), 2); /* once for all, and once before */
+    wait_for_page("/readyz", "[-]cluster fenced\n");
+    assert_non_null(strstr(output, " 503 "));
+    assert_non_null(strstr(get("/metrics"), "pemberley_cluster_fenced 1\n"));
+    shell("rm %s/data/hold", directory);
+    wait_for_page("/readyz", " 200 ");
+    assert_true(gets_in());
+    wait_for("--json status", "\"state\":\"ready\"");
+}
+
 static void a_stop_lets_the_slots_go_and_the_clerk_last(void **state)
 {
     int status;
+    look();
+    unsigned long clerk = number("\"clerk\":");
+    shell("rm -f %s/data/stops", directory);
     assert_int_equal(run("stop"), 0);
     assert_non_null(strstr(output, "told 3 sessions, flushed 6 stanzas, stopped in "));
     assert_int_equal(waitpid(node, &status, 0), node);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     node = 0;
+    shell("printf '%lu 1 1\\n%lu 1 0\\n' | cmp - %s/data/stops", 1 - clerk, clerk, directory);
+    begin();
+    look();
+    assert_int_equal(number("\"epoch\":"), 41); /* also over a restart of the node */
 }
 
 int main(void)
@@ -330,9 +404,12 @@ int main(void)
         cmocka_unit_test(a_renewed_identity_goes_to_the_shards_by_itself),
         cmocka_unit_test(an_identity_that_is_not_ours_changes_nothing),
         cmocka_unit_test(what_is_about_other_nodes_goes_to_the_clerk),
+        cmocka_unit_test(the_nodes_stand_in_a_table),
         cmocka_unit_test(a_shard_asks_for_another_node_but_not_for_everything),
         cmocka_unit_test(a_drain_moves_the_homes_first),
+        cmocka_unit_test(where_nobody_could_have_the_homes_a_drain_does_not_wait_for_them),
         cmocka_unit_test(a_fenced_node_is_told_once_and_comes_back_by_itself),
+        cmocka_unit_test(while_all_shards_are_fenced_nobody_gets_in),
         cmocka_unit_test(a_stop_lets_the_slots_go_and_the_clerk_last),
     };
     return cmocka_run_group_tests(tests, start, rig_close);

@@ -2,11 +2,13 @@
  * kind decide nothing; commands make it die or hang:
  *   user-kick crash@localhost   aborts      user-kick hang@localhost   stops turning
  * In a cluster it says what a shard would, as it is told to:
- *   user-kick fence@localhost   its membership has ended; a node named x… has its name taken
- *   user-kick epoch@localhost   has heard of epoch 41       user-kick stuck@localhost   shard 1
- * hangs user-kick lost@localhost    Redis is away               user-kick ask@localhost     asks
- * its node and is ready when it has its socket of the bus and knows the clerk. Its slots go a
- * moment after the wish to drain, and come back with the end of that. */
+ *   user-kick fence@localhost   its membership ends   user-kick epoch@localhost   heard of epoch 41
+ *   user-kick stuck@localhost   shard 1 hangs         user-kick lost@localhost    Redis is away
+ *   user-kick ask@localhost     asks its supervisor   node.name x…                its name is taken
+ * It is ready when it has its socket of the bus and knows the clerk, and no file "hold" lies in
+ * data_dir. Its slots go a moment after the wish to drain, unless there is a file "stay"; with one
+ * "alone" no other node could have them. At its stop it adds a line to the file "stops": index,
+ * wish, whether its sibling lives. */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -27,9 +29,10 @@ struct fake {
     unsigned buses, clerks, identities;
     uint32_t clerk;
     struct child_wish wish;
+    char data_dir[256];
     bool is_ready;
     uint64_t asking;  /* the command that it asks for */
-    uint64_t sibling; /* its incarnation: there is one */
+    uint64_t sibling; /* its incarnation: there is one; 0: it is down */
     bool done;
 };
 
@@ -37,14 +40,26 @@ static bool in_cluster(const struct fake *f) { return f->start.cluster.owner; }
 
 static void set(struct fake *f, enum metric m, uint64_t v) { metric_set(f->page, m, v); }
 
+static bool is_there(const struct fake *f, const char *file)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", f->data_dir, file);
+    return access(path, F_OK) == 0;
+}
+
+static bool may_be_ready(const struct fake *f)
+{
+    return !in_cluster(f) || (f->buses && f->clerks && !is_there(f, "hold"));
+}
+
 static void be_ready(struct fake *f)
 {
-    if (f->is_ready || (in_cluster(f) && !(f->buses && f->clerks)))
+    if (f->is_ready || !f->page || !may_be_ready(f))
         return;
     f->is_ready = true;
     set(f, METRIC_cluster_epoch, 7);
     set(f, METRIC_cluster_slots, 4096);
-    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), 3);
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), 2);
     set(f, METRIC_registry_up, 1);
     child_ready(f->child, "fake");
 }
@@ -57,6 +72,7 @@ static void on_start(void *ctx, const struct child_start *s)
     must(conf_map(s->conf_fd, &c) == ERR_OK && conf_host_find(c, STR("localhost")));
     must(metric_page_map(s->metrics_fd, &f->page) == ERR_OK);
     must((s->kind == CHILD_SHARD) == (s->certs_fd >= 0) && s->wake_fd >= 0 && s->bell_fd >= 0);
+    snprintf(f->data_dir, sizeof f->data_dir, "%s", conf_text(c, c->node_data_dir).p);
     must((s->cluster.owner != 0) == (s->cluster.identity_fd >= 0));
     if (in_cluster(f) && conf_text(c, c->node_name).p[0] == 'x') { /* the test's name for it */
         child_ended(f->child, MEMBER_NAME_TAKEN, 3);
@@ -90,8 +106,9 @@ static void on_wish(void *ctx, const struct child_wish *w)
 {
     struct fake *f = ctx;
     f->wish = *w;
-    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), w->drain ? 2 : 3);
-    set(f, METRIC_AT(cluster_nodes, MEMBERS_DRAINING, 0), w->drain);
+    bool alone = is_there(f, "alone");
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_LIVE, 0), alone || w->drain ? 1 : 2);
+    set(f, METRIC_AT(cluster_nodes, MEMBERS_DRAINING, 0), w->drain && !alone);
 }
 
 static void on_identity(void *ctx, int fd)
@@ -119,7 +136,10 @@ static void on_peer_up(void *ctx, const struct child_peer *p)
 
 static void on_peer_down(void *ctx, enum child_kind kind, uint32_t index, uint64_t incarnation)
 {
-    ((struct fake *)ctx)->peers_down++;
+    struct fake *f = ctx;
+    f->peers_down++;
+    if (kind == CHILD_SHARD && f->sibling == incarnation)
+        f->sibling = 0;
 }
 
 static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
@@ -132,11 +152,40 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     child_reloaded(f->child, generation);
 }
 
+/* The example of operator.md 1. */
+#define NODE(name, state, address, weight, slots, sessions) \
+    "{\"name\":\"" name "\",\"state\":\"" state "\",\"address\":\"" address \
+    "\",\"shards\":8,\"weight\":" weight ",\"slots\":" slots ",\"sessions\":" sessions \
+    ",\"epoch\":41,\"version\":\"0.1.0\",\"config\":\"7f3a91c2\",\"lease_seconds\":2.4,"
+#define THREE_NODES \
+    "{\"v\":1,\"node\":\"a\",\"epoch\":41,\"settled\":true,\"frozen\":false,\"registry\":true," \
+    "\"slots\":16384,\"items\":[" NODE( \
+        "a", "live", "10.0.0.1:5275", "100", "5461", \
+        "41203") "\"self\":true,\"up_seconds\":432000}," NODE("b", "live", "10.0.0.2:5275", "100", \
+                                                              "5462", \
+                                                              "40988") "\"rtt_seconds\":0.0003," \
+                                                                       "\"up_seconds\":120}" \
+                                                                       "," NODE("c", "drain", \
+                                                                                "10.0.0.3:5275", \
+                                                                                "0", "1207", \
+                                                                                "9020") "\"rtt_" \
+                                                                                        "seconds" \
+                                                                                        "\":0." \
+                                                                                        "0003," \
+                                                                                        "\"drain_" \
+                                                                                        "share\":" \
+                                                                                        "0.78," \
+                                                                                        "\"drain_" \
+                                                                                        "eta_" \
+                                                                                        "seconds" \
+                                                                                        "\":40}]}"
+
 /* Whether it was one of those of a cluster. */
 static bool cluster_command(struct fake *f, uint64_t id, size_t argc, const str *argv)
 {
     const str ask[] = {STR("node-weight"), STR("t"), STR("7")};
     const str drain[] = {STR("node-drain"), STR("t"), STR("timeout"), STR("1m")};
+    const str other[] = {STR("node-weight"), STR("b"), STR("7")};
     const str stop[] = {STR("stop")};
     str who = argc > 1 ? argv[1] : STR("");
     if (str_is(who, "fence@localhost")) {
@@ -148,6 +197,8 @@ static bool cluster_command(struct fake *f, uint64_t id, size_t argc, const str 
         child_ask(f->child, id, 3, ask);
     else if (str_is(who, "ask-drain@localhost"))
         child_ask(f->child, id, 4, drain);
+    else if (str_is(who, "ask-other@localhost"))
+        child_ask(f->child, id, 3, other);
     else if (str_is(who, "ask-stop@localhost"))
         child_ask(f->child, id, 1, stop);
     else
@@ -175,6 +226,10 @@ static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
         child_reply(f->child, id, 4, STR("no user nobody@localhost"));
         return;
     }
+    if (str_is(argv[0], "node-list")) {
+        child_reply(f->child, id, 0, STR(THREE_NODES));
+        return;
+    }
     if (str_is(argv[0], "user-list")) { /* longer than one message */
         str big = {malloc(200000), 200000};
         memset((char *)(uintptr_t)big.p, ' ', big.n);
@@ -193,9 +248,21 @@ static void on_command(void *ctx, uint64_t id, size_t argc, const str *argv)
     child_reply(f->child, id, 0, str_from(text, (size_t)n));
 }
 
+static void note_stop(const struct fake *f)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/stops", f->data_dir);
+    FILE *out = fopen(path, "ae");
+    must(out);
+    fprintf(out, "%u %d %d\n", f->start.index, f->wish.drain, f->sibling != 0);
+    fclose(out);
+}
+
 static void on_stop(void *ctx, uint32_t deadline_ms)
 {
     struct fake *f = ctx;
+    if (in_cluster(f) && f->start.kind == CHILD_SHARD)
+        note_stop(f);
     child_stopped(f->child, 1, 2);
     f->done = true;
 }
@@ -225,8 +292,9 @@ int main(void)
         struct pollfd p = {.fd = child_fd(f.child), .events = child_events(f.child)};
         poll(&p, 1, 100);
         child_turn(f.child);
+        be_ready(&f);
         if (f.page && f.is_ready && in_cluster(&f))
-            set(&f, METRIC_cluster_slots, f.wish.drain ? 0 : 4096);
+            set(&f, METRIC_cluster_slots, f.wish.drain && !is_there(&f, "stay") ? 0 : 4096);
         if (f.page)
             atomic_fetch_add(&f.page->heartbeat, 1);
     }
