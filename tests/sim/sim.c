@@ -863,6 +863,13 @@ static struct options options_of(int argc, char **argv)
     return o;
 }
 
+static double real_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; } /* the dead free nothing */
 
@@ -876,7 +883,11 @@ int main(int argc, char **argv)
         run_seed(o.seed, o.nodes, o.canary, true);
         return 0;
     }
+    double began = real_seconds();
     uint64_t failed = run_seeds(&o, o.canary, true, false, &ran);
+    double took = real_seconds() - began;
+    printf("seeds %llu to %llu: %.1f s, %.1f per second\n", (unsigned long long)o.first,
+           (unsigned long long)(o.first + ran - 1), took, (double)ran / took);
     printf("%llu passed, %llu failed\n", (unsigned long long)(ran - failed),
            (unsigned long long)failed);
     return failed ? 1 : 0;
