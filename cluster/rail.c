@@ -63,6 +63,7 @@ struct rails {
     uint64_t epoch;
     struct list rails, calls; /* calls: oldest first */
     unsigned guests;
+    uint64_t refused;
 };
 
 static const char *const refusals[RAIL_REFUSALS] = {
@@ -182,6 +183,7 @@ static void guest_goes(struct call *c, str reason)
 {
     struct transport_info info;
     transport_info(line_transport(c->line), &info);
+    c->rails->refused++;
     LOG(c->rails->config.log, peer_refused, F_ADDR("address", &info.address),
         F_STR("reason", reason));
     call_over(c);
@@ -639,6 +641,7 @@ void rails_close(struct rails *rs)
     }
 }
 
+uint64_t rails_refused(const struct rails *rs) { return rs->refused; }
 bool rails_at_rest(const struct rails *rs) { return list_empty(&rs->calls); }
 
 void rails_free(struct rails *rs)

@@ -90,7 +90,8 @@ void rails_accept(struct rails *rs, struct transport *t);
 /* Closes all rails; their connections rest some turns later. */
 void rails_close(struct rails *rs);
 bool rails_at_rest(const struct rails *rs);
-void rails_free(struct rails *rs); /* must be at rest */
+uint64_t rails_refused(const struct rails *rs); /* calls of strangers that came to nothing */
+void rails_free(struct rails *rs);              /* must be at rest */
 
 /* From now on there is to be a rail to that shard of that node (neither ours; node is copied).
  * Dials from the next turn on, where that is our part. */

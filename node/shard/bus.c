@@ -63,6 +63,7 @@ struct bus {
     uint64_t siblings; /* bits: shards of this node, this one among them */
     unsigned turn;     /* the sibling that was asked last to pass something on */
     unsigned full;     /* legs that are */
+    uint64_t refused;  /* as already counted */
 };
 
 /* ---- who ---- */
@@ -226,7 +227,11 @@ static void clear_gauges(struct metric_page *m)
 
 void bus_sample(struct bus *b)
 {
-    clear_gauges(b->c.node->metrics);
+    struct metric_page *m = b->c.node->metrics;
+    uint64_t refused = rails_refused(b->rails);
+    metric_add(m, METRIC_bus_refused, (int64_t)(refused - b->refused));
+    b->refused = refused;
+    clear_gauges(m);
     list_each(n, &b->neighbours, struct neighbour, link)
         for (unsigned i = 0; i < VIEW_SHARDS_MAX; i++)
             if (n->legs[i])

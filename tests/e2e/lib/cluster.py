@@ -66,9 +66,9 @@ class Redis:
 
 
 class Node(pemb.Server):
-    def __init__(self, cluster, name, address, shards, settings):
+    def __init__(self, cluster, name, address, shards, settings, directory=None):
         self.cluster, self.name, self.address, self.shards = cluster, name, address, shards
-        self.dir = cluster.dir / name
+        self.dir = cluster.dir / (directory or name)
         self.dir.mkdir()
         self.hosts = ("localhost",)
         self.port, self.tls_port, self.http_port, self.bus_port = 5222, 5223, 5290, 5275
@@ -110,7 +110,13 @@ host "localhost" {{
                                         stdout=subprocess.DEVNULL, env=self.env,
                                         preexec_fn=end_with_us)
         self.lines = queue.Queue()
-        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process, self.lines),
+                                       daemon=True)
+        self.reader.start()
+
+    def wait_end(self):
+        """It has ended: its last words are in the log."""
+        self.reader.join(TIMEOUT)
 
     def start(self):
         self.spawn()
@@ -157,6 +163,25 @@ host "localhost" {{
             if line.startswith("pemberley_" + name) and line[len("pemberley_" + name)] in "{ ":
                 total += float(line.rsplit(" ", 1)[1])
         return total
+
+
+    def wait_metric(self, name, least):
+        deadline = time.monotonic() + TIMEOUT
+        while self.metric(name) < least:  # shards count once a second
+            assert time.monotonic() < deadline, (name, self.metric(name), least)
+            time.sleep(0.05)
+
+
+    def wait_slots(self, names):
+        """Until these nodes, and nobody else, own all slots in a view that is settled."""
+        deadline = time.monotonic() + 30
+        while True:
+            listing = self.listing()
+            owners = "".join(sorted(i["name"] for i in listing["items"] if i["slots"]))
+            if owners == names and listing["settled"] and listing["slots"] == 16384:
+                return
+            assert time.monotonic() < deadline, listing
+            time.sleep(0.05)
 
 
 class Cluster:
@@ -207,3 +232,113 @@ class Cluster:
         for node in self.nodes.values():
             node.kill()
         self.redis.kill()
+
+
+class Talker(threading.Thread):
+    """A client with XEP-0198 that says `count` messages to its partner, and takes what that says, as
+    fast as it may; when its connection ends it resumes on the next node that lets it in, and sends
+    again what was not acknowledged."""
+
+    def __init__(self, cluster, name, nodes, partner, count):
+        super().__init__(daemon=True)
+        self.cluster, self.nodes, self.count = cluster, list(nodes), count
+        self.bare, self.partner = f"{name}@localhost", f"{partner}@localhost/x"
+        self.out, self.acked, self.said, self.got = [], 0, 0, []
+        self.resumed, self.failure = [], None
+        self.client = pemb.Client(self.node(), f"{self.bare}/x").login()
+        self.client.enable()
+        self._put("<presence/>")
+
+    def node(self):
+        return self.cluster[self.nodes[0]]
+
+    def _put(self, stanza):
+        self.out.append(stanza)
+        self.client.send(stanza)
+
+    def _say(self):
+        self.said += 1  # even if the connection ends now: it is in `out`
+        self._put(f"<message to='{self.partner}' type='chat' id='{self.said}'>"
+                  f"<body>{self.said}</body></message>")
+        if self.said % 8 == 0 or self.said == self.count:
+            self.client.send("<r xmlns='urn:xmpp:sm:3'/>")
+
+    def _pump(self, seconds):
+        self.client._feed(time.monotonic() + seconds)
+        for e in self.client.take(lambda e: True):
+            if e.tag == pemb.q("sm:a"):
+                self.acked = int(e.get("h"))
+            elif e.tag == pemb.q("c:message"):
+                assert e.get("type") != "error", pemb.ET.tostring(e)
+                self.got.append(e.findtext("c:body", None, pemb.NS))
+            elif e.tag == pemb.q("stream:error"):
+                raise pemb.Closed(pemb.ET.tostring(e).decode())
+
+    def _resume(self):
+        old, self.client = self.client, None
+        old.sock.close()
+        deadline = time.monotonic() + 40
+        while not self.client:
+            self.nodes.append(self.nodes.pop(0))
+            try:
+                new, answer = pemb.resume(self.node(), old)
+            except (pemb.Closed, pemb.StreamError, OSError, AssertionError) as e:
+                assert time.monotonic() < deadline, f"{self.bare} cannot come back: {e!r}"
+                continue
+            assert answer.tag == pemb.q("sm:resumed"), pemb.ET.tostring(answer).decode()
+            self.client, self.acked = new, int(answer.get("h"))
+        self.resumed.append(self.nodes[0])
+        for stanza in self.out[self.acked:]:
+            self.client.send(stanza)
+        self.client.send("<r xmlns='urn:xmpp:sm:3'/>")
+
+    def _done(self):
+        return self.said == self.count and self.acked == len(self.out) and \
+            len(self.got) >= self.count
+
+    def run(self):
+        try:
+            deadline = time.monotonic() + 90
+            while not self._done():
+                assert time.monotonic() < deadline, \
+                    f"{self.bare}: said {self.said}, acked {self.acked} of {len(self.out)}, " \
+                    f"got {len(self.got)}"
+                try:
+                    if self.said < self.count:
+                        self._say()
+                    self._pump(0.004)
+                except (pemb.Closed, OSError):
+                    self._resume()
+        except BaseException as e:
+            self.failure = e
+
+
+def talk(cluster, places, count, during):
+    """Pairs of talkers, one per two nodes in `places` ("ab": one on a, one on b), who talk while
+    during() breaks something; every one has all that its partner has said, once and in order."""
+    first = next(iter(cluster.nodes.values()))
+    token = secrets.token_hex(3)
+    talkers = []
+    for i, place in enumerate(places):
+        names = [f"t{token}-{i}-{k}" for k in range(2)]
+        for name in names:
+            first.add_user(f"{name}@localhost")
+        others = [n for n in cluster.nodes if n not in place]
+        for k in range(2):
+            talkers.append(Talker(cluster, names[k], place[k] + place[1 - k] + "".join(others),
+                                  names[1 - k], count))
+    for t in talkers:
+        t.start()
+    during(talkers)
+    for t in talkers:
+        t.join(100)
+        assert not t.is_alive() and not t.failure, t.failure or f"{t.bare} does not end"
+    for t in talkers:
+        t.count += 1
+        t._say()
+    for t in talkers:
+        t.run()
+        assert not t.failure, t.failure
+        assert t.got == [str(n) for n in range(1, t.count + 1)], (t.bare, t.resumed, t.got)
+        t.client.close()
+    return talkers

@@ -71,7 +71,8 @@ TABLE = {
     "is the bus free?":
         "bus_rails bus_frames_sent_total bus_frames_received_total bus_sent_bytes_total "
         "bus_received_bytes_total bus_queue_bytes bus_stalled_seconds_total "
-        "bus_round_trip_seconds bus_reconnects_total bus_resent_frames_total",
+        "bus_round_trip_seconds bus_reconnects_total bus_refused_connections_total "
+        "bus_resent_frames_total",
     "can I trust this?":
         "scrape_seconds log_events_total log_suppressed_total",
 }

@@ -420,6 +420,7 @@ static void who_says_a_wrong_hello_is_told_why(void **state)
         stranger_comes(&b);
         says_hello(&h);
         assert_refused(rows[i].why);
+        assert_int_equal(rails_refused(b.rails), i + 1);
         stranger_goes();
     }
     assert_true(rail_is_up(b.rail)); /* nobody was disturbed */
