@@ -7,7 +7,12 @@
 
 bool home_serves(struct home *h, str domain)
 {
-    return conf_host_find(h->node->conf, domain) != NULL;
+    const struct conf *c = h->node->conf;
+    if (h->served && str_eq(domain, conf_text(c, h->served->domain)))
+        return true;
+    const struct conf_host *host = conf_host_find(c, domain);
+    h->served = host ? host : h->served;
+    return host;
 }
 
 /* ---- frames that name a user ---- */
@@ -511,6 +516,7 @@ void home_sample(struct home *h)
 
 void home_reload(struct home *h)
 {
+    h->served = NULL;
     h->seen.max = h->node->conf->limits_marks_max;
     htable_each(it, &h->sessions) {
         struct session *s = container_of(it, struct session, node);

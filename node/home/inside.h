@@ -27,6 +27,7 @@ enum {
 
 struct home {
     struct node *node;
+    const struct conf_host *served; /* that was asked for last; NULL: none since the config came */
     struct htable users, sessions;
     struct list resting; /* struct user.rest, longest first */
     struct list again;   /* struct user.rest: loads that failed, to be tried again */

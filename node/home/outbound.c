@@ -67,10 +67,10 @@ static void append(struct session *s, struct outbound *o)
     s->first->prev = o;
 }
 
-static struct outbound *queue(struct session *s, struct outbound o, struct ticket *t)
+static struct outbound *queue(struct session *s, const struct outbound *o, struct ticket *t)
 {
     struct outbound *at = pool_get(&home_of(s)->outbounds, sizeof *at);
-    *at = o;
+    *at = *o;
     at->seq = ++s->out_seq;
     stanza_ref(at->stanza);
     append(s, at);
@@ -157,14 +157,14 @@ struct outbound *session_send(struct session *s, struct stanza *stanza, struct u
     }
     struct outbound o = {
         .uid = uid, .stanza = stanza, .us = us, .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
-    return queue(s, o, t);
+    return queue(s, &o, t);
 }
 
 void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
                       int64_t us, uint64_t row)
 {
     struct outbound o = {.uid = uid, .stanza = stanza, .us = us, .offline_id = row, .flags = flags};
-    queue(s, o, NULL);
+    queue(s, &o, NULL);
 }
 
 void session_gate(struct session *s)
