@@ -121,7 +121,7 @@ static void note(struct home *h, unsigned peer, struct copy_note n, const struct
 
 static void drop(struct home *h, struct holder who, uint64_t sid)
 {
-    if (who.gen && is_up(h, who.peer))
+    if (who.gen && (who.peer == h->node->shard || is_up(h, who.peer)))
         note(h, who.peer, (struct copy_note){sid, who.gen, NOTE_DROP}, NULL);
 }
 
@@ -336,7 +336,42 @@ void second_acked(struct session *s)
         note(home_of(s), s->others->former.peer, n, NULL);
 }
 
+/* ---- what is not needed any more ---- */
+
+struct disposal {
+    struct home *home;
+    struct holder former, second, edge;
+};
+
+static void on_disposed(void *ctx, struct ticket *t)
+{
+    struct disposal *d = ctx;
+    drop(d->home, d->former, ticket_uid(t).sid);
+    drop(d->home, d->second, ticket_uid(t).sid);
+    drop(d->home, d->edge, ticket_uid(t).sid);
+    free(d);
+}
+
 /* ---- detach, resume ---- */
+
+/* What an edge of our own domain keeps of it as its connection goes is not needed when the copy has
+ * what was sent to it. */
+static void edge_left_copy(struct session *s)
+{
+    struct home *h = home_of(s);
+    struct holder left = {s->edge, s->gen};
+    if (s->second_kind == SECOND_NONE) {
+        second_former(s, left);
+        return;
+    }
+    struct disposal *d = calloc(1, sizeof *d);
+    must(d);
+    d->home = h, d->second = left;
+    struct ticket *t = ticket_new(h->node->channels, (struct origin){0}, (struct uid){s->sid, 0, 0},
+                                  on_disposed, d);
+    send_mark(s, s->second.peer, t);
+    ticket_close(t);
+}
 
 void second_detached(struct session *s)
 {
@@ -344,6 +379,8 @@ void second_detached(struct session *s)
         session_answered(s);
     if (s->second_kind == SECOND_EDGE)
         s->second = (struct holder){s->edge, s->gen};
+    else if (s->edge != home_of(s)->node->shard)
+        edge_left_copy(s);
 }
 
 /* Is the copy one that was begun for this attachment already, while its RESUME waited, and would be
@@ -414,19 +451,6 @@ void second_former(struct session *s, struct holder who)
 
 /* ---- ended ---- */
 
-struct disposal {
-    struct home *home;
-    struct holder former, second;
-};
-
-static void on_disposed(void *ctx, struct ticket *t)
-{
-    struct disposal *d = ctx;
-    drop(d->home, d->former, ticket_uid(t).sid);
-    drop(d->home, d->second, ticket_uid(t).sid);
-    free(d);
-}
-
 struct ticket *second_disposal(struct session *s)
 {
     struct home *h = home_of(s);
@@ -437,6 +461,8 @@ struct ticket *second_disposal(struct session *s)
         d->second = second_of(s);
     if (s->others)
         d->former = s->others->former;
+    if (s->second_kind != SECOND_EDGE && !s->detached && s->edge != h->node->shard)
+        d->edge = (struct holder){s->edge, s->gen};
     set_kind(s, SECOND_NONE);
     return ticket_new(h->node->channels, (struct origin){0}, (struct uid){s->sid, 0, 0},
                       on_disposed, d);
