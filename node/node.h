@@ -35,7 +35,7 @@ struct node {
     struct marks marks;       /* what clients have taken lately, here or as the copies know */
     const struct ring *ring;  /* in a cluster: replaced by rooms_adopt; NULL before the first */
     uint64_t epoch;           /* of the ring; 0: no cluster */
-    struct doubts *doubts;     /* node/shard/obey.h */
+    struct doubts *doubts;    /* node/shard/obey.h */
     struct arena *turn;       /* reset at the end of every turn of the loop */
     struct xml_scan *scan;    /* scratch, for whoever scans within one call */
     struct hash_key key;      /* of this process, for tables keyed by peers' strings */
