@@ -116,8 +116,10 @@ static void send_chunk(struct client *c, unsigned exit, str text, bool more)
 
 static void finish(struct super *s, struct client *c, unsigned exit)
 {
-    LOG(s->log, admin_command, F_STR("command", str_of(c->command)),
-        F_STR("by", str_of(c->asker ? "cluster" : "socket")), F_INT("exit", exit));
+    if (!c->asker ||
+        strcmp(c->command, "status") != 0) /* each `node list` asks all nodes for that */
+        LOG(s->log, admin_command, F_STR("command", str_of(c->command)),
+            F_STR("by", str_of(c->asker ? "cluster" : "socket")), F_INT("exit", exit));
     c->id = c->forwarded = 0;
     c->to = c->asker = NULL;
 }

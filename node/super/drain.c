@@ -48,7 +48,7 @@ double drain_share(const struct super *s)
 /* ---- what is told ---------------------------------------------------------------------------- */
 
 /* Seconds until the last one is gone: at the rate given, else at that of so far. */
-static double eta_s(const struct super *s)
+double drain_eta_s(const struct super *s)
 {
     const struct drain *d = &s->drain;
     double left = (double)sessions(s), grace = 0, rate = 0;
@@ -79,7 +79,7 @@ str drain_json(const struct super *s, struct arena *a)
                         (unsigned long long)sessions(s), drain_share(s),
                         (unsigned long long)d->at_once, (double)(end - d->started_ms) / 1e3,
                         d->phase == DRAIN_GRACE ? (double)(d->grace_until_ms - s->now_ms) / 1e3 : 0,
-                        eta_s(s), (unsigned long long)cluster_slots(s));
+                        drain_eta_s(s), (unsigned long long)cluster_slots(s));
 }
 
 static bool waits(const struct client *c) { return client_is_there(c) && c->waits_for_drain; }

@@ -46,6 +46,7 @@ void drain_stopped(struct super *s);
 bool drain_is_closed(const struct super *s);
 bool drain_is_on(const struct super *s);
 double drain_share(const struct super *s); /* gone, 0 to 1 */
+double drain_eta_s(const struct super *s); /* until the last is gone */
 str drain_json(const struct super *s, struct arena *a);
 
 #endif

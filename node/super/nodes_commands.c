@@ -1,6 +1,7 @@
 /* Commands about the nodes of a cluster (operator.md 3): any node can be asked about any other.
  * What they answer is the clerk's JSON (child.h). */
 #include <poll.h>
+#include <stdlib.h>
 
 #include "node/super/cli.h"
 #include "node/super/json.h"
@@ -156,6 +157,14 @@ static const struct json *find(const struct json *root, str name)
     return NULL;
 }
 
+/* Fractions come with all the digits that a double has. */
+static str short_number(struct arena *a, const struct json *j)
+{
+    if (j->kind != JSON_NUMBER || !memchr(j->text.p, '.', j->text.n))
+        return j->text;
+    return arena_printf(a, "%.6g", strtod(arena_dup(a, j->text).p, NULL));
+}
+
 int cli_node_show(struct cli *c)
 {
     str name;
@@ -171,7 +180,7 @@ int cli_node_show(struct cli *c)
         printf("{\"v\":1,\"node\":\"%.*s\"", STR_ARG(json_text(root, "node")));
     for (const struct json *j = node->first; j; j = j->next) {
         if (!c->json) {
-            printf("%-18.*s %.*s\n", STR_ARG(j->key), STR_ARG(j->text));
+            printf("%-18.*s %.*s\n", STR_ARG(j->key), STR_ARG(short_number(&c->arena, j)));
             continue;
         }
         printf(",\"%.*s\":", STR_ARG(j->key));

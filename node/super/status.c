@@ -179,7 +179,8 @@ static void put_node(struct super *s, FILE *out)
             "{\"v\":1,\"node\":\"%s\",\"version\":\"" PEMBERLEY_VERSION
             "\",\"supervisor_pid\":%d,\"state\":\"%s\",",
             s->node, (int)getpid(), status_state(s));
-    fprintf(out, "\"drain_share\":%.3f,", drain_is_on(s) ? drain_share(s) : 0);
+    fprintf(out, "\"drain_share\":%.3f,\"drain_eta_seconds\":%.1f,",
+            drain_is_on(s) ? drain_share(s) : 0, drain_is_on(s) ? drain_eta_s(s) : 0);
     fprintf(out, "\"uptime_seconds\":%lld,\"config\":\"%08llx\",\"restart_pending\":%u,",
             (long long)(s->now_ms - s->started_ms) / 1000, (unsigned long long)s->conf->hash >> 32,
             s->restart_pending);

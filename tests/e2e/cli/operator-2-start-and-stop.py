@@ -59,6 +59,42 @@ def test_mistakes_name_file_line_option_and_what_is_allowed(server):
     assert code == 78 and err.count("check.conf:") == 3 and "3 errors" in err, err
 
 
+CLUSTER = """node { name = a }
+listen { bus { address = "10.0.0.1:5275" } }
+registry { kind = redis  redis { servers = {"10.0.0.9:6379"} } }
+store { kind = postgres  postgres { hosts = {"10.0.0.8"} } }
+cluster { name = derby }
+"""
+
+
+def test_a_cluster_s_mistakes_say_what_to_do(server):
+    assert check(server.dir, CLUSTER + HOST)[0] == 0
+    code, out, err = check(server.dir, CLUSTER + HOST,
+                           conf_d={"cluster.conf": "cluster {\n\n  lease = 2s\n}\n"})
+    assert (code, err) == (
+        78, "conf.d/cluster.conf:3: cluster.lease = 2s is shorter than 3 x cluster.heartbeat (1s): a late "
+        "heartbeat would cost the node its users. Use 3s or more.\n1 error.\n"), err
+    code, out, err = check(server.dir, HOST + "cluster { name = derby }\n")
+    assert code == 78 and "3 errors" in err, err
+    for needed in ("listen.bus.address", "registry.kind = redis", "store.kind = postgres"):
+        assert f"check.conf:2: cluster.name = derby needs {needed}" in err, err
+    code, out, err = check(server.dir, CLUSTER.replace("cluster { name = derby }\n", "") + HOST)
+    assert code == 78 and "check.conf:2: listen.bus.address = 10.0.0.1:5275: cluster.name is empty" in err, err
+    assert "check.conf:3: registry.kind = redis: cluster.name is empty" in err, err
+    for address in ("0.0.0.0:5275", ":5275", "10.0.0.1", "10.0.0.1:65500"):
+        code, out, err = check(server.dir, CLUSTER.replace("10.0.0.1:5275", address) + HOST)
+        assert code == 78 and f"check.conf:2: listen.bus.address = {address}: " in err, err
+
+
+def test_without_a_cluster_there_are_no_nodes_to_ask_about(server):
+    for args in (("list",), ("ring",), ("show", "b"), ("drain", "b"), ("weight", "b", "5"),
+                 ("remove", "b", "--yes")):
+        r = server.cli("node", *args, check=False)
+        assert r.returncode == 1 and "in no cluster" in r.stderr, (args, r)
+    assert "cluster: none (single node)" in server.cli("status").stdout
+    assert "cluster" not in server.get("/readyz")
+
+
 def test_what_is_right_is_said_so(server):
     assert check(server.dir, HOST)[0] == 0
     assert check(server.dir, HOST, "--set", "limits.ping_interval=1m")[0] == 0
