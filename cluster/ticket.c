@@ -68,11 +68,14 @@ bool ticket_is_again(const struct ticket *t) { return t->again; }
 
 void ticket_list(struct ticket *t, struct list *l) { list_push_back(l, &t->link); }
 
-struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *but)
+struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *before)
 {
-    list_each(t, l, struct ticket, link)
-        if (t != but && uid_eq(t->uid, uid))
+    list_each(t, l, struct ticket, link) {
+        if (t == before)
+            break;
+        if (uid_eq(t->uid, uid))
             return t;
+    }
     return NULL;
 }
 

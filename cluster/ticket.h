@@ -26,9 +26,10 @@ struct origin ticket_defer(struct ticket *t);
  * been done already, and says so (FRAME_AGAIN). */
 void ticket_set_again(struct ticket *t);
 bool ticket_is_again(const struct ticket *t);
-/* Puts t into a list until it ends, where ticket_find looks for its uid (the oldest; NULL). */
+/* Puts t into a list until it ends, where ticket_find looks for its uid: the oldest of those that
+ * came before that one (two that wait for each other would wait for ever); NULL. */
 void ticket_list(struct ticket *t, struct list *l);
-struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *but);
+struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *before);
 /* `second` is the same stanza once more: it ends no sooner than `first`. */
 void ticket_join(struct ticket *first, struct ticket *second);
 /* A hold for channel_send: opens an effect that closes when the frame is acked (or lost). */
