@@ -160,11 +160,12 @@ static void become_connected(struct line *l)
     struct dialer *d = l->dialer;
     fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
     struct transport *low = sock_transport_open(d->loop, l->fd, NULL, &sink, l);
-    if (d->secure)
+    bool plain = !d->secure || !l->host[0];
+    if (!plain)
         low = d->secure(d->ctx, low, l->host);
     low->sink = &sink, low->owner = l;
     l->low = low;
-    if (!d->secure)
+    if (plain)
         l->transport.sink->opened(&l->transport);
 }
 
@@ -289,6 +290,9 @@ static struct transport *dial(struct registry_dialer *r, str address,
     bool named = target.address.ss_family == AF_UNSPEC;
     *problem = "names cannot be resolved here";
     if (named && !d->resolver)
+        return NULL;
+    *problem = d->refusal;
+    if (d->refusal)
         return NULL;
     struct line *l = new_line(d, &target);
     l->transport.sink = k, l->transport.owner = owner;

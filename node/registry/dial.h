@@ -16,8 +16,9 @@ struct dialer {
     struct loop *loop;
     struct resolver *resolver; /* NULL: names are unknown */
     unsigned first;            /* of a name's addresses, the one to begin with */
-    registry_secure_f *secure; /* NULL: plain */
+    registry_secure_f *secure; /* NULL: plain, as unix: always is */
     void *ctx;
+    const char *refusal; /* why nothing is dialled; NULL: it is. The wiring's */
 };
 void dialer_init(struct dialer *d, struct loop *l, struct resolver *resolver,
                  registry_secure_f *secure, void *ctx);

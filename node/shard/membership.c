@@ -15,8 +15,11 @@
 #include "node/shard/rooms.h"
 #include "node/shard/siblings.h"
 #include "node/shard/view_change.h"
+#include "node/tls/tls.h"
 #include "pemberley/store.h"
 #include "proto/bus/store.pb-c.h"
+
+#define SYSTEM_TRUST "/etc/ssl/certs/ca-certificates.crt"
 
 struct membership {
     struct node *node;
@@ -298,6 +301,23 @@ const struct view *membership_view(const struct membership *m) { return member_v
 
 /* ---- start ---- */
 
+static struct transport *secure(void *ctx, struct transport *low, const char *host)
+{
+    return tls_proven_open(ctx, low, host);
+}
+
+/* Without authorities nobody is dialled, as registry_lost says. */
+static void open_dialer(struct membership *m, struct resolver *r)
+{
+    struct node *n = m->node;
+    const struct conf *c = n->conf;
+    bool own = conf_text(c, c->registry_redis_ca_file).n > 0;
+    const char *ca = own ? conf_path(c, c->registry_redis_ca_file, n->turn).p : SYSTEM_TRUST;
+    dialer_init(&m->dialer, n->loop, r, c->registry_redis_tls ? secure : NULL, n->tls);
+    if (c->registry_redis_tls && tls_take_trust(n->tls, ca))
+        m->dialer.refusal = "registry.redis.ca_file has no certificates";
+}
+
 static void open_registry(struct membership *m, struct resolver *r)
 {
     struct node *n = m->node;
@@ -316,7 +336,7 @@ static void open_registry(struct membership *m, struct resolver *r)
     };
     for (uint32_t i = 0; i < c->registry_redis_servers.count && i < REGISTRY_SERVERS_MAX; i++)
         s.servers[s.servers_n++] = conf_list_at(c, c->registry_redis_servers, i);
-    dialer_init(&m->dialer, n->loop, r, NULL, NULL);
+    open_dialer(m, r);
     const struct registry_doors d = {.loop = n->loop,
                                      .entropy = n->entropy,
                                      .log = n->log,

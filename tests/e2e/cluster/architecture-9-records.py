@@ -3,8 +3,11 @@ who ends loses it; a Redis that comes back empty has all of them again."""
 
 import secrets
 import socket
+import subprocess
 import time
 
+import cluster as clusters
+import pemb
 from cluster import Cluster
 from pemb import TIMEOUT, Client
 
@@ -130,3 +133,33 @@ def test_who_takes_over_writes_the_records_again():
     for bare in people:
         wait_for(lambda: not records(cluster, bare))
     cluster.stop()
+
+
+def test_redis_is_believed_by_its_certificate():
+    """Another one on TLS, with a certificate of its own authority."""
+    cluster = Cluster("a", shards=1)
+    port, = pemb.free_ports(1)
+    pem, key = cluster.redis.dir / "redis.pem", cluster.redis.dir / "redis.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-days", "2", "-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", key, "-out", pem], check=True, capture_output=True)
+    redis = subprocess.Popen(
+        ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", key,
+         "--tls-auth-clients", "no", "--bind", "127.0.0.1", "--save", ""], executable="/usr/bin/redis-check-rdb",
+        cwd=cluster.redis.dir, preexec_fn=clusters.end_with_us, stdout=subprocess.DEVNULL)
+    node = cluster["a"]
+    node.stop()
+    cluster.redis.kill()
+    given = [*node.settings, f"registry.redis.servers={{127.0.0.1:{port}}}", "registry.redis.tls=on"]
+    for trusted, why in ((None, "certificate_foreign"), (key, "ca_file has no certificates")):
+        node.settings = given + ([f"registry.redis.ca_file={trusted}"] if trusted else [])
+        node.spawn()
+        lost = node.wait_log("event=registry_lost")
+        assert why in lost, lost
+        node.kill()
+    node.settings = given + [f"registry.redis.ca_file={pem}"]
+    node.spawn()
+    node.wait_ready()
+    node.stop()
+    redis.kill()
+    redis.wait()

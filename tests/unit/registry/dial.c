@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -230,6 +231,33 @@ static void an_address_in_digits_needs_no_names(void **state)
     end(g, t);
 }
 
+static struct transport *nobody(void *ctx, struct transport *low, const char *host)
+{
+    fail_msg("a path has no host that could prove itself");
+    return low;
+}
+
+static void a_path_is_plain_whatever_others_are(void **state)
+{
+    struct rig *g = *state;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    char address[sizeof un.sun_path + 8];
+    snprintf(un.sun_path, sizeof un.sun_path, "/tmp/pemberley-dial-%d", (int)getpid());
+    snprintf(address, sizeof address, "unix:%s", un.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unlink(un.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    dialer_init(&g->dialer, g->loop, NULL, nobody, NULL);
+    struct transport *t = dial(g, address);
+    turn_until(g, g->opened);
+    end(g, t);
+    g->dialer.refusal = "no";
+    assert_null(dial(g, address));
+    close(fd);
+    unlink(un.sun_path);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -241,6 +269,7 @@ int main(void)
         CASE(an_address_that_swallows_everything_is_not_the_first_for_ever),
         CASE(closing_before_there_is_an_answer_forgets_the_question),
         CASE(an_address_in_digits_needs_no_names),
+        CASE(a_path_is_plain_whatever_others_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
