@@ -2,6 +2,7 @@
 elsewhere, and it leaves; a weight moves slots too. Nobody loses anything."""
 
 import functools
+import time
 
 from cluster import Cluster, talk
 
@@ -18,9 +19,8 @@ def slots(cluster, asked="a"):
 
 
 def halfway(talkers):
-    for t in talkers:
-        while t.said < COUNT // 2 and t.is_alive():
-            t.join(0.01)
+    while not all(t.said >= COUNT // 2 or t.failure for t in talkers):
+        time.sleep(0.01)
 
 
 def test_a_weight_moves_slots_that_are_in_use():
@@ -55,6 +55,7 @@ def test_stop_of_a_node_leaves_the_cluster():
     def during(talkers):
         halfway(talkers)
         cluster["b"].stop()
+        cluster["a"].wait_log("event=ring_changed .*cause=left .*left=b")
         assert set(slots(cluster)) == {"a", "c"}
     talk(cluster, ["ac", "aa"], COUNT, during)
 
@@ -65,6 +66,7 @@ def test_a_node_that_is_stopped_without_a_drain_before_lets_its_slots_go_first()
     def during(talkers):
         halfway(talkers)
         cluster["c"].stop()
+        cluster["a"].wait_log("event=ring_changed .*cause=left .*left=c")
         assert set(slots(cluster)) == {"a"}
     talk(cluster, ["ac", "ca"], COUNT, during)
     three().stop()

@@ -234,13 +234,12 @@ class Cluster:
         self.redis.kill()
 
 
-class Talker(threading.Thread):
+class Talker:
     """A client with XEP-0198 that says `count` messages to its partner, and takes what that says, as
     fast as it may; when its connection ends it resumes on the next node that lets it in, and sends
     again what was not acknowledged."""
 
     def __init__(self, cluster, name, nodes, partner, count):
-        super().__init__(daemon=True)
         self.cluster, self.nodes, self.count = cluster, list(nodes), count
         self.bare, self.partner = f"{name}@localhost", f"{partner}@localhost/x"
         self.out, self.acked, self.said, self.got = [], 0, 0, []
@@ -298,11 +297,11 @@ class Talker(threading.Thread):
 
     def run(self):
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 60
             while not self._done():
                 assert time.monotonic() < deadline, \
                     f"{self.bare}: said {self.said}, acked {self.acked} of {len(self.out)}, " \
-                    f"got {len(self.got)}"
+                    f"got {len(self.got)}, resumed on {self.resumed}"
                 try:
                     if self.said < self.count:
                         self._say()
@@ -327,18 +326,28 @@ def talk(cluster, places, count, during):
         for k in range(2):
             talkers.append(Talker(cluster, names[k], place[k] + place[1 - k] + "".join(others),
                                   names[1 - k], count))
-    for t in talkers:
-        t.start()
-    during(talkers)
-    for t in talkers:
-        t.join(100)
-        assert not t.is_alive() and not t.failure, t.failure or f"{t.bare} does not end"
-    for t in talkers:
+    together([t.run for t in talkers], lambda: during(talkers))
+    fail_if_any_has(talkers)
+    for t in talkers:  # whatever came twice has come by then
         t.count += 1
-        t._say()
+    together([t.run for t in talkers], lambda: None)
+    fail_if_any_has(talkers)
     for t in talkers:
-        t.run()
-        assert not t.failure, t.failure
         assert t.got == [str(n) for n in range(1, t.count + 1)], (t.bare, t.resumed, t.got)
         t.client.close()
     return talkers
+
+
+def together(runs, meanwhile):
+    threads = [threading.Thread(target=run, daemon=True) for run in runs]
+    for t in threads:
+        t.start()
+    meanwhile()
+    for t in threads:
+        t.join(100)
+        assert not t.is_alive(), "a talker does not end"
+
+
+def fail_if_any_has(talkers):
+    failures = [repr(t.failure) for t in talkers if t.failure]
+    assert not failures, "\n".join(failures)
