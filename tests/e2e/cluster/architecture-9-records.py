@@ -107,11 +107,19 @@ def test_sessions_of_all_nodes_have_records_until_they_end():
     wait_for(lambda: not records(cluster, gone))
     assert records(cluster, stays)
 
+    a = cluster["a"]
+    assert a.metric("registry_up") == a.shards
+    assert a.metric("registry_commands_total") > 0 and a.metric("registry_command_seconds_count") > 0
+
+    before = a.metric("registry_resyncs_total")
     cluster.redis.kill()
     cluster.redis.start()  # empty
     for bare in clients:
         record_of(cluster, bare)
     assert not records(cluster, gone)
+    assert a.metric("registry_resyncs_total") > before
+    assert a.metric("registry_refused_total") == 0
+    wait_for(lambda: a.metric("registry_unsaved_records") == 0)
     for c in clients.values():
         c.close()
     cluster.stop()
@@ -137,7 +145,7 @@ def test_who_takes_over_writes_the_records_again():
 
 def test_redis_is_believed_by_its_certificate():
     """Another one on TLS, with a certificate of its own authority."""
-    cluster = Cluster("a", shards=1)
+    cluster = Cluster("a", shards=1, settings=["cluster.heartbeat=300ms", "cluster.lease=900ms"])
     port, = pemb.free_ports(1)
     pem, key = cluster.redis.dir / "redis.pem", cluster.redis.dir / "redis.key"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
