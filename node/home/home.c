@@ -5,13 +5,17 @@
 
 #include "node/home/inside.h"
 
+/* The host that was asked for last is asked for first. Its place, not its address: whatever config
+ * is in force when this is called is the one that is looked at. */
 bool home_serves(struct home *h, str domain)
 {
     const struct conf *c = h->node->conf;
-    if (h->served && str_eq(domain, conf_text(c, h->served->domain)))
+    if (h->served < c->host_count &&
+        str_eq(domain, conf_text(c, conf_host_at(c, h->served)->domain)))
         return true;
     const struct conf_host *host = conf_host_find(c, domain);
-    h->served = host ? host : h->served;
+    if (host)
+        h->served = (uint32_t)(host - conf_host_at(c, 0));
     return host;
 }
 
@@ -516,7 +520,6 @@ void home_sample(struct home *h)
 
 void home_reload(struct home *h)
 {
-    h->served = NULL;
     h->seen.max = h->node->conf->limits_marks_max;
     htable_each(it, &h->sessions) {
         struct session *s = container_of(it, struct session, node);

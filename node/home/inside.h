@@ -27,7 +27,8 @@ enum {
 
 struct home {
     struct node *node;
-    const struct conf_host *served; /* that was asked for last; NULL: none since the config came */
+    uint32_t
+        served; /* the place of the host that was asked for last, in whatever config there is */
     struct htable users, sessions;
     struct list resting; /* struct user.rest, longest first */
     struct list again;   /* struct user.rest: loads that failed, to be tried again */

@@ -306,12 +306,13 @@ static bool may_come_again(const struct stanza *s, struct uid uid)
     return uid.sid && s->kind != STANZA_PRESENCE && s->type != TYPE_ERROR && s->type != TYPE_RESULT;
 }
 
-/* account: its hash among the users; which of its resources is in the stanza's fingerprint. */
+/* account: its hash among the users. Its resources have rows of their own: fingerprints of single
+ * stanzas are short, and not kept of all that may come again. */
 static bool note(struct home *h, uint64_t account, unsigned slot, const struct stanza *s,
                  struct uid uid)
 {
-    return may_come_again(s, uid) &&
-           seen_note(&h->seen, uid, account, slot, stanza_fp(s), loop_now_ms(h->node->loop));
+    return may_come_again(s, uid) && seen_note(&h->seen, uid, account ^ stanza_to_fp(s), slot,
+                                               stanza_fp(s), loop_now_ms(h->node->loop));
 }
 
 void route_note(struct home *h, const struct stanza *s, struct uid uid)

@@ -141,11 +141,12 @@ static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str t
     return s;
 }
 
-static uint32_t fingerprint(const struct stanza *s)
+static void set_fingerprints(struct stanza *s)
 {
     str to = stanza_to(s), id = stanza_id(s);
     uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
-    return (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
+    s->to_fp = (uint32_t)h;
+    s->fp = (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
 }
 
 static void classify_block(struct stanza *s)
@@ -158,7 +159,7 @@ static void classify_block(struct stanza *s)
     must(!e); /* callers hand in stanzas only */
     s->kind = kind, s->type = type;
     s->flags = flags_of(xml, x);
-    s->fp = fingerprint(s);
+    set_fingerprints(s);
 }
 
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,

@@ -61,7 +61,7 @@ struct stanza {
     uint8_t kind, type;                 /* enum stanza_kind, enum stanza_type */
     uint16_t to_local_len, to_bare_len; /* of `to`: each home on the way would split it again */
     uint32_t flags;
-    uint32_t fp;                                          /* stanza_fp */
+    uint32_t fp, to_fp;                                   /* stanza_fp, stanza_to_fp */
     uint32_t xml_off, to_off, to_len, from_off, from_len; /* from the start of the block */
     struct xml_index index;                               /* its last unused rows are not there */
 };
@@ -144,5 +144,7 @@ nodiscard err stanza_from_block(const void *p, size_t n, struct stanza **out);
 /* 32-bit fingerprint of (kind, to, type, id): a uid that comes again with another one is another
  * stanza (delivery.md 2). */
 static inline uint32_t stanza_fp(const struct stanza *s) { return s->fp; }
+/* The same of (kind, to, type). */
+static inline uint32_t stanza_to_fp(const struct stanza *s) { return s->to_fp; }
 
 #endif

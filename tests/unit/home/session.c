@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "node/conf/draft.h"
 #include "node/home/inside.h"
 #include "tests/unit/support/home_rig.h"
 
@@ -479,6 +480,69 @@ static void a_frame_that_comes_again_is_not_queued_twice(void **state)
     rig_close(r);
 }
 
+/* A client that was resumed with fewer than it had sent may go on with other stanzas under the old
+ * numbers (limits.unsafe_max of them at most): to another resource of the same account, too. */
+static void an_old_number_is_another_stanza_when_it_goes_to_another_resource(void **state)
+{
+    struct rig *r = open_with("limits.unacked_max=1000");
+    struct client one, two;
+    enum { BEHIND = 200 };
+    assert_int_equal(rig_bind(r, &one, 1, "bob@localhost", "one"), ERR_OK);
+    assert_int_equal(rig_bind(r, &two, 1, "bob@localhost", "two"), ERR_OK);
+    for (uint64_t i = 1; i <= BEHIND; i++) {
+        rig_inject(r, "<message from='alice@localhost/x' to='bob@localhost/one'/>",
+                   (struct uid){5, i, 0}, 0);
+        rig_expect(&one, "<message");
+    }
+    for (uint64_t i = 1; i <= BEHIND; i++) {
+        rig_inject(r, "<message from='alice@localhost/x' to='bob@localhost/two'/>",
+                   (struct uid){5, i, 0}, FRAME_AGAIN);
+        rig_expect(&two, "<message");
+        rig_inject(r, "<message from='alice@localhost/x' to='bob@localhost/one'/>",
+                   (struct uid){5, i, 0}, FRAME_AGAIN);
+    }
+    rig_expect_nothing(&one);
+    rig_close(r);
+}
+
+static void use_conf_with_hosts(struct rig *r, const char *const *hosts)
+{
+    struct conf_draft *d = conf_draft_new();
+    for (; *hosts; hosts++)
+        must(conf_draft_host(d, str_of(*hosts), (struct conf_origin){"test", 0}));
+    rig_node(r, 0)->conf = conf_draft_build(d);
+    must(rig_node(r, 0)->conf);
+    conf_draft_free(d);
+}
+
+/* Whatever was asked of the one before, which is no longer there, and before home_reload. */
+static void what_is_served_is_what_the_config_in_force_says(void **state)
+{
+    static const char *const confs[][4] = {{"a.example", "b.example", "localhost"},
+                                           {"b.example", "c.example", "d.example"},
+                                           {"localhost"},
+                                           {"a.example", "localhost"}};
+    struct rig *r = open_with(NULL);
+    struct home *h = rig_home(r, 0);
+    struct node *n = rig_node(r, 0);
+    const struct conf *rigs = n->conf;
+    for (size_t i = 0; i < array_len(confs); i++) {
+        use_conf_with_hosts(r, confs[i]);
+        for (int twice = 0; twice < 2; twice++) {
+            assert_true(home_serves(h, STR("localhost")) == (i != 1));
+            assert_true(home_serves(h, STR("a.example")) == (i == 0 || i == 3));
+            assert_true(home_serves(h, STR("d.example")) == (i == 1));
+            assert_false(home_serves(h, STR("e.example")));
+            assert_true(home_serves(h, STR("b.example")) == (i < 2));
+        }
+        for (size_t k = 0; confs[i][k]; k++) /* the last is remembered */
+            assert_true(home_serves(h, str_of(confs[i][k])));
+        free((void *)(uintptr_t)n->conf);
+    }
+    n->conf = rigs;
+    rig_close(r);
+}
+
 static void an_idle_user_is_forgotten_after_a_minute(void **state)
 {
     struct rig *r = open_with(NULL);
@@ -571,6 +635,8 @@ int main(void)
         cmocka_unit_test(a_queue_that_grows_too_long_ends_its_session_and_is_kept),
         cmocka_unit_test(a_dead_edge_detaches_what_can_be_resumed_and_ends_the_rest),
         cmocka_unit_test(a_frame_that_comes_again_is_not_queued_twice),
+        cmocka_unit_test(an_old_number_is_another_stanza_when_it_goes_to_another_resource),
+        cmocka_unit_test(what_is_served_is_what_the_config_in_force_says),
         cmocka_unit_test(an_idle_user_is_forgotten_after_a_minute),
         cmocka_unit_test(the_count_of_an_ended_session_leaves_out_what_was_dropped),
         cmocka_unit_test(a_sid_that_is_taken_is_drawn_again),
