@@ -233,6 +233,14 @@ static void compare(struct ring *r, const struct ring *before)
     }
 }
 
+static size_t full_nodes(const struct view *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < v->count; i++)
+        n += v->nodes[i].state != VIEW_JOINING && v->nodes[i].shards;
+    return n;
+}
+
 struct ring *ring_new(const unsigned char secret[32], const struct view *v, const unsigned *blocks,
                       const struct ring *before)
 {
@@ -252,7 +260,7 @@ struct ring *ring_new(const unsigned char secret[32], const struct view *v, cons
     qsort(domains, n, sizeof *domains, heavier_first);
     fill(r, domains, n);
     free(domains);
-    r->epoch = v->epoch, r->by_node = n >= 2;
+    r->epoch = v->epoch, r->by_node = full_nodes(v) >= 2;
     add_members(r, v, blocks);
     compare(r, before);
     return r;

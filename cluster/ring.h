@@ -46,7 +46,9 @@ const struct ring_peer *ring_peers(const struct ring *r, size_t *n);    /* in th
 const struct ring_peer *ring_peer(const struct ring *r, unsigned peer); /* NULL: no member */
 /* One more than the highest number of a member. */
 unsigned ring_peers_end(const struct ring *r);
-/* Do they fail together? Shards of a node where two or more have a share, else each alone. */
+/* Do they fail together? Shards of a node where there are two or more full members, else each
+ * alone. (Not: two with a share. While all others drain, they are who can hold what would die with
+ * the last one.) */
 bool ring_same_domain(const struct ring *r, unsigned a, unsigned b);
 
 /* ---- against the ring before ---- */

@@ -246,7 +246,7 @@ static unsigned successor(const struct session *s)
     unsigned slot = (unsigned)(s->sid >> 50), first = ring_successor(ring, slot);
     size_t n;
     const struct ring_peer *p = ring_peers(ring, &n);
-    if (first != RING_NONE && is_up(h, first))
+    if (first != RING_NONE && is_elsewhere(h, first) && is_up(h, first))
         return first;
     for (size_t i = 0; i < n; i++) {
         const struct ring_peer *next = &p[(slot + i) % n];

@@ -398,7 +398,14 @@ unsigned cluster_home(const struct world *w, const char *bare)
     return node * w->per + peer_shard(peer);
 }
 
-bool cluster_by_node(const struct world *w) { return shares(w->oracle->view) >= 2; }
+bool cluster_by_node(const struct world *w)
+{
+    const struct view *v = w->oracle->view;
+    unsigned n = 0;
+    for (size_t i = 0; i < v->count; i++)
+        n += is_full(&v->nodes[i]) && v->nodes[i].shards;
+    return n >= 2;
+}
 
 void cluster_shard_starts(struct world *w, struct shard *s)
 {

@@ -291,12 +291,16 @@ static void members_are_named_by_the_blocks_of_their_nodes(void **state)
     view_free(v);
 }
 
-static void domains_are_nodes_where_two_have_a_share(void **state)
+static void domains_are_nodes_where_there_are_two_full_members(void **state)
 {
     struct view *v = cluster_of(2, 2);
     struct ring *two = ring_new(secret, v, NULL, NULL);
     assert_true(ring_same_domain(two, 0, 1));
     assert_false(ring_same_domain(two, 0, VIEW_SHARDS_MAX));
+    v->nodes[1].state = VIEW_DRAINING;
+    struct ring *drains = ring_new(secret, v, NULL, NULL);
+    assert_true(ring_same_domain(drains, 0, 1));
+    ring_free(drains);
     v->nodes[1].state = VIEW_JOINING;
     struct ring *one = ring_new(secret, v, NULL, NULL);
     assert_false(ring_same_domain(one, 0, 1));
@@ -398,7 +402,7 @@ int main(void)
         cmocka_unit_test(a_single_node_has_the_same_table_with_and_without_a_view),
         cmocka_unit_test(where_nobody_has_a_share_no_slot_has_a_home),
         cmocka_unit_test(members_are_named_by_the_blocks_of_their_nodes),
-        cmocka_unit_test(domains_are_nodes_where_two_have_a_share),
+        cmocka_unit_test(domains_are_nodes_where_there_are_two_full_members),
         cmocka_unit_test(a_slot_is_its_homes_since_the_epoch_in_which_it_came_there),
         cmocka_unit_test(
             behind_a_skipped_epoch_all_has_moved_and_nothing_is_taken_for_newer_than_it_is),
