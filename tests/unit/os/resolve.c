@@ -188,7 +188,8 @@ static void on_done(void *ctx, err e, const struct sockaddr_storage *a, size_t n
     struct given *g = ctx;
     assert_true(n <= RESOLVE_ADDRESSES_MAX && (n > 0) == (e == ERR_OK));
     g->times++, g->result = e, g->n = n;
-    memcpy(g->a, a, n * sizeof *a);
+    if (n)
+        memcpy(g->a, a, n * sizeof *a);
     if (g->then)
         resolve(g->then, STR("two.test"), 1, on_done, g);
     g->then = NULL;
@@ -307,6 +308,31 @@ static void a_name_without_an_answer_ends_in_time(void **state)
     assert_int_equal(ask(g, "short.test"), ERR_AWAY);
     assert_true(loop_clock_us(g->loop) - began >= 200 * 1000);
     assert_int_equal(ask(g, "two.test"), ERR_OK);
+}
+
+/* Each of them is asked twice: more time than there is. */
+static void many_silent_servers_take_no_longer_than_one(void **state)
+{
+    enum { SERVERS = 16, TIMEOUT_MS = 200 };
+    struct rig *g = *state;
+    char servers[SERVERS * 24] = "";
+    struct server *silent = calloc(SERVERS, sizeof *silent);
+    for (int i = 0; i < SERVERS; i++)
+        sprintf(servers + strlen(servers), "%s127.0.0.1:%u", i ? "," : "",
+                server_start(&silent[i]));
+    struct resolver *mine = g->resolver;
+    struct resolver_config c = {.servers = servers, .timeout_ms = TIMEOUT_MS};
+    g->resolver = resolver_open(g->loop, &c);
+    uint64_t began = loop_clock_us(g->loop);
+    assert_int_equal(ask(g, "silent.test"), ERR_AWAY);
+    assert_in_range(loop_clock_us(g->loop) - began, TIMEOUT_MS * 1000 / 2, 8 * TIMEOUT_MS * 1000);
+    resolver_stop(g->resolver);
+    turn_until(g, resolver_stopped(g->resolver));
+    resolver_free(g->resolver);
+    for (int i = 0; i < SERVERS; i++)
+        close(silent[i].udp), close(silent[i].listener);
+    free(silent);
+    g->resolver = mine;
 }
 
 static void a_lost_question_is_asked_again(void **state)
@@ -445,6 +471,7 @@ int main(void)
         BOTH(an_alias_is_followed),
         BOTH(what_does_not_exist_is_told_from_who_does_not_answer),
         BOTH(a_name_without_an_answer_ends_in_time),
+        BOTH(many_silent_servers_take_no_longer_than_one),
         BOTH(a_lost_question_is_asked_again),
         BOTH(a_long_answer_comes_by_tcp_and_is_cut_to_the_bound),
         BOTH(an_address_is_its_own_answer),
