@@ -144,12 +144,12 @@ def test_who_takes_over_writes_the_records_again():
 
 
 def test_redis_is_believed_by_its_certificate():
-    """Another one on TLS, with a certificate of its own authority."""
+    """Another one on TLS, by name, with a certificate of its own authority."""
     cluster = Cluster("a", shards=1, settings=["cluster.heartbeat=300ms", "cluster.lease=900ms"])
     port, = pemb.free_ports(1)
     pem, key = cluster.redis.dir / "redis.pem", cluster.redis.dir / "redis.key"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-days", "2", "-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-nodes", "-days", "2", "-subj", "/CN=redis", "-addext", "subjectAltName=DNS:localhost",
                     "-keyout", key, "-out", pem], check=True, capture_output=True)
     redis = subprocess.Popen(
         ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", key,
@@ -158,7 +158,7 @@ def test_redis_is_believed_by_its_certificate():
     node = cluster["a"]
     node.stop()
     cluster.redis.kill()
-    given = [*node.settings, f"registry.redis.servers={{127.0.0.1:{port}}}", "registry.redis.tls=on"]
+    given = [*node.settings, f"registry.redis.servers={{localhost:{port}}}", "registry.redis.tls=on"]
     for trusted, why in ((None, "certificate_foreign"), (key, "ca_file has no certificates")):
         node.settings = given + ([f"registry.redis.ca_file={trusted}"] if trusted else [])
         node.spawn()
