@@ -223,6 +223,11 @@ void edge_attach_moved(struct edge *e)
     }
 }
 
+bool edge_awaits(struct edge *e, const struct frame *f)
+{
+    return c2s_waiting_conn(e, f) != NULL;
+}
+
 bool edge_asks_again(struct edge *e, struct frame *f)
 {
     struct conn *c = c2s_waiting_conn(e, f);

@@ -43,6 +43,7 @@ void edge_settled(struct edge *e, struct hold h, bool lost);
 void edge_attach(struct edge *e, unsigned shard);
 /* In a cluster, by rooms_adopt: the same for all slots that have moved, to their homes. */
 void edge_attach_moved(struct edge *e);
+bool edge_awaits(struct edge *e, const struct frame *f); /* a BOUND or RESUMED */
 /* A BIND or RESUME is to be asked of another home. False: its answer is there already, or nobody
  * waits for it any more. Else f gets another number: what the first home answers is not heard. */
 bool edge_asks_again(struct edge *e, struct frame *f);

@@ -18,14 +18,21 @@ static void run(struct node *n, struct edge *e, struct origin from, const struct
     }
 }
 
-/* BOUND, RESUMED and FAILED name the request that they answer: that is enough. */
+/* What answers a request that waits is obeyed whoever says it: a request that was asked again has
+ * another number. What nobody waits for is of a session. */
+static bool is_awaited(struct edge *e, const struct frame *f)
+{
+    bool answers = f->kind == FRAME_BOUND || f->kind == FRAME_RESUMED;
+    return answers && (!f->sid || edge_awaits(e, f));
+}
+
 void rooms_frame(struct node *n, struct edge *e, struct home *h, struct origin from,
                  const struct frame *f)
 {
     switch (f->kind) {
+    case FRAME_FAILED: edge_frame(e, from, f); break;
     case FRAME_BOUND:
     case FRAME_RESUMED:
-    case FRAME_FAILED: edge_frame(e, from, f); break;
     case FRAME_ENABLED:
     case FRAME_OUT:
     case FRAME_CLOSE:
@@ -33,7 +40,7 @@ void rooms_frame(struct node *n, struct edge *e, struct home *h, struct origin f
     case FRAME_SNAP:
     case FRAME_MIRROR:
     case FRAME_NOTE:
-        if (!n->epoch || obey(n, e, from, f))
+        if (!n->epoch || is_awaited(e, f) || obey(n, e, from, f))
             run(n, e, from, f);
         break;
     case FRAME_EPOCH:
