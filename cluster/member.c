@@ -233,13 +233,14 @@ static uint64_t sooner(uint64_t next, uint64_t at, uint64_t now)
     return at > now && at < next ? at : next;
 }
 
-/* A heartbeat; sooner while promises are gathered, and when the registry begins to be away. */
+/* A heartbeat; sooner while a view is looked for, while promises are gathered, and when the
+ * registry begins to be away. */
 static uint64_t next_beat(const struct member *m)
 {
     uint64_t beat = m->s.heartbeat_ms, next = m->now + beat;
     if (!member_is_clerk(m))
         return next;
-    next = sooner(next, m->asked_ms + beat, m->now);
+    next = sooner(next, m->asked_ms + member_pace(m), m->now);
     if (m->lease_ms)
         next = sooner(next, m->renewed_ms + beat + beat / 4, m->now);
     return m->away ? sooner(next, m->now + beat / 4, m->now) : next;
@@ -362,8 +363,11 @@ void member_silent(struct member *m, str node, bool silent)
     if (!member_enter(m) || !m->view)
         return;
     struct view_node *n = view_find(m->view, node);
-    if (n)
-        m->peers[n - m->view->nodes].silent = silent;
+    if (!n)
+        return;
+    m->peers[n - m->view->nodes].silent = silent;
+    if (!silent && member_is_clerk(m))
+        member_beat(m, (size_t)(n - m->view->nodes));
 }
 
 /* ---- asked from outside ---- */

@@ -108,7 +108,8 @@ void member_clerk(struct member *m, unsigned shard);
 /* A word from a shard of that node, whose name is proven. ERR_BAD, ERR_REFUSED: the peer says what
  * no peer of ours says. */
 nodiscard err member_hear(struct member *m, str node, str bytes);
-/* Pings to a node's shards are lost (or answered again): its lease is looked at more closely. */
+/* Pings to a node's shards are lost: its lease is looked at more closely. Or the way there is open
+ * (again): it is told at once what it has not heard. */
 void member_silent(struct member *m, str node, bool silent);
 
 /* What the operator wants; the clerk publishes it as soon as it can, all shards of a node are to be

@@ -164,10 +164,19 @@ static void on_renewed(void *ctx, err e, const struct registry_reply *reply)
     member_publish(m);
 }
 
+/* Where nodes join, mostly others do, too, of whom the registry tells; who waits for a view has
+ * nothing else to do. */
+uint32_t member_pace(const struct member *m)
+{
+    uint32_t beat = m->s.heartbeat_ms;
+    bool young = !m->view || m->now - m->adopted_ms < 3ull * beat;
+    return young && !m->away ? beat / 4 : beat;
+}
+
 static void renew(struct member *m)
 {
     struct request *q;
-    if ((m->asked_ms && m->now - m->asked_ms < m->s.heartbeat_ms) || !(q = take(m, ASK_RENEW)))
+    if ((m->asked_ms && m->now - m->asked_ms < member_pace(m)) || !(q = take(m, ASK_RENEW)))
         return;
     m->asked_ms = m->now;
     registry_lease_renew(m->registry, my_lease(m), on_renewed, q);

@@ -133,6 +133,7 @@ static inline uint64_t member_long_lease(const struct member *m)
 }
 
 /* ---- member_talk.c ---- */
+void member_beat(struct member *m, size_t i);          /* to the node at that place in the view */
 void member_beats(struct member *m);                   /* to all peers */
 void member_orders(struct member *m);                  /* to all siblings */
 void member_report(struct member *m);                  /* to the clerk */
@@ -141,8 +142,9 @@ void member_settle(struct member *m);
 void member_freeze(struct member *m); /* counts the promises */
 
 /* ---- member_clerk.c ---- */
-void member_ask_registry(struct member *m); /* each heartbeat */
-void member_publish(struct member *m);      /* what is due, if anything and if it may */
+void member_ask_registry(struct member *m);   /* each heartbeat */
+uint32_t member_pace(const struct member *m); /* between two renewals */
+void member_publish(struct member *m);        /* what is due, if anything and if it may */
 void member_drop_lease(struct member *m);
 void member_read_view(struct member *m);
 void member_note_others(struct member *m, bool somebody); /* are there members but us? */

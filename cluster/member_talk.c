@@ -54,7 +54,7 @@ static bool may_promise(const struct member *m)
     return !m->over && (m->away || lately) && member_uniform_epoch(m);
 }
 
-static void beat(struct member *m, size_t i)
+void member_beat(struct member *m, size_t i)
 {
     struct peer *p = &m->peers[i];
     struct word w = a_word(m, WORD_BEAT);
@@ -78,7 +78,7 @@ void member_beats(struct member *m)
 {
     for (size_t i = 0; m->view && i < m->view->count; i++)
         if (member_is_peer(m, i))
-            beat(m, i);
+            member_beat(m, i);
 }
 
 static void take_view(struct member *m, str bytes)
@@ -134,7 +134,7 @@ static void on_beat(struct member *m, const struct word *w)
     member_settle(m);
     /* An answer is wanted soon, but answers to answers would never end. */
     if (w->flags & WORD_ASKS && m->now - p->sent_ms >= m->s.heartbeat_ms / 8)
-        beat(m, (size_t)(n - m->view->nodes));
+        member_beat(m, (size_t)(n - m->view->nodes));
     take_view(m, w->view);
 }
 

@@ -22,7 +22,8 @@ enum {
     STALLED_MS = 1000,
     RETRY_MIN_MS = 50,
     RETRY_MAX_MS = 5000,
-    GUESTS_MAX = 64, /* accepted and without a HELLO: beyond, the oldest goes */
+    STRANGE_MAX = 20, /* refusals as unknown after which pauses grow as after others */
+    GUESTS_MAX = 64,  /* accepted and without a HELLO: beyond, the oldest goes */
 };
 
 enum call_state { CALL_OPENING, CALL_GREETING, CALL_UP, CALL_OVER };
@@ -35,6 +36,7 @@ struct call {
     struct timer timer; /* GREETING's and farewell's end; UP: heartbeat */
     enum call_state state;
     bool dialled;
+    bool harmless; /* that it ends is nobody's trouble: for debug */
     uint64_t up_ms, ticked_ms;
     uint64_t asked_ms; /* of the oldest ping without an answer; 0: none */
 };
@@ -50,6 +52,7 @@ struct rail {
     struct call *up, *dialled; /* dialled: not greeted yet */
     bool dialling;             /* the wiring was asked and has not answered */
     unsigned tries;
+    unsigned strange; /* refusals as unknown since it was up */
     struct timer retry;
     bool full, stall_told, was_up;
     uint64_t full_ms; /* since when */
@@ -165,8 +168,9 @@ static void unhook(struct rail *r, struct call *c, str reason)
     uint64_t now = loop_now_ms(rs->config.loop);
     if (was_up && now - c->up_ms >= RETRY_MAX_MS)
         r->tries = 0;
-    LOG_AT(rs->config.log, was_up || r->tries < 2 ? LOG_WARN : LOG_DEBUG, rail_down,
-           F_STR("peer", node_of(r)), F_INT("shard", r->shard), F_STR("reason", reason));
+    bool news = was_up || (r->tries < 2 && !c->harmless);
+    LOG_AT(rs->config.log, news ? LOG_WARN : LOG_DEBUG, rail_down, F_STR("peer", node_of(r)),
+           F_INT("shard", r->shard), F_STR("reason", reason));
     if (was_up) {
         r->stats.bytes_in += line_bytes_in(c->line), r->stats.bytes_out += line_bytes_out(c->line);
         r->stats.stalled_ms += r->full ? now - r->full_ms : 0;
@@ -184,8 +188,8 @@ static void guest_goes(struct call *c, str reason)
     struct transport_info info;
     transport_info(line_transport(c->line), &info);
     c->rails->refused++;
-    LOG(c->rails->config.log, peer_refused, F_ADDR("address", &info.address),
-        F_STR("reason", reason));
+    LOG_AT(c->rails->config.log, c->harmless ? LOG_DEBUG : LOG_ERROR, peer_refused,
+           F_ADDR("address", &info.address), F_STR("reason", reason));
     call_over(c);
 }
 
@@ -213,10 +217,15 @@ static void call_fail(struct call *c, err e, str reason)
         tell_down(r, e);
 }
 
+/* Between nodes of one cluster these come and pass: views are adopted one after the other, and two
+ * calls may cross. Who is UNKNOWN has proven its name. */
+static bool is_harmless(unsigned why) { return why == RAIL_UNKNOWN || why == RAIL_REPLACED; }
+
 /* Before the call is anybody's: nobody is told but the peer. */
 static void refuse(struct call *c, enum rail_refusal why)
 {
     char byte = (char)why;
+    c->harmless = is_harmless(why);
     line_send(c->line, ENVELOPE_REFUSE, NULL, &(struct iovec){&byte, 1}, 1);
     (void)let_go(c, str_of(refusals[why]));
     loop_timer_set(c->rails->config.loop, &c->timer, FAREWELL_MS);
@@ -317,6 +326,7 @@ static void call_up(struct call *c, struct rail *r, const struct hello *h)
     r->up = c;
     r->stats.reconnects += r->was_up;
     r->was_up = true;
+    r->strange = 0;
     loop_timer_stop(rs->config.loop, &r->retry);
     c->state = CALL_UP;
     c->up_ms = loop_now_ms(rs->config.loop);
@@ -377,8 +387,11 @@ static void on_pong(struct call *c, str body)
 static void on_refused(struct call *c, uint8_t why)
 {
     struct rail *r = c->rail;
-    if (r && why != RAIL_REPLACED && why != RAIL_UNKNOWN)
+    c->harmless = is_harmless(why);
+    if (r && !c->harmless)
         r->tries = 7; /* nothing that heals by itself in milliseconds */
+    else if (r && why == RAIL_UNKNOWN && r->strange++ < STRANGE_MAX)
+        r->tries = 1; /* the peer is about to adopt a view with us */
     call_fail(c, ERR_BAD, str_of(refusals[why < RAIL_REFUSALS ? why : RAIL_REFUSED_OTHER]));
 }
 

@@ -48,7 +48,6 @@ struct neighbour {
     uint64_t paths;   /* bit i: the channel to shard i has one */
     uint64_t missed;  /* bit i: something that shard i said was dropped */
     int64_t offset_us;
-    bool silent;
     bool kept; /* while a view is adopted */
 };
 
@@ -515,30 +514,23 @@ err bus_take(struct bus *b, const char *p, size_t n)
 
 /* ---- what rails say ---- */
 
-static void tell_silence(struct neighbour *n, bool silent)
-{
-    struct bus *b = n->bus;
-    if (n->silent == silent)
-        return;
-    n->silent = silent;
-    b->sinks.silent(b->sinks.ctx, str_of(n->name), silent);
-}
-
 static void on_up(void *ctx, struct rail *r, const struct hello *peer)
 {
+    struct bus *b = ctx;
     struct leg *leg = rail_owner(r);
     leg->neighbour->offset_us = rail_stats(r).offset_us;
     see_paths(leg->neighbour);
-    tell_silence(leg->neighbour, false);
+    b->sinks.silent(b->sinks.ctx, rail_node(r), false);
 }
 
 static void on_down(void *ctx, struct rail *r, err reason)
 {
+    struct bus *b = ctx;
     struct leg *leg = rail_owner(r);
     set_full(leg, false);
     see_paths(leg->neighbour);
     if (reason == ERR_TIMEOUT)
-        tell_silence(leg->neighbour, true);
+        b->sinks.silent(b->sinks.ctx, rail_node(r), true);
 }
 
 static void on_full(void *ctx, struct rail *r, bool full) { set_full(rail_owner(r), full); }

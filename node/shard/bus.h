@@ -32,7 +32,7 @@ struct bus_sinks {
     /* A word from a shard of that node, ours among them; a view until it returns. ERR_BAD: it is
      * none. */
     err (*word)(void *ctx, str node, str bytes);
-    /* The node does not answer pings, or does again. */
+    /* The node does not answer pings; or a rail to it has come up. */
     void (*silent)(void *ctx, str node, bool silent);
     /* A rail has cluster.rail_queue_max waiting (or none has any more): no more sources. */
     void (*full)(void *ctx, bool full);

@@ -685,6 +685,32 @@ static void a_silent_peer_times_out_and_is_dialled_again_with_growing_pauses(voi
     assert_both_up();
 }
 
+static void who_is_not_known_yet_is_dialled_again_soon_and_without_noise(void **state)
+{
+    log_.log.level = LOG_INFO;
+    rail_close(b.rail); /* its view is older */
+    pass(1000);
+    assert_false(rail_is_up(a.rail));
+    assert_in_range(a.dials, 9, 21);
+    for (unsigned i = 1; i < a.dials; i++)
+        assert_in_range(a.dialled_ms[i] - a.dialled_ms[i - 1], 20, 110);
+    assert_int_equal(rails_refused(b.rails), a.dials);
+    assert_null(strstr(logged, "peer_refused"));
+    assert_null(strstr(logged, "rail_down"));
+    b.rail = rail_open(b.rails, STR("a"), 3, &b);
+    pass(110);
+    assert_both_up();
+}
+
+static void who_stays_unknown_is_dialled_with_growing_pauses(void **state)
+{
+    rail_close(b.rail);
+    pass(60000);
+    assert_in_range(a.dials, 30, 60);
+    assert_true(a.dialled_ms[a.dials - 1] - a.dialled_ms[a.dials - 2] >= 2500);
+    b.rail = rail_open(b.rails, STR("a"), 3, &b);
+}
+
 static void who_was_late_himself_judges_nobody(void **state)
 {
     settle();
@@ -792,6 +818,8 @@ int main(void)
         T(it_is_not_free_before_half_is_out),
         T(who_talks_but_does_not_answer_times_out_later),
         T(a_silent_peer_times_out_and_is_dialled_again_with_growing_pauses),
+        T(who_is_not_known_yet_is_dialled_again_soon_and_without_noise),
+        T(who_stays_unknown_is_dialled_with_growing_pauses),
         T(who_was_late_himself_judges_nobody),
         T(one_way_silence_is_found_too),
         T(pings_measure_the_way_and_the_clocks),
