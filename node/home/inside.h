@@ -185,6 +185,7 @@ struct route {
     uint32_t flags; /* FRAME_AGAIN */
     uint8_t tries;
     bool noted;        /* as handled, or found not to be (cluster/seen.h) */
+    bool stored;       /* a former home may have, as it ended the session whose queue it was in */
     bool offline_only; /* it has waited for offline messages too long: behind them */
     uint64_t sid;      /* of an ended session's queue: seq is its number there; 0: none */
     uint64_t seq;

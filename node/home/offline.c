@@ -204,6 +204,7 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
     }
     str domain = jid_parse_prepared(user_bare(u)).domain;
     given = stanza_with_delay(h->node->scan, was, domain, row->time_us, home_arena(h));
+    route_note(h, was, uid_decode(row->uid)); /* its sender may send it again to us */
     session_send_row(s, given, uid_decode(row->uid), given->index.to.off ? 0 : FRAME_TO_BARE,
                      row->time_us, row->id);
     u->offline_count -= u->offline_count > 0;

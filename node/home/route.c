@@ -433,6 +433,8 @@ static bool another_holds(const struct user *u, const struct route *r)
     return false;
 }
 
+static bool is_behind_store(const struct user *u) { return u->offline_count || u->putting; }
+
 static void message_again(struct route *r)
 {
     struct user *u = r->user;
@@ -462,6 +464,8 @@ void route_undelivered(struct route *r, bool shared, bool taken)
         message_without_account(r);
     else if ((shared && taken) || another_holds(r->user, r))
         drop(r);
+    else if (r->stored && is_behind_store(r->user) && offline_wants(r->user, r->stanza))
+        offline_put(r->user, r); /* the store knows, and gives all in order */
     else
         message_again(r);
 }

@@ -638,7 +638,8 @@ static void dispose(struct session *s)
                           .us = o->us,
                           .to = jid_parse_prepared(to.n ? to : full),
                           .flags = FRAME_AGAIN,
-                          .noted = true};
+                          .noted = true,
+                          .stored = s->others && s->others->doubt};
         if (s->resumable && o->seq > s->out_base)
             r.sid = s->sid, r.seq = o->seq - s->out_base;
         if (o->offline_id)
