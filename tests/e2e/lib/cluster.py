@@ -25,6 +25,13 @@ def end_with_us():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 class Redis:
     """Debian has the server in one binary with redis-check-rdb, which goes by the name it is called
     with."""
@@ -144,6 +151,7 @@ host "localhost" {{
         """kill -9 of all of it: nobody has time to say anything."""
         if not self.process or self.process.poll() is not None:
             return
+        os.kill(self.process.pid, signal.SIGSTOP)  # it starts nobody any more
         pids = self.pids()
         for sig in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
@@ -152,6 +160,10 @@ host "localhost" {{
                 except ProcessLookupError:
                     pass
         self.process.wait()
+        deadline = time.monotonic() + 10
+        while any(map(is_alive, pids)):  # its children hold its lock
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
 
     def listing(self):
         return json.loads(self.cli("--json", "node", "list").stdout)
