@@ -220,6 +220,13 @@ def gaps_of(reader, since, until):
     return max(b - a for a, b in zip(times, times[1:]))
 
 
+def story_of(sender, reader, number):
+    """What came around a number, when, by the seconds of the row."""
+    mine = [(n, stored, t) for b, n, stored, t in reader.got if b == sender.bare]
+    at = next(i for i, (n, _, _) in enumerate(mine) if n == number)
+    return " ".join(f"{n}{'s' if stored else ''}@{t - mine[0][2]:.3f}" for n, stored, t in mine[max(0, at - 6):at + 4])
+
+
 def judge(service, pairs, away, faults):
     counts = dict(sent=0, acknowledged=0, delivered=0, stored=0, lost=0, doubled=0, swapped=0)
     for sender, reader in pairs + away:
@@ -235,7 +242,8 @@ def judge(service, pairs, away, faults):
                 twice.append(n)
             seen.add(n)
         first = list(dict.fromkeys(n for n in numbers if (sender.bare, n) not in service.doubts))
-        swapped = sum(1 for a, b in zip(first, first[1:]) if a > b)
+        swaps = [(a, b) for a, b in zip(first, first[1:]) if a > b]
+        swapped = len(swaps)
         counts["lost"] += len(missing)
         counts["doubled"] += len(twice)
         counts["swapped"] += swapped
@@ -243,7 +251,8 @@ def judge(service, pairs, away, faults):
             if which:
                 faults.append(f"{sender.bare} -> {reader.bare}: {what} {which[:10]}")
         if swapped:
-            faults.append(f"{sender.bare} -> {reader.bare}: swapped")
+            faults.append(f"{sender.bare} -> {reader.bare}: swapped {swaps[:10]}; "
+                          + story_of(sender, reader, swaps[0][1]))
     return counts
 
 
