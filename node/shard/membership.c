@@ -132,6 +132,34 @@ static void ask_to_be_admitted(struct membership *m)
     store_submit(n->store, &q, on_admitted, m);
 }
 
+static void show_nodes(struct membership *m)
+{
+    struct metric_page *page = m->node->metrics;
+    uint64_t count[METRIC_SIZE_MEMBER] = {0};
+    for (size_t i = 0; m->view && membership_is_clerk(m) && i < m->view->count; i++) {
+        const struct view_node *n = &m->view->nodes[i];
+        static const enum metric_member states[] = {[VIEW_JOINING] = MEMBERS_JOINING,
+                                                    [VIEW_LIVE] = MEMBERS_LIVE,
+                                                    [VIEW_DRAINING] = MEMBERS_DRAINING};
+        bool suspect = member_suspects(m->member, str_of(n->name));
+        count[suspect ? MEMBERS_SUSPECT : states[n->state]]++;
+    }
+    for (unsigned i = 0; i < METRIC_SIZE_MEMBER; i++)
+        metric_set(page, METRIC_AT(cluster_nodes, i, 0), count[i]);
+}
+
+/* At once: the supervisor goes by it when it lets the node's slots go. */
+static void show_view(struct membership *m)
+{
+    struct node *n = m->node;
+    unsigned own = 0;
+    for (unsigned slot = 0; n->ring && slot < RING_SLOTS; slot++)
+        own += ring_home_of_slot(n->ring, slot) == n->shard;
+    metric_set(n->metrics, METRIC_cluster_slots, own);
+    metric_set(n->metrics, METRIC_cluster_epoch, m->view ? m->view->epoch : 0);
+    show_nodes(m);
+}
+
 /* ---- what a view means ---- */
 
 static void on_adopted(void *ctx, const struct view *v)
@@ -150,6 +178,7 @@ static void on_adopted(void *ctx, const struct view *v)
     tell_change(m, v);
     view_free(m->view);
     m->view = view_copy(v, v->epoch);
+    show_view(m);
     m->admitted = m->settled = false;
     ask_to_be_admitted(m);
 }
@@ -241,22 +270,6 @@ void membership_silent(struct membership *m, str node, bool silent)
 
 /* ---- once a second ---- */
 
-static void show_nodes(struct membership *m)
-{
-    struct metric_page *page = m->node->metrics;
-    uint64_t count[METRIC_SIZE_MEMBER] = {0};
-    for (size_t i = 0; m->view && membership_is_clerk(m) && i < m->view->count; i++) {
-        const struct view_node *n = &m->view->nodes[i];
-        static const enum metric_member states[] = {[VIEW_JOINING] = MEMBERS_JOINING,
-                                                    [VIEW_LIVE] = MEMBERS_LIVE,
-                                                    [VIEW_DRAINING] = MEMBERS_DRAINING};
-        bool suspect = member_suspects(m->member, str_of(n->name));
-        count[suspect ? MEMBERS_SUSPECT : states[n->state]]++;
-    }
-    for (unsigned i = 0; i < METRIC_SIZE_MEMBER; i++)
-        metric_set(page, METRIC_AT(cluster_nodes, i, 0), count[i]);
-}
-
 /* Late: the next renewal is overdue by half a heartbeat, or by a third of the lease. */
 static void show_lease(struct membership *m)
 {
@@ -272,13 +285,7 @@ static void show_lease(struct membership *m)
 
 void membership_sample(struct membership *m)
 {
-    struct node *n = m->node;
-    unsigned own = 0;
-    for (unsigned slot = 0; n->ring && slot < RING_SLOTS; slot++)
-        own += ring_home_of_slot(n->ring, slot) == n->shard;
-    metric_set(n->metrics, METRIC_cluster_slots, own);
-    metric_set(n->metrics, METRIC_cluster_epoch, m->view ? m->view->epoch : 0);
-    show_nodes(m);
+    show_view(m);
     show_lease(m);
     ask_to_be_admitted(m);
 }

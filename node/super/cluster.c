@@ -307,13 +307,17 @@ uint64_t cluster_nodes(const struct super *s, enum metric_member state)
     return most_of(s, METRIC_AT(cluster_nodes, state, 0));
 }
 
-/* A node that is the only one with a share goes on being counted as live itself: its draining is
- * not published (member.h). */
+/* Is no other node live? A node that is the only one with a share goes on being counted as live
+ * itself: its draining is not published (member.h). A new clerk has counted nobody yet. */
+static bool is_alone(const struct super *s)
+{
+    uint64_t live = cluster_nodes(s, MEMBERS_LIVE), draining = cluster_nodes(s, MEMBERS_DRAINING);
+    return live + draining > 0 && live <= (draining == 0);
+}
+
 bool cluster_has_moved(const struct super *s)
 {
-    uint64_t live = cluster_nodes(s, MEMBERS_LIVE);
-    bool published = cluster_nodes(s, MEMBERS_DRAINING) > 0;
-    return !s->cluster.owner || cluster_slots(s) == 0 || live <= !published;
+    return !s->cluster.owner || cluster_slots(s) == 0 || is_alone(s);
 }
 
 /* The clerk's word: it is the one who would not be one without it. */

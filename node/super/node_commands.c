@@ -227,7 +227,7 @@ static int confirm_last(struct cli *c)
         cli_ask(c, 1, argv, &text) == EXIT_DONE ? json_parse(text, &c->arena) : NULL;
     const struct json *k = json_get(root, "cluster");
     if (!k || k->kind != JSON_OBJECT || c->yes ||
-        json_number(k, "live") + json_number(k, "suspect") + json_number(k, "draining") > 1)
+        json_number(k, "live") + json_number(k, "suspect") + json_number(k, "draining") != 1)
         return EXIT_DONE;
     return cli_confirm(c, json_text(root, "node"),
                        "this is the last live node of the cluster: nobody could log in any more");
