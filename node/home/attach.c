@@ -27,6 +27,7 @@ struct attached {
     struct home *home;
     uint64_t sid;
     struct list offers;
+    bool begun; /* it waits for its account */
     size_t bare_n;
     char bare[];
 };
@@ -320,6 +321,9 @@ void attach_restore(struct home *h)
     list_init(&all);
     htable_each(it, &h->attached) {
         struct attached *a = container_of(it, struct attached, by_sid);
+        if (a->begun)
+            continue;
+        a->begun = true;
         note_queues(a);
         if (is_over(a))
             list_push_back(&all, &a->link);

@@ -98,6 +98,7 @@ static struct work *next_parked(struct user *u)
 
 static void destroy(struct user *u)
 {
+    must(!u->parked && !u->giving && !u->changes && !u->sessions);
     forget(u);
     free(u);
 }
