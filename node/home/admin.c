@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "cluster/peers.h"
 #include "node/home/inside.h"
 #include "proto/base/hex.h"
 #include "proto/sasl/scram.h"
@@ -295,7 +296,8 @@ static json_t *session_json(struct home *h, struct session *s)
 {
     struct node *n = h->node;
     str full = session_full(s, home_arena(h));
-    str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), s->edge);
+    str edge_node = n->peers ? peers_name(n->peers, peer_block(s->edge)) : n->name;
+    str edge = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(edge_node), peer_shard(s->edge));
     str address = session_address(s, home_arena(h));
     str home_at = arena_printf(home_arena(h), "%.*s/%u", STR_ARG(n->name), n->shard);
     int64_t since = s->since_us;

@@ -61,5 +61,7 @@ def test_redis_and_a_node_together_stop_the_service_until_redis_is_back():
     for name in "ab":
         cluster[name].wait_log("event=ring_changed .*joined=", timeout=30)
     cluster["a"].wait_slots("ab")
+    for name in "ab":
+        cluster[name].wait_open()
     talk(cluster, ["ab", "ba"], 50, lambda talkers: None)
     three().stop()

@@ -184,6 +184,17 @@ host "localhost" {{
             time.sleep(0.05)
 
 
+    def wait_open(self):
+        """Until clients are let in (again)."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection((self.address, self.port), 1).close()
+                return
+            except OSError as e:
+                assert time.monotonic() < deadline, e
+                time.sleep(0.05)
+
     def wait_slots(self, names):
         """Until these nodes, and nobody else, own all slots in a view that is settled."""
         deadline = time.monotonic() + 30
