@@ -404,26 +404,37 @@ def settle(servers):
             return
 
 
-def load(bin_dir, server, security, scenario, count, *options, prefix=PREFIX, pids=None,
-         timeout=180):
-    """Runs a scenario against a server; its figures, of all its processes (or of pids). Anything
-    lost or doubled is a failure."""
+def begin_load(bin_dir, server, security, scenario, count, *options, prefix=PREFIX, pids=None):
+    """Starts a scenario against a server; its CPU is that of all its processes, or of pids."""
     port = server.tls_port if security == "tls" else server.port
     command = [bin_dir / "pemberley-load", "--json", "--port", port, "--security", security,
                "--password", PASSWORD, "--prefix", prefix,
                "--pids", ",".join(map(str, pids or server.pids())), *options, scenario, count]
+    process = subprocess.Popen([str(a) for a in command], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.what = f"{server.name}: {scenario}, {security}"
+    return process
+
+
+def finish_load(process, timeout=180):
+    """Its figures. Anything lost or doubled is a failure."""
     try:
-        r = subprocess.run([str(a) for a in command], capture_output=True, text=True,
-                           timeout=timeout)
+        out, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise Failed(f"{server.name}: {scenario}, {security}: no end within {timeout} s")
-    if not r.stdout:
-        raise Failed(f"{server.name}: {scenario}, {security}: {r.stderr.strip()[-400:]}")
-    result = json.loads(r.stdout)
+        process.kill()
+        process.wait()
+        raise Failed(f"{process.what}: no end within {timeout} s")
+    if not out:
+        raise Failed(f"{process.what}: {errors.strip()[-400:]}")
+    result = json.loads(out)
     faults = [f"{f} {result[f]:.0f}" for f in FAULTS if result.get(f)]
     if faults:
-        raise Failed(f"{server.name}: {scenario}, {security}: {', '.join(faults)}")
+        raise Failed(f"{process.what}: {', '.join(faults)}")
     return result
+
+
+def load(*what, timeout=180, **more):
+    return finish_load(begin_load(*what, **more), timeout)
 
 
 def cpu_used():

@@ -328,6 +328,15 @@ void client_init(struct client *c, struct rig *r, unsigned index, unsigned unit,
     list_init(&c->kept);
 }
 
+/* Each begins at the server of its index; then the others follow in turn, and again from there.
+ * With which of the others differs from client to client: those of a server that has died share
+ * them. */
+static unsigned server_next(struct client *c)
+{
+    unsigned n = c->rig->servers_n, turn = c->tried++ % n;
+    return (c->index + (turn ? 1 + (turn - 1 + c->index / n) % (n - 1) : 0)) % n;
+}
+
 void client_open(struct client *c)
 {
     must(c->step != CLIENT_CONNECT);
@@ -336,8 +345,8 @@ void client_open(struct client *c)
     c->resumed = c->tls_resumed = false;
     c->began_us = now_us();
     const struct rig *r = c->rig;
-    unsigned at = (c->index + c->tried++) % r->servers_n;
-    c->fd = connect_to(&r->servers[at], source_of(&r->sources, c->index, c->unit));
+    c->server = server_next(c);
+    c->fd = connect_to(&r->servers[c->server], source_of(&r->sources, c->index, c->unit));
     if (c->fd < 0)
         return client_fail(c, strerror(errno));
     loop_poll(c->rig->loop, &c->connecting, c->fd, POLLOUT);

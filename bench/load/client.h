@@ -63,7 +63,7 @@ struct rig {
     struct entropy_real entropy;
     struct scram_salted salted; /* all accounts have one password, salt and count */
     enum scram_hash mechanism;
-    struct sockaddr_in servers[RIG_SERVERS_MAX]; /* a client begins at its index, and goes on */
+    struct sockaddr_in servers[RIG_SERVERS_MAX]; /* a client begins at its index, see server_next */
     unsigned servers_n;
     struct sources sources;
     enum security security;
@@ -101,7 +101,8 @@ struct client {
     struct rig *rig;
     unsigned index, unit, user; /* of all clients; the account is <prefix><user>@<host> */
     unsigned resource;
-    unsigned tried; /* connections so far */
+    unsigned tried;  /* connections so far */
+    unsigned server; /* of the rig's: where its newest one goes */
     struct transport *transport;
     struct op connecting;
     int fd;            /* the transport's */

@@ -41,6 +41,7 @@ struct plan {
     struct rig rig;       /* its first part: how and where to log in */
     struct server server; /* whose cost is measured */
     bool server_known;
+    struct server victim; /* --kill: these die instead of connections being cut; else none */
 };
 
 /* ---- scenarios ---- */
@@ -52,6 +53,7 @@ struct step {
     bool seconds;                    /* … or for the plan's seconds … */
     uint32_t ms;                     /* … or for so long; a waiting step: at most, 0: --timeout */
     bool memory;                     /* the server's memory is read when it has ended */
+    bool kills;                      /* --kill's processes die just before it */
 };
 
 struct mark_at { /* the parent's, when a step begins */

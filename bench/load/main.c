@@ -57,6 +57,7 @@ static int usage(void)
             "  --roster R  --burst K  --prepare                presence: 20, 1; makes rosters\n"
             "  --messages M                                    offline: 20, slow: 20000; per pair\n"
             "  --jitter MS                                     resume, storm: reconnect within, 0\n"
+            "  --kill PID,PID,…                                …: so the first server dies\n"
             "  --stalled K                                     slow: pairs that stall, a tenth\n"
             "  --loop io_uring|epoll  --json\n");
     return 2;
@@ -123,6 +124,7 @@ enum choice {
     OPT_PASSWORD,
     OPT_SUPERVISOR,
     OPT_PIDS,
+    OPT_KILL,
     OPT_SOURCES,
     OPT_RATE,
     OPT_LOOP,
@@ -185,6 +187,7 @@ static bool take_option(struct plan *p, struct words *w, int o)
     case OPT_PASSWORD: p->rig.password = optarg; return true;
     case OPT_SUPERVISOR: p->server_known = server_find(&p->server, atoi(optarg)) > 0; return true;
     case OPT_PIDS: p->server_known = server_take(&p->server, optarg) > 0; return true;
+    case OPT_KILL: return server_take(&p->victim, optarg) > 0;
     case OPT_SOURCES: return sources_parse(&p->rig.sources, optarg);
     case OPT_RATE: return (p->rate = atof(optarg)) > 0;
     case OPT_LOOP: p->loop = strcmp(optarg, "epoll") ? LOOP_URING : LOOP_EPOLL; return true;
@@ -201,21 +204,14 @@ static bool take_option(struct plan *p, struct words *w, int o)
 static bool parse(struct plan *p, int argc, char **argv)
 {
     struct option options[OPT_NUMBERS + array_len(numbers) + 1] = {
-        {"server", 1, 0, OPT_SERVER},
-        {"port", 1, 0, OPT_PORT},
-        {"host", 1, 0, OPT_HOST},
-        {"security", 1, 0, OPT_SECURITY},
-        {"mechanism", 1, 0, OPT_MECHANISM},
-        {"prefix", 1, 0, OPT_PREFIX},
-        {"password", 1, 0, OPT_PASSWORD},
-        {"supervisor", 1, 0, OPT_SUPERVISOR},
-        {"pids", 1, 0, OPT_PIDS},
-        {"sources", 1, 0, OPT_SOURCES},
-        {"rate", 1, 0, OPT_RATE},
-        {"loop", 1, 0, OPT_LOOP},
-        {"sm", 0, 0, OPT_SM},
-        {"tickets", 0, 0, OPT_TICKETS},
-        {"prepare", 0, 0, OPT_PREPARE},
+        {"server", 1, 0, OPT_SERVER},       {"port", 1, 0, OPT_PORT},
+        {"host", 1, 0, OPT_HOST},           {"security", 1, 0, OPT_SECURITY},
+        {"mechanism", 1, 0, OPT_MECHANISM}, {"prefix", 1, 0, OPT_PREFIX},
+        {"password", 1, 0, OPT_PASSWORD},   {"supervisor", 1, 0, OPT_SUPERVISOR},
+        {"pids", 1, 0, OPT_PIDS},           {"kill", 1, 0, OPT_KILL},
+        {"sources", 1, 0, OPT_SOURCES},     {"rate", 1, 0, OPT_RATE},
+        {"loop", 1, 0, OPT_LOOP},           {"sm", 0, 0, OPT_SM},
+        {"tickets", 0, 0, OPT_TICKETS},     {"prepare", 0, 0, OPT_PREPARE},
         {"json", 0, 0, OPT_JSON},
     };
     char here[] = "127.0.0.1";
@@ -282,6 +278,9 @@ int main(int argc, char **argv)
     static struct outcome outcome;
     if (!parse(&p, argc, argv) || !complete(&p))
         return usage();
+    if (p.victim.shards && (!p.scenario->reconnects || p.rig.servers_n < 2))
+        return fprintf(stderr, "pemberley-load: --kill: resume or storm, with another --server\n"),
+               2;
     if (p.scenario == &scenario_idle && p.baseline >= p.count)
         return fprintf(stderr, "pemberley-load: idle: N is not above --baseline\n"), 2;
     if (!processes_run(&p, &outcome))

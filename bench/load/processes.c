@@ -163,6 +163,8 @@ static bool run_step(struct parent *p, unsigned i)
     if (s->waits && !ms)
         ms = p->plan->timeout_s * 1000ull;
     mark(p, i, i > 0 && s[-1].memory);
+    if (s->kills)
+        server_kill(&p->plan->victim);
     order(p, i);
     if (!wait_step(p, i, s->waits, ms))
         return false;

@@ -8,6 +8,7 @@ enum { RETRY_MS = 1000 };
 struct back {
     struct timer timer;
     struct client *client;
+    bool cut;
 };
 struct reconnect {
     uint64_t cut_us;
@@ -39,31 +40,52 @@ static uint64_t within(struct worker *w, unsigned ms)
     return ms ? entropy_u64(&w->rig.entropy.entropy) % ms : 0;
 }
 
-void reconnect_all(struct worker *w, struct reconnect *r, bool forget)
+/* --kill's are the first server's processes. */
+static bool falls(const struct worker *w, const struct client *c)
 {
-    w->ready = 0;
-    atomic_store(&w->share->ready, 0);
+    return w->plan->victim.shards == 0 || c->server == 0;
+}
+
+static void cut(struct worker *w, struct reconnect *r, bool forget)
+{
     for (unsigned i = 0; i < w->nclients; i++) {
-        client_cut(&w->clients[i]);
+        struct client *c = &w->clients[i];
+        r->back[i].cut = falls(w, c);
+        if (!r->back[i].cut)
+            continue;
+        client_cut(c);
         if (forget)
-            client_forget(&w->clients[i]);
+            client_forget(c);
+        w->ready--;
     }
+    atomic_store(&w->share->ready, w->ready);
+}
+
+void reconnect_cut(struct worker *w, struct reconnect *r, bool forget)
+{
+    cut(w, r, forget);
     r->cut_us = now_us();
-    if (w->nclients == 0)
+    if (w->ready == w->nclients)
         worker_done(w);
     for (unsigned i = 0; i < w->nclients; i++) {
-        uint64_t ms = within(w, w->plan->jitter_ms);
+        uint64_t ms = r->back[i].cut ? within(w, w->plan->jitter_ms) : 0;
         if (ms)
             loop_timer_set(w->rig.loop, &r->back[i].timer, ms);
-        else
+        else if (r->back[i].cut)
             client_open(&w->clients[i]);
     }
 }
 
-void reconnect_failed(struct worker *w, struct reconnect *r, struct client *c)
+bool reconnect_failed(struct worker *w, struct reconnect *r, struct client *c)
 {
+    struct back *b = &r->back[c - w->clients];
+    if (!r->cut_us) /* a worker may see a server's end before it is told of it */
+        return w->plan->victim.shards && falls(w, c);
+    if (!b->cut)
+        return false;
     w->tally->retries++;
-    loop_timer_set(w->rig.loop, &r->back[c - w->clients].timer, RETRY_MS + within(w, RETRY_MS));
+    loop_timer_set(w->rig.loop, &b->timer, RETRY_MS + within(w, RETRY_MS));
+    return true;
 }
 
 uint64_t reconnect_age_us(const struct reconnect *r)

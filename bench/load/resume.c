@@ -2,7 +2,9 @@
  * same moment, with messages on their way, and every client resumes its session. Nothing may be
  * lost, doubled or reordered: what the server had not acknowledged is sent again, what the client
  * had not acknowledged comes again. Who is not resumed logs in anew and loses what he had not been
- * acknowledged. Nothing new is sent until all are back, so the CPU is that of resuming. */
+ * acknowledged. Nothing new is sent until all are back, so the CPU is that of resuming. With --kill
+ * the first server dies and its clients resume on the others; the rest keep their connections,
+ * which must not end. */
 #include <stdlib.h>
 
 #include "bench/load/pairs.h"
@@ -42,7 +44,7 @@ static void cut(struct worker *w)
     begin_sending(w);
     w->sending = false;
     w->tally->tls_resumed = 0;
-    reconnect_all(w, s->reconnect, false);
+    reconnect_cut(w, s->reconnect, false);
 }
 
 static void drain(struct worker *w)
@@ -56,7 +58,7 @@ static void drain(struct worker *w)
 static const struct step steps[] = {
     {.name = "connecting", .begin = worker_connect_all, .waits = true},
     {.name = "traffic", .begin = begin_sending, .ms = TRAFFIC_MS},
-    {.name = "cut", .begin = cut, .waits = true},
+    {.name = "cut", .begin = cut, .waits = true, .kills = true},
     {.name = "traffic", .begin = begin_sending, .ms = TRAFFIC_MS},
     {.name = "draining", .begin = drain, .waits = true, .ms = DRAIN_MS},
     {.name = "listening", .ms = LISTEN_MS},
@@ -75,9 +77,7 @@ static void on_ready(struct worker *w, struct client *c)
 static bool on_failed(struct worker *w, struct client *c, const char *why)
 {
     struct state *s = w->state;
-    if (w->step == CUT)
-        reconnect_failed(w, s->reconnect, c);
-    return w->step == CUT;
+    return (w->step == CUT || w->step == CUT - 1) && reconnect_failed(w, s->reconnect, c);
 }
 
 static void on_stanza(struct worker *w, struct client *c, str item, const struct xml_index *x)

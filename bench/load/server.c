@@ -4,6 +4,7 @@
 #include "bench/load/server.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,12 @@ unsigned server_take(struct server *s, const char *pids)
         s->shard[s->shards++] = (pid_t)pid;
     }
     return s->shards;
+}
+
+void server_kill(const struct server *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        kill(s->shard[i], SIGKILL);
 }
 
 double server_cpu_us(const struct server *s)

@@ -17,6 +17,8 @@ struct server {
 unsigned server_find(struct server *s, pid_t supervisor);
 /* Takes "PID,PID,…" instead; returns how many. */
 unsigned server_take(struct server *s, const char *pids);
+/* kill -9 of all of them. */
+void server_kill(const struct server *s);
 /* user + system time of all shards, microseconds. */
 double server_cpu_us(const struct server *s);
 /* Proportional set size of all shards: their user-space memory, bytes. */

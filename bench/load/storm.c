@@ -10,13 +10,13 @@ static void set_up(struct worker *w) { w->state = reconnect_new(w); }
 static void begin_storm(struct worker *w)
 {
     w->tally->tls_resumed = 0;
-    reconnect_all(w, w->state, true);
+    reconnect_cut(w, w->state, true);
 }
 
 static const struct step steps[] = {
     {.name = "connecting", .begin = worker_connect_all, .waits = true},
     {.name = "settling", .ms = SETTLE_MS},
-    {.name = "storm", .begin = begin_storm, .waits = true},
+    {.name = "storm", .begin = begin_storm, .waits = true, .kills = true},
     {.name = "settling", .ms = SETTLE_MS},
 };
 enum { STORM = 2 };
@@ -29,9 +29,7 @@ static void on_ready(struct worker *w, struct client *c)
 
 static bool on_failed(struct worker *w, struct client *c, const char *why)
 {
-    if (w->step == STORM)
-        reconnect_failed(w, w->state, c);
-    return w->step == STORM;
+    return (w->step == STORM || w->step == STORM - 1) && reconnect_failed(w, w->state, c);
 }
 
 static void print(struct report *r, const struct outcome *o)
