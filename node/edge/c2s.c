@@ -292,9 +292,10 @@ static bool is_subscription(enum stanza_kind kind, enum stanza_type type)
 
 /* The stanza as everybody else will see it: one splice behind the root's name, the client's own
  * `from` cut out, `to` replaced where preparing changed it. */
-static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_index *x, bool bare,
-                                  str to, str new_to)
+static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_index *x,
+                                  struct stanza_head *head, str new_to)
 {
+    bool bare = is_subscription(head->kind, head->type);
     struct arena *a = s->conn->edge->node->turn;
     const struct header *h = s->conn->header;
     str from = bare ? c2s_to_bare(s) : c2s_to_full(s); /* ` to='…'` */
@@ -312,26 +313,28 @@ static struct stanza *make_stanza(struct c2s *s, str item, const struct xml_inde
         e[n++] = (struct xml_edit){x->to.off, x->to.len, xml_escape(new_to, a)};
     if (cut.off)
         e[n++] = cut;
-    return stanza_edited(item, x, e, n, to, bare ? c2s_bare(s) : c2s_full(s));
+    head->from = bare ? c2s_bare(s) : c2s_full(s);
+    return stanza_edited(item, x, e, n, head);
 }
 
-/* The prepared `to` (of nobody: empty); *changed.p: what it is to be in the XML. */
-static err prepare_to(struct c2s *s, str item, const struct xml_index *x, enum stanza_kind kind,
-                      str *to, str *changed)
+/* head->to, prepared (it stays that of nobody where there is none); *changed.p: what it is to be in
+ * the XML, where that is something else. */
+static err prepare_to(struct c2s *s, str item, const struct xml_index *x, struct stanza_head *head,
+                      str *changed)
 {
     struct arena *a = s->conn->edge->node->turn;
     struct jid jid;
-    *changed = STR_NONE;
-    *to = kind == STANZA_PRESENCE ? STR("") : c2s_bare(s);
-    if (!x->to.off)
+    if (!x->to.off) {
+        if (head->kind != STANZA_PRESENCE)
+            head->to = jid_parse_prepared(c2s_bare(s));
         return ERR_OK;
+    }
     str raw = str_from(item.p + x->to.off, x->to.len);
     str text = x->entities ? xml_unescape(raw, true, a) : raw;
-    *to = STR("");
     err e = jid_prepare(text, a, &jid);
     if (e != ERR_OK)
         return e;
-    *to = jid.full;
+    head->to = jid;
     if (!str_eq(jid.full, text))
         *changed = jid.full;
     return ERR_OK;
@@ -365,10 +368,11 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
 {
     struct conn *c = s->conn;
     struct node *n = c->edge->node;
-    enum stanza_kind kind;
-    enum stanza_type type;
-    err e = stanza_classify(item, x, &kind, &type);
+    struct stanza_head head = {.to = {.full = STR("")}};
+    err e = stanza_classify(item, x, &head.kind, &head.type);
     must(e == ERR_OK); /* the step table looked at namespace and name */
+    enum stanza_kind kind = head.kind;
+    enum stanza_type type = head.type;
     metric_add(n->metrics, METRIC_AT(stanzas_in, kind, c->listener), 1);
     metric_observe(n->metrics, HISTOGRAM_AT(stanza_size, kind), item.n);
     c2s_count_host(s, WAY_IN, kind, item.n);
@@ -377,14 +381,12 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
     if (kind == STANZA_IQ && is_session_request(s, x, type))
         return conn_put(c, arena_printf(n->turn, "<iq type='result' id='%.*s'/>",
                                         STR_ARG(stream_id_attr(item, x, n->turn))));
-    str to, changed;
+    str changed = STR_NONE;
     err reason = check_shape(kind, type, x);
-    if (reason != ERR_OK)
-        to = STR(""), changed = STR_NONE;
-    else
-        reason = prepare_to(s, item, x, kind, &to, &changed);
+    if (reason == ERR_OK)
+        reason = prepare_to(s, item, x, &head, &changed);
     s->in_ord++;
-    struct stanza *stanza = make_stanza(s, item, x, is_subscription(kind, type), to, changed);
+    struct stanza *stanza = make_stanza(s, item, x, &head, changed);
     send_in(s, stanza, reason);
     stanza_unref(stanza);
     if (window_is_full(&s->window, s->in_ord, n->conf->limits_unsafe_max))

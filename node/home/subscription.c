@@ -251,7 +251,11 @@ static struct stanza *to_bare(struct stanza *stanza, const struct jid *to, struc
         return stanza_ref(stanza);
     const struct xml_index *x = &stanza->index;
     struct xml_edit e = {x->to.off, x->to.len, xml_escape(to->bare, a)};
-    return stanza_edited(stanza_xml(stanza), x, &e, 1, to->bare, stanza_from(stanza));
+    struct stanza_head head = {.kind = (enum stanza_kind)stanza->kind,
+                               .type = (enum stanza_type)stanza->type,
+                               .to = jid_parse_prepared(to->bare),
+                               .from = stanza_from(stanza)};
+    return stanza_edited(stanza_xml(stanza), x, &e, 1, &head);
 }
 
 /* A request is kept as a whole (RFC 6121 3.1.3), as many as limits.subscribe_pending_max of them,

@@ -120,8 +120,10 @@ static uint32_t flags_of(str xml, const struct xml_index *x)
 
 /* ---- making ---- */
 
-static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str to, str from)
+static struct stanza *new_block(const struct xml_index *x, size_t xml_len,
+                                const struct stanza_head *h)
 {
+    str to = h->to.full, from = h->from;
     size_t head = offsetof(struct stanza, index) + xml_index_size(x);
     size_t size = head + xml_len + to.n + from.n;
     must(size <= UINT32_MAX);
@@ -132,8 +134,8 @@ static struct stanza *new_block(const struct xml_index *x, size_t xml_len, str t
     s->to_off = (uint32_t)(head + xml_len), s->to_len = (uint32_t)to.n;
     s->from_off = s->to_off + s->to_len, s->from_len = (uint32_t)from.n;
     memcpy(&s->index, x, xml_index_size(x));
-    struct jid jid = jid_parse_prepared(to);
-    s->to_local_len = (uint16_t)jid.local.n, s->to_bare_len = (uint16_t)jid.bare.n;
+    s->to_local_len = (uint16_t)h->to.local.n, s->to_bare_len = (uint16_t)h->to.bare.n;
+    s->kind = (uint8_t)h->kind, s->type = (uint8_t)h->type;
     if (to.n)
         memcpy((char *)s + s->to_off, to.p, to.n);
     if (from.n)
@@ -145,25 +147,12 @@ static void set_fingerprints(struct stanza *s)
 {
     str to = stanza_to(s), id = stanza_id(s);
     uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
-    s->to_fp = (uint32_t)h;
+    s->to_fp = (uint16_t)h;
     s->fp = (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
 }
 
-static void classify_block(struct stanza *s)
-{
-    const struct xml_index *x = &s->index;
-    enum stanza_kind kind;
-    enum stanza_type type;
-    str xml = stanza_xml(s);
-    err e = stanza_classify(xml, x, &kind, &type);
-    must(!e); /* callers hand in stanzas only */
-    s->kind = kind, s->type = type;
-    s->flags = flags_of(xml, x);
-    set_fingerprints(s);
-}
-
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
-                             str to, str from)
+                             const struct stanza_head *h)
 {
     struct xml_index moved;
     size_t size = xml_splice_size(x->len, e, n);
@@ -172,12 +161,13 @@ struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xm
         memcpy(&moved, x, xml_index_size(x)); /* a stanza's own index has only its used rows */
         xml_index_splice(&moved, e, n);
     }
-    struct stanza *s = new_block(in_place ? x : &moved, size, to, from);
+    struct stanza *s = new_block(in_place ? x : &moved, size, h);
     if (in_place)
         xml_index_splice(&s->index, e, n);
     s->index.len = (uint32_t)size;
     xml_splice((str){xml.p, x->len}, e, n, (char *)s + s->xml_off);
-    classify_block(s);
+    s->flags = flags_of(stanza_xml(s), &s->index);
+    set_fingerprints(s);
     return s;
 }
 
@@ -189,9 +179,11 @@ struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a)
     xml_scan_begin(scan, &house_limits, &house_header);
     err e = xml_scan(scan, xml, false, &what, &used, &x);
     must(!e && what == XML_ELEMENT && used == xml.n); /* we wrote it */
-    str to = xml_unescape(span(xml, x->to), true, a),
-        from = xml_unescape(span(xml, x->from), true, a);
-    return stanza_edited(xml, x, NULL, 0, to, from);
+    struct stanza_head head = {.to = jid_parse_prepared(xml_unescape(span(xml, x->to), true, a)),
+                               .from = xml_unescape(span(xml, x->from), true, a)};
+    e = stanza_classify(xml, x, &head.kind, &head.type);
+    must(!e);
+    return stanza_edited(xml, x, NULL, 0, &head);
 }
 
 /* The part of `xml` behind its last child: the end tag, or what makes <a/> an <a></a>. */

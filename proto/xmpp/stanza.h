@@ -60,8 +60,9 @@ struct stanza {
     uint32_t size;                      /* of the whole block, this header included */
     uint8_t kind, type;                 /* enum stanza_kind, enum stanza_type */
     uint16_t to_local_len, to_bare_len; /* of `to`: each home on the way would split it again */
+    uint16_t to_fp;                     /* stanza_to_fp */
     uint32_t flags;
-    uint32_t fp, to_fp;                                   /* stanza_fp, stanza_to_fp */
+    uint32_t fp;                                          /* stanza_fp */
     uint32_t xml_off, to_off, to_len, from_off, from_len; /* from the start of the block */
     struct xml_index index;                               /* its last unused rows are not there */
 };
@@ -103,9 +104,16 @@ void stanza_unref(struct stanza *s); /* NULL is fine */
 nodiscard err stanza_classify(str xml, const struct xml_index *x, enum stanza_kind *kind,
                               enum stanza_type *type);
 
-/* A stanza of xml (indexed by x) with edits applied. to, from: prepared, without escapes. */
+/* What who makes one knows of it already. to, from: prepared, without escapes. */
+struct stanza_head {
+    enum stanza_kind kind;
+    enum stanza_type type;
+    struct jid to;
+    str from;
+};
+/* A stanza of xml (indexed by x) with edits applied. */
 struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xml_edit *e, size_t n,
-                             str to, str from);
+                             const struct stanza_head *head);
 /* A stanza of XML that we have written ourselves (must be one well-formed stanza; it is scanned
  * with `scan`, the shard's scratch scanner). to and from are read from its attributes. */
 struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a);
@@ -144,7 +152,7 @@ nodiscard err stanza_from_block(const void *p, size_t n, struct stanza **out);
 /* 32-bit fingerprint of (kind, to, type, id): a uid that comes again with another one is another
  * stanza (delivery.md 2). */
 static inline uint32_t stanza_fp(const struct stanza *s) { return s->fp; }
-/* The same of (kind, to, type). */
-static inline uint32_t stanza_to_fp(const struct stanza *s) { return s->to_fp; }
+/* The same of (kind, to, type), 16-bit. */
+static inline uint16_t stanza_to_fp(const struct stanza *s) { return s->to_fp; }
 
 #endif

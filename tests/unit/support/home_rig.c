@@ -509,7 +509,9 @@ static struct stanza *stamp(struct client *c, const char *text)
         to = str_of(c->bare);
     struct xml_index index = *x;
     struct xml_edit e = {index.splice, 0, xml_attr_text("from", from, &s->turn)};
-    return stanza_edited(xml, &index, &e, 1, xml_unescape(to, true, &s->turn), from);
+    struct stanza_head head = {kind, type, jid_parse_prepared(xml_unescape(to, true, &s->turn)),
+                               from};
+    return stanza_edited(xml, &index, &e, 1, &head);
 }
 
 void rig_send_bad(struct client *c, const char *xml, err reason)
