@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cluster/copy.h"
+#include "cluster/peers.h"
 #include "node/conf/conf.h"
 #include "node/os/fifo.h"
 #include "node/os/os.h"
@@ -656,10 +657,26 @@ static void begin_stop(struct shard *s, uint64_t within_ms)
 
 static void on_stop(void *ctx, uint32_t deadline_ms) { begin_stop(ctx, deadline_ms); }
 
-/* Also in the middle of a stop: the next node may start at once, and is not to share its port. */
+static bool other_nodes_hold_ours(const struct shard *s)
+{
+    size_t n = 0;
+    const struct ring_peer *p = s->membership && s->node.ring ? ring_peers(s->node.ring, &n) : NULL;
+    for (size_t i = 0; i < n; i++)
+        if (p[i].full && peer_block(p[i].peer) != 0)
+            return true;
+    return false;
+}
+
+/* Also in the middle of a stop: the next node may start at once, and is not to share its port. What
+ * other nodes hold goes on there, as after the death of this one: to end it here would end it for
+ * clients of theirs, too. */
 static void on_lost(void *ctx)
 {
     struct shard *s = ctx;
+    if (!s->stopping && other_nodes_hold_ours(s)) {
+        log_flush(s->node.log);
+        _exit(CHILD_EXIT_FENCED);
+    }
     begin_stop(s, LOST_MS);
     if (s->started && s->deadline.due_ms > loop_now_ms(s->node.loop) + LOST_MS)
         loop_timer_set(s->node.loop, &s->deadline, LOST_MS);

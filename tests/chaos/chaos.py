@@ -2,7 +2,8 @@
 """What is promised when something dies, on real processes: a cluster of ops/cluster, people on TLS behind
 HAProxy at a steady rate (people.py), and one thing after the other that goes wrong.
 
-    tests/chaos/chaos.py [--bin DIR] [--only NAME]… [--pairs N] [--rate N] [--short] [--lease D] [--out FILE]
+    tests/chaos/chaos.py [--bin DIR] [--only NAME]… [--nodes N] [--pairs N] [--rate N] [--short]
+        [--set O=V]… [--out FILE]
 
 Each row of the table: sent, acknowledged, delivered, stored (delivered from the offline store), lost,
 doubled, swapped, and gaps: how long nothing came where something was due, the median and the longest of
@@ -30,6 +31,7 @@ import people
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "secret-password"
 QUIET_BEFORE, QUIET_AFTER = 2.0, 3.0
+DISK = "160m"  # of the database
 SETTLE = 45.0  # until everything has come that may
 
 
@@ -39,7 +41,11 @@ class Cluster:
     def __init__(self, args):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pemberley-chaos-"))
         self.dir.chmod(0o755)
-        command = [ROOT / "ops/cluster", "--data", self.dir / "cluster", "--no-install", "--bin", args.bin]
+        self.disk = self.dir / "cluster/postgres"  # small, so that it can be filled
+        self.disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", self.disk], check=True)
+        command = [ROOT / "ops/cluster", "--data", self.dir / "cluster", "--no-install", "--bin", args.bin,
+                   "--nodes", str(args.nodes)]
         for s in args.set:
             command += ["--set", s]
         self.log = open(self.dir / "cluster.log", "w")
@@ -50,7 +56,7 @@ class Cluster:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the cluster did not start:\n" + (self.dir / "cluster.log").read_text())
             time.sleep(0.1)
-        self.nodes = ["a", "b", "c"]
+        self.nodes = list("abcdefghi"[:args.nodes])
         self.hub = "10.77.0.1"
 
     def do(self, verb, what):
@@ -86,6 +92,7 @@ class Cluster:
     def end(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+        subprocess.run(["umount", self.disk], check=True)
         shutil.rmtree(self.dir, True)
 
 
@@ -126,6 +133,28 @@ async def kill_shard(c, dice):
 async def kill_store_worker(c, dice):
     os.kill(c.pids(dice.choice(c.nodes), "store")[0], signal.SIGKILL)
     await pause(2)
+
+
+async def kill_supervisor(c, dice):
+    node = dice.choice(c.nodes)
+    os.kill(int((c.dir / f"cluster/pid/{node}").read_text()), signal.SIGKILL)
+    await pause(5)
+    c.do("kill", node)  # nothing of it may be left that holds its lock
+    c.do("start", node)
+    await pause(4)
+
+
+async def fill_disk(c, dice):
+    filler = c.disk / "filler"
+    with open(filler, "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(b"x" * 65536)
+        except OSError:
+            pass
+    await pause(4)
+    filler.unlink()
+    await pause(6)
 
 
 async def kill_node(c, dice):
@@ -177,9 +206,11 @@ async def rolling_restart(c, dice):
 ROWS = {
     "kill -9 of a shard": kill_shard,
     "kill -9 of a store worker": kill_store_worker,
+    "kill -9 of a supervisor": kill_supervisor,
     "kill -9 of a node": kill_node,
     "kill -9 of Redis": kill_redis,
     "kill -9 of PostgreSQL": kill_postgres,
+    "the database's disk is full for 4 s": fill_disk,
     "SIGSTOP of a node for 10 s": pause_node,
     "a node cut off for 8 s": cut_node,
     "rolling restart": rolling_restart,
@@ -316,6 +347,7 @@ def main():
     parser.add_argument("--bin", default=str(ROOT / "build/release/bin"))
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--short", action="store_true", help="a few rows, fewer people")
+    parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--rate", type=float, default=150, help="messages per second in all")
     parser.add_argument("--seed", type=int, default=0)
