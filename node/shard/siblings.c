@@ -58,7 +58,6 @@ void siblings_attached(struct siblings *s, unsigned shard, uint64_t incarnation)
 {
     struct sibling *b = &s->of[shard];
     b->attached = incarnation;
-    drop(&b->in);
     if (!in_step(b))
         return;
     list_each(h, &b->out, struct held, link)

@@ -94,9 +94,12 @@ static void what_was_for_or_from_another_incarnation_goes_with_it(void **state)
     comes(s, "of 7");
     siblings_detached(s, 1);
     siblings_attached(s, 1, 8);
-    view_has(s, 7); /* it is behind */
-    send_text(s, "for", " 7");
+    view_has(s, 6); /* it is behind */
+    send_text(s, "for", " 6");
     view_has(s, 8);
+    view_has(s, 9);
+    siblings_detached(s, 1);
+    siblings_attached(s, 1, 9);
     assert_string_equal(received, "");
     assert_string_equal(sent, "");
 }
