@@ -33,7 +33,7 @@ enum {
 #include "pemberley/labels.def"
 };
 enum metric_fate { FATE_BOUNCED, FATE_DROPPED };
-enum metric_hop { HOP_SAME_SHARD, HOP_SAME_NODE };
+enum metric_hop { HOP_SAME_SHARD, HOP_SAME_NODE, HOP_OTHER_NODE };
 enum { METRIC_NONZA = METRIC_SIZE_KIND }; /* behind the kinds of stanzas in COUNTED */
 enum metric_stage { STAGE_EDGE_IN, STAGE_HOME_FROM, STAGE_BUS, STAGE_HOME_TO, STAGE_EDGE_OUT };
 /* Of so many stanzas the stages of one are timed (node.h). */

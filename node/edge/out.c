@@ -11,6 +11,7 @@
  * flood each other would wait for each other. */
 #include <endian.h>
 
+#include "cluster/peers.h"
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"
 
@@ -250,14 +251,16 @@ void c2s_pump(struct c2s *s)
         c2s_put_request(s);
 }
 
-/* Where the stanza came from, as far as its uid tells: nothing of its way left this shard, or all
- * was within the node. */
+/* Where the stanza came from, as far as its uid tells: nothing of its way left this shard, or this
+ * node; the sender's home stands for its edge. */
 static enum metric_hop hop_of(const struct c2s *s, const struct out *o)
 {
     const struct node *n = s->conn->edge->node;
-    bool here = c2s_home(s) == n->shard &&
-                (!o->sid || ring_home_of_slot(n->ring, (unsigned)(o->sid >> 50)) == n->shard);
-    return here ? HOP_SAME_SHARD : HOP_SAME_NODE;
+    unsigned home = c2s_home(s);
+    unsigned sender = o->sid ? ring_home_of_slot(n->ring, (unsigned)(o->sid >> 50)) : home;
+    if (home == n->shard && sender == n->shard)
+        return HOP_SAME_SHARD;
+    return peer_block(home) == 0 && peer_block(sender) == 0 ? HOP_SAME_NODE : HOP_OTHER_NODE;
 }
 
 /* Is the entry of that seq the client's to ack, not the transport's? */

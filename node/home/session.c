@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "cluster/copy.h"
+#include "cluster/peers.h"
 #include "node/home/inside.h"
 
 static const struct hold NOBODY = {HOLD_NONE, 0, 0};
@@ -506,6 +507,17 @@ void session_copied(struct session *s)
     session_pump(s);
 }
 
+/* By where the session's edge was, as its new one sees it. */
+static enum metric resumed_from(const struct node *n, unsigned from, unsigned edge)
+{
+    if (from == edge)
+        return METRIC_resumptions_same_shard;
+    if (!ring_peer(n->ring, from))
+        return METRIC_resumptions_dead_node;
+    return peer_block(from) == peer_block(edge) ? METRIC_resumptions_same_node
+                                                : METRIC_resumptions_other_node;
+}
+
 static void resume_go(struct session *s)
 {
     struct home *h = home_of(s);
@@ -532,8 +544,7 @@ static void resume_go(struct session *s)
     }
     if (second_choose(s))
         session_copied(s);
-    home_count(h, from == s->edge ? METRIC_resumptions_same_shard : METRIC_resumptions_same_node,
-               1);
+    home_count(h, resumed_from(h->node, from, s->edge), 1);
     metric_observe(h->node->metrics, HISTOGRAM_resumption_gap, gap_ms * 1000);
     LOG(h->node->log, session_resumed, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("from", from), F_INT("gap_ms", gap_ms), F_INT("replayed", s->queued));
