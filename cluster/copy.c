@@ -84,7 +84,7 @@ struct copy {
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
     uint32_t gen;
-    uint32_t ended : 1, snap_n : 31;
+    uint32_t ended : 1, former : 1, snap_n : 30;
     char snap[];
 };
 
@@ -143,7 +143,7 @@ static struct copy *keep_snap(struct copies *c, struct copy *k, uint64_t sid, st
     must(new);
     if (!k)
         memset(new, 0, sizeof *new);
-    new->snap_n = (uint32_t)snap.n &INT32_MAX;
+    new->snap_n = (uint32_t)snap.n &((1u << 30) - 1);
     memcpy(new->snap, snap.p, snap.n);
     htable_insert(&c->by_sid, &new->by_sid, sid);
     c->bytes += bytes_of(new);
@@ -167,7 +167,7 @@ void copies_take(struct copies *c, const struct copy_of *of)
         forget(c, old);
     struct copy *k = keep_snap(c, NULL, snap->sid, snap_encode(snap, c->config.turn));
     k->gen = snap->gen;
-    k->ended = of->ended;
+    k->ended = of->ended, k->former = of->former;
     k->window = of->window;
     k->outs = of->outs, k->acked = of->acked;
     c->bytes += k->outs ? k->outs->bytes : 0;
@@ -282,7 +282,9 @@ void copies_attach(struct copies *c, ring_wanted_f *wanted, const void *ctx)
         struct attaching what = {.snap = snap_of(c, k),
                                  .outs = k->outs,
                                  .acked = k->acked,
-                                 .flags = k->ended ? FRAME_ENDED : 0};
+                                 .flags = (k->ended ? (uint32_t)FRAME_ENDED : 0) |
+                                          (k->former ? (uint32_t)FRAME_FORMER : 0)};
+        k->former = false;
         what.snap.in_ord = k->window.safe;
         unsigned home = ring_home_of_slot(c->config.ring, slot);
         copy_attach(c->config.channels, home, &what, c->config.turn);

@@ -1,8 +1,10 @@
 /* copy: what a shard keeps of sessions that are not its own, for the day on which their home dies
- * (delivery.md 1: the secondary). Two come here in the same form:
+ * (delivery.md 1: the secondary). Three come here in the same form:
  *
  *   - the queue of a session whose connection this edge had (copies_take), until the home says that
  *     another holds it;
+ *   - a session whose home this shard was, until its new home has another holder (of another
+ *     domain than its own);
  *   - a session whose edge and home are one domain: SNAP begins it, MIRROR, STATE and NOTE keep it
  *     what its home is. It is held when the frame is acked.
  *
@@ -73,6 +75,7 @@ void copies_frame(struct copies *c, const struct frame *f);
 struct copy_of {
     struct snap snap; /* in_ord: window.safe counts */
     bool ended;
+    bool former;          /* of its home, which this shard was: says so once, as it is attached */
     struct window window; /* move here: */
     struct outs *outs;
     uint64_t acked;

@@ -247,6 +247,44 @@ static void end_namesake(struct session *s)
     }
 }
 
+/* Whose copy is to stay until the new holder has all: one of another domain, best the former home,
+ * which has most. NULL: there is only the connection's edge. */
+static struct offer *keeper_of(const struct attached *a)
+{
+    const struct node *n = a->home->node;
+    struct offer *keeper = NULL;
+    int best = -1;
+    list_each(o, &a->offers, struct offer, link) {
+        int rank = 2 * !ring_same_domain(n->ring, o->peer, n->shard) + !!(o->flags & FRAME_FORMER);
+        if (!(o->flags & FRAME_LIVE) && rank > best)
+            keeper = o, best = rank;
+    }
+    return keeper;
+}
+
+/* A connection that was resumed elsewhere has not heard of it, perhaps. */
+static void supersede(struct session *s, const struct offer *o)
+{
+    struct frame close = {
+        .kind = FRAME_CLOSE, .sid = s->sid, .gen = o->gen, .reason = ERR_STREAM_RESUMED_ELSEWHERE};
+    if (o->gen == s->gen)
+        return;
+    channel_send(s->user->home->node->channels, o->peer, &close, (struct hold){0}, false);
+    second_drop(s->user->home, (struct holder){o->peer, o->gen}, s->sid);
+}
+
+static void let_holders_go(struct session *s, const struct attached *a)
+{
+    struct offer *keeper = keeper_of(a);
+    if (keeper)
+        second_former(s, (struct holder){keeper->peer, keeper->gen});
+    list_each(o, &a->offers, struct offer, link)
+        if (o->flags & FRAME_LIVE)
+            supersede(s, o);
+        else if (o != keeper)
+            second_former(s, (struct holder){o->peer, o->gen});
+}
+
 static void restore(struct attached *a, struct user *u)
 {
     struct offer *best = best_of(a);
@@ -259,9 +297,7 @@ static void restore(struct attached *a, struct user *u)
     if (!ended && s->resumable)
         session_take_back_rows(s);
     session_restored(s, best->peer, live, sent);
-    list_each(o, &a->offers, struct offer, link)
-        if (!(o->flags & FRAME_FORMER)) /* what that one held is gone */
-            second_former(s, (struct holder){o->peer, o->gen});
+    let_holders_go(s, a);
     if (!second_is_whole(s))
         second_replayed(s);
     if (!ended)
@@ -353,36 +389,6 @@ void attach_drop(struct home *h, ring_wanted_f *wanted, const void *ctx)
         struct attached *a = container_of(it, struct attached, by_sid);
         if (wanted(ctx, (unsigned)(a->sid >> 50)))
             attached_free(a);
-    }
-}
-
-/* ---- handed over ---- */
-
-void attach_hand_over(struct session *s)
-{
-    struct home *h = s->user->home;
-    struct channels *channels = h->node->channels;
-    unsigned to = ring_home_of_slot(h->node->ring, (unsigned)(s->sid >> 50));
-    struct snap snap = second_snap(s);
-    struct frame f = {.kind = FRAME_ATTACH,
-                      .flags = FRAME_FORMER,
-                      .sid = s->sid,
-                      .gen = s->gen,
-                      .payload = snap_encode(&snap, home_arena(h))};
-    channel_send(channels, to, &f, (struct hold){0}, false);
-    for (const struct outbound *o = s->first; o; o = o->next) {
-        f = (struct frame){.kind = FRAME_QUEUED,
-                           .flags = o->flags,
-                           .sid = s->sid,
-                           .gen = s->gen,
-                           .seq = o->seq,
-                           .conn = o->uid.sid,
-                           .ord = o->uid.ord,
-                           .lane = o->uid.lane,
-                           .us = (uint64_t)o->us,
-                           .h = o->offline_id,
-                           .stanza = o->stanza};
-        channel_send(channels, to, &f, (struct hold){0}, false);
     }
 }
 

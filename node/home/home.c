@@ -128,6 +128,7 @@ struct late {
 static void to_session(struct home *h, struct origin from, const struct frame *f)
 {
     struct session *s = session_find(h, f->sid);
+    bool stray = (f->kind == FRAME_DETACH || f->kind == FRAME_END) && (!s || s->gen != f->gen);
     bool rows = f->kind == FRAME_CACK && f->payload.n && f->bare.n;
     /* Another generation: the client is on another connection by now, whose edge has the truth. */
     if (s && s->gen == f->gen && f->kind == FRAME_CACK)
@@ -138,6 +139,8 @@ static void to_session(struct home *h, struct origin from, const struct frame *f
         session_frame(s, from, f);
     else
         channel_done(h->node->channels, from);
+    if (stray) /* what its edge has kept of it nobody needs */
+        second_drop(h, (struct holder){from.peer, f->gen}, f->sid);
 }
 
 static void end_late(struct late *l)

@@ -281,15 +281,17 @@ void second_fence(struct session *s);    /* a RESUME is taken; it is whole */
 bool second_is_whole(const struct session *s);
 void second_replayed(struct session *s); /* its new edge was sent all */
 void second_former(struct session *s, struct holder who);
+/* That copy is not needed any more. */
+void second_drop(struct home *h, struct holder who, uint64_t sid);
 /* For the effects of the queue of a session that ends, whose holders forget it when these are
  * safe. */
 struct ticket *second_disposal(struct session *s);
 void second_peer_down(struct session *s, unsigned shard);
 /* Domains may be others now. */
 void second_ring_changed(struct session *s);
-/* It goes with s, and nobody is told. */
-void second_forget(struct session *s);
-struct snap second_snap(const struct session *s); /* all that s is; strings in the arena */
+/* s has another home, and goes: what it is becomes a copy here, which is offered to that home like
+ * any other. Nobody is told. */
+void second_leave(struct session *s);
 void second_peer_up(struct session *s);
 void second_flush(struct home *h); /* the notes of this turn */
 
@@ -313,8 +315,6 @@ void ended_free(struct home *h);
 /* ---- attach.c ---- */
 
 void attach_offer(struct home *h, struct origin from, const struct frame *f); /* ATTACH, QUEUED */
-/* The other way: s is offered to the home that it has now, as it is here. */
-void attach_hand_over(struct session *s);
 void attach_drop(struct home *h, ring_wanted_f *wanted, const void *ctx);
 /* The barrier is open: sessions are made again as their accounts are loaded. */
 void attach_restore(struct home *h);

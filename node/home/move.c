@@ -1,9 +1,10 @@
 /* move: slots that come to this home and go from it, by the epochs of a cluster (delivery.md 5.6,
  * 6).
  *
- * To the slots that go, this is their death, as planned as may be: sessions are handed over to the
- * new home by the one who holds them best, and they, their users and all that waits for these are
- * forgotten without effect; whoever has sent any of it sends it again, to that home.
+ * To the slots that go, this is their death, as planned as may be: sessions become copies, which
+ * are offered to the new home like all others, and stay until that has another holder; their users
+ * and all that waits for these are forgotten without effect: whoever has sent any of it sends it
+ * again, to that home.
  *
  * Slots that come wait. The barrier opens when every shard that may hold something of theirs has
  * said that it has told all (ATTACHED), by an epoch not before the last in which some came, and
@@ -132,12 +133,12 @@ static bool has_changed(const void *ring, unsigned slot) { return ring_changed(r
 static void leave(struct home *h)
 {
     moving_of(h)->former += home_part_with_requests(h, is_lost, h);
-    ticket_orphan_of(&h->tickets, is_lost, h);
     htable_each(it, &h->users) {
         struct user *u = container_of(it, struct user, node);
         if (is_lost(h, u->slot))
             user_leave(u);
     }
+    ticket_orphan_of(&h->tickets, is_lost, h);
     home_drop_waiting(h, is_lost, h);
     seen_forget(&h->seen, is_lost, h);
 }

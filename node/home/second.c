@@ -119,7 +119,7 @@ static void note(struct home *h, unsigned peer, struct copy_note n, const struct
         b->origins[b->origin_n++] = *o;
 }
 
-static void drop(struct home *h, struct holder who, uint64_t sid)
+void second_drop(struct home *h, struct holder who, uint64_t sid)
 {
     if (who.gen && (who.peer == h->node->shard || is_up(h, who.peer)))
         note(h, who.peer, (struct copy_note){sid, who.gen, NOTE_DROP}, NULL);
@@ -142,7 +142,7 @@ static struct snap told_snap(const struct session *s)
     return snap;
 }
 
-struct snap second_snap(const struct session *s)
+static struct snap snap_of(const struct session *s)
 {
     struct arena *a = home_arena(home_of(s));
     struct snap snap = told_snap(s);
@@ -193,7 +193,7 @@ static void forget_former(struct session *s)
 {
     if (!s->others || !s->others->former.gen)
         return;
-    drop(home_of(s), s->others->former, s->sid);
+    second_drop(home_of(s), s->others->former, s->sid);
     s->others->former.gen = 0;
 }
 
@@ -232,7 +232,7 @@ static void begin_copy(struct session *s, unsigned peer)
                                   (struct uid){s->sid, s->gen, o ? o->copy : 0}, on_copied, h);
     if (h->node->epoch)
         ticket_list(t, &h->tickets);
-    send_snap(s, FRAME_SNAP, second_snap(s), t);
+    send_snap(s, FRAME_SNAP, snap_of(s), t);
     session_pump(s);
     send_mark(s, peer, t);
     ticket_close(t);
@@ -346,9 +346,9 @@ struct disposal {
 static void on_disposed(void *ctx, struct ticket *t)
 {
     struct disposal *d = ctx;
-    drop(d->home, d->former, ticket_uid(t).sid);
-    drop(d->home, d->second, ticket_uid(t).sid);
-    drop(d->home, d->edge, ticket_uid(t).sid);
+    second_drop(d->home, d->former, ticket_uid(t).sid);
+    second_drop(d->home, d->second, ticket_uid(t).sid);
+    second_drop(d->home, d->edge, ticket_uid(t).sid);
     free(d);
 }
 
@@ -440,13 +440,15 @@ void second_replayed(struct session *s)
 /* What others offered of it and was not taken. */
 void second_former(struct session *s, struct holder who)
 {
-    if (s->second_kind != SECOND_NONE && second_of(s).peer == who.peer &&
-        second_of(s).gen == who.gen)
+    bool same = s->second_kind != SECOND_NONE && second_of(s).peer == who.peer &&
+                second_of(s).gen == who.gen;
+    bool beside = s->second_kind == SECOND_EDGE && !s->detached; /* a copy beside the connection */
+    if (same && !beside)
         return;
     if (!second_others(s)->former.gen)
         s->others->former = who;
     else
-        drop(home_of(s), who, s->sid);
+        second_drop(home_of(s), who, s->sid);
 }
 
 /* ---- ended ---- */
@@ -489,8 +491,28 @@ void second_peer_up(struct session *s)
         second_choose(s);
 }
 
-void second_forget(struct session *s)
+static struct outs *queue_of(const struct session *s)
 {
+    struct outs *outs = NULL;
+    for (const struct outbound *o = s->first; o; o = o->next)
+        outs_push(&outs, (struct out){.stanza = stanza_ref(o->stanza),
+                                      .sid = o->uid.sid,
+                                      .ord = o->uid.ord,
+                                      .row = o->offline_id,
+                                      .lane = o->uid.lane,
+                                      .flags = o->flags & 0xff,
+                                      .us = (uint64_t)o->us & ((1ull << 56) - 1)});
+    return outs;
+}
+
+void second_leave(struct session *s)
+{
+    struct copy_of of = {.snap = snap_of(s),
+                         .former = true,
+                         .outs = queue_of(s),
+                         .acked = s->first ? s->first->seq - 1 : s->out_seq};
+    of.window.safe = of.snap.in_ord = session_in_safe(s);
+    copies_take(home_of(s)->node->copies, &of);
     s->ended = true;
     set_kind(s, SECOND_NONE);
 }
@@ -509,7 +531,7 @@ void second_ring_changed(struct session *s)
     if (s->second_kind == SECOND_COPY) {
         struct others *o = second_others(s);
         if (o->former.gen)
-            drop(h, who, s->sid);
+            second_drop(h, who, s->sid);
         else
             o->former = who;
     }

@@ -726,11 +726,17 @@ void session_end(struct session *s, err reason, bool tell)
     user_unpin(u);
 }
 
-void session_forget(struct session *s)
+uint64_t session_in_safe(const struct session *s)
+{
+    uint64_t open = s->open_in ? ticket_first_ord(&home_of(s)->tickets, s->sid, on_in_safe) : 0;
+    return open ? open - 1 : s->in_ord;
+}
+
+void session_leave(struct session *s)
 {
     struct home *h = home_of(s);
     home_count(h, s->detached ? METRIC_sessions_detached : METRIC_sessions_connected, -1);
-    second_forget(s);
+    second_leave(s);
     unlink_session(s);
     user_count_session(s->user, -1);
     htable_remove(&h->sessions, &s->node);

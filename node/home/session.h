@@ -212,7 +212,9 @@ void session_restore_out(struct session *s, const struct out *o);
 void session_take_back_rows(struct session *s);
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
 /* It lives on at another home: nobody hears of its end here. */
-void session_forget(struct session *s);
+void session_leave(struct session *s);
+/* The last stanza of its client up to which all are safe. In a cluster. */
+uint64_t session_in_safe(const struct session *s);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 

@@ -296,10 +296,8 @@ void user_leave(struct user *u)
     struct home *h = u->home;
     user_pin(u);
     record_leave(u);
-    user_each_session(s, u) {
-        attach_hand_over(s);
-        session_forget(s);
-    }
+    user_each_session(s, u)
+        session_leave(s);
     offline_leave(u);
     ended_leave(u);
     while (u->parked) {
