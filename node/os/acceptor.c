@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { SLOTS = 4, RETRY_MS = 100 };
 
@@ -15,7 +14,6 @@ struct acceptor {
     accepted_f *accepted;
     void *ctx;
     int fd;
-    bool stopping;
     struct timer retry; /* after EMFILE and its like: asked again at once it would burn the core */
     struct slot slots[SLOTS];
 };
@@ -29,26 +27,11 @@ static void arm(struct acceptor *a)
 
 static void on_retry(struct timer *t) { arm(container_of(t, struct acceptor, retry)); }
 
-static void free_if_at_rest(struct acceptor *a)
-{
-    for (unsigned i = 0; i < SLOTS; i++)
-        if (a->slots[i].accept.op.state != OP_IDLE)
-            return;
-    close(a->fd);
-    free(a);
-}
-
 static void on_accept(struct op *op, int res)
 {
     struct slot *s = container_of(op, struct slot, accept.op);
     struct acceptor *a = s->owner;
     struct sockaddr_storage from = s->accept.address;
-    if (a->stopping) {
-        if (res >= 0)
-            close(res);
-        free_if_at_rest(a);
-        return;
-    }
     if (res < 0 && res != -ECONNABORTED) {
         loop_timer_set(a->loop, &a->retry, RETRY_MS);
         return;
@@ -58,7 +41,7 @@ static void on_accept(struct op *op, int res)
         a->accepted(a->ctx, res, &from);
 }
 
-struct acceptor *acceptor_new(struct loop *l, int listen_fd, accepted_f *accepted, void *ctx)
+void acceptor_open(struct loop *l, int listen_fd, accepted_f *accepted, void *ctx)
 {
     struct acceptor *a = calloc(1, sizeof *a);
     must(a);
@@ -67,15 +50,4 @@ struct acceptor *acceptor_new(struct loop *l, int listen_fd, accepted_f *accepte
     for (unsigned i = 0; i < SLOTS; i++)
         a->slots[i].owner = a, a->slots[i].accept.op.done = on_accept;
     arm(a);
-    return a;
-}
-
-void acceptor_stop(struct acceptor *a)
-{
-    a->stopping = true;
-    loop_timer_stop(a->loop, &a->retry);
-    for (unsigned i = 0; i < SLOTS; i++)
-        if (a->slots[i].accept.op.state == OP_ARMED)
-            loop_accept_stop(a->loop, &a->slots[i].accept);
-    free_if_at_rest(a);
 }

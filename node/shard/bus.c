@@ -55,7 +55,6 @@ struct bus {
     struct bus_config c;
     struct bus_sinks sinks;
     struct rails *rails;
-    struct acceptor *acceptor;
     struct list neighbours;
     struct neighbour **by_block;
     size_t blocks;
@@ -174,11 +173,7 @@ static void on_accepted(void *ctx, int fd, const struct sockaddr_storage *from)
     rails_accept(b->rails, tls_rail_accept(n->tls, low));
 }
 
-void bus_listen(struct bus *b, int fd)
-{
-    must(!b->acceptor);
-    b->acceptor = acceptor_new(b->c.node->loop, fd, on_accepted, b);
-}
+void bus_listen(struct bus *b, int fd) { acceptor_open(b->c.node->loop, fd, on_accepted, b); }
 
 /* ---- what is counted ---- */
 
@@ -582,14 +577,4 @@ void bus_reload(struct bus *b)
     const struct conf *c = b->c.node->conf;
     rails_configure(b->rails, (uint32_t)c->cluster_rail_ping, (uint32_t)c->cluster_rail_timeout,
                     c->cluster_rail_queue_max);
-}
-
-void bus_stop(struct bus *b)
-{
-    list_each(n, &b->neighbours, struct neighbour, link)
-        neighbour_free(n);
-    if (b->acceptor)
-        acceptor_stop(b->acceptor);
-    b->acceptor = NULL;
-    rails_close(b->rails);
 }

@@ -71,6 +71,4 @@ uint64_t bus_round_trip_us(const struct bus *b, str node);
 
 void bus_sample(struct bus *b); /* once a second: metrics */
 
-void bus_stop(struct bus *b); /* closes everything; peers hear of it at once */
-
 #endif

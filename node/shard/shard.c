@@ -30,6 +30,7 @@ enum {
     OUTBOX_MAX = 256 << 20, /* windows keep it far below; more is a broken peer */
     SAMPLE_MS = 1000,       /* memory and CPU into the metrics page */
     LOST_MS = 1000,         /* the supervisor is gone: flush for so long */
+    LEFT_MS = 100,          /* for the last word to the registry: that the lease is free */
     RESOLVE_MS = 5000,
 };
 
@@ -413,7 +414,7 @@ static void on_membership_ended(void *ctx, enum member_end why)
 {
     struct shard *s = ctx;
     if (why == MEMBER_LEFT && s->stopping) {
-        ended(s);
+        loop_timer_set(s->node.loop, &s->deadline, LEFT_MS);
         return;
     }
     log_flush(s->node.log);

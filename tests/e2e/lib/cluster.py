@@ -71,6 +71,11 @@ class Redis:
         self.process.kill()
         self.process.wait()
 
+    def ask(self, *words):
+        r = subprocess.run(["redis-cli", "-h", self.address, *words], capture_output=True, text=True,
+                           timeout=TIMEOUT, check=True)
+        return r.stdout.strip()
+
 
 class Node(pemb.Server):
     def __init__(self, cluster, name, address, shards, settings, directory=None):
