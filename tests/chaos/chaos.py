@@ -201,6 +201,7 @@ async def rolling_restart(c, dice):
         await pause(1)
         c.do("start", node)
         await asyncio.to_thread(c.whole)
+        await pause(3)  # the balancer's checks have found it
 
 
 ROWS = {
