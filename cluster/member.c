@@ -374,6 +374,7 @@ void member_silent(struct member *m, str node, bool silent)
 
 const struct view *member_view(const struct member *m) { return m->view; }
 bool member_is_settled(const struct member *m) { return m->settled; }
+uint64_t member_lease_failures(const struct member *m) { return m->lease_failures; }
 
 static const struct peer *peer_named(const struct member *m, str node)
 {

@@ -125,6 +125,7 @@ void member_forget(struct member *m, str node);
 bool member_acts(const struct member *m);
 const struct view *member_view(const struct member *m); /* NULL: none yet */
 bool member_is_settled(const struct member *m);
+uint64_t member_lease_failures(const struct member *m); /* renewals refused or not answered */
 /* As the suspect sink was told last; false for who is not in the view. */
 bool member_suspects(const struct member *m, str node);
 uint64_t member_silence_ms(const struct member *m, str node); /* since its last beat */

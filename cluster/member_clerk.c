@@ -145,6 +145,7 @@ static void on_renewed(void *ctx, err e, const struct registry_reply *reply)
         return;
     if (e == ERR_AWAY && m->lost_ms)
         m->lost_ms = m->now; /* it may have lost everything once more */
+    m->lease_failures += e != ERR_OK;
     if (e == ERR_EXISTS)
         refused(m, reply);
     if (e)

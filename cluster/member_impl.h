@@ -95,6 +95,7 @@ struct member {
                            0: not so */
     bool met;           /* a view, or a member, has been seen or heard */
     uint64_t taken_ms;  /* since when another node has our name's lease; 0: it has not */
+    uint64_t lease_failures;
     bool away;
     size_t watch; /* where the next look at leases begins */
 

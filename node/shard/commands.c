@@ -11,6 +11,7 @@
 
 enum {
     ASKS_MAX = 256,
+    JOBS_MAX = 256, /* of other shards; the supervisor has bounds of its own */
     ANSWER_MS = 5000,
     ANSWER_MAX = 16 << 20, /* of another shard: the longest of a home is a page of users */
     CHUNK = 32 << 10,      /* of an answer in one frame */
@@ -130,6 +131,7 @@ void job_answer(struct job *j, unsigned exit, str text)
         send_answer(j, exit, text);
     else
         child_reply(j->commands->c.child, j->id, exit, text);
+    j->commands->job_count--;
     free(j);
 }
 
@@ -200,6 +202,7 @@ static struct job *job_new(struct commands *c, uint64_t id)
     struct job *j = calloc(1, sizeof *j);
     must(j);
     j->commands = c, j->id = id;
+    c->job_count++;
     return j;
 }
 
@@ -214,7 +217,10 @@ void commands_frame(struct commands *c, struct origin from, const struct frame *
     if (f->kind == FRAME_COMMAND) {
         struct job *j = job_new(c, f->conn);
         j->remote = true, j->from = from;
-        run(j, f->recipient_count, f->recipients);
+        if (c->job_count > JOBS_MAX)
+            job_answer(j, COMMAND_FAILED, STR("too many commands"));
+        else
+            run(j, f->recipient_count, f->recipients);
     } else if (a && a->peer == from.peer) {
         take_answer(a, (unsigned)f->ord, f->payload, f->flags & FRAME_MORE);
     }

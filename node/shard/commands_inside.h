@@ -20,7 +20,7 @@ struct commands {
     struct commands_config c;
     uint64_t next_id;
     struct list asks;
-    size_t ask_count;
+    size_t ask_count, job_count;
 };
 
 /* A command that waits for its answer: the supervisor's, or another shard's. */

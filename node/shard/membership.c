@@ -37,6 +37,7 @@ struct membership {
     struct timer timer;
     uint64_t due_ms; /* of the clock below, for which it is set; 0: it is not */
     uint64_t told_epoch;
+    uint64_t lease_failures;                /* as already counted */
     uint64_t incarnations[VIEW_SHARDS_MAX]; /* of siblings; 0: down */
     unsigned clerk;
     struct view *view; /* gone by, a copy: what the next one changes; NULL: none yet */
@@ -277,7 +278,11 @@ static void show_lease(struct membership *m)
     int64_t left = (int64_t)membership_lease_ms(m);
     bool late = member_deadline_ms(m->member) &&
                 left < c->cluster_lease - c->cluster_lease / 10 - 3 * c->cluster_heartbeat / 2;
+    uint64_t failures = member_lease_failures(m->member);
     metric_set(m->node->metrics, METRIC_cluster_lease_ms, (uint64_t)left);
+    metric_add(m->node->metrics, METRIC_cluster_lease_failures,
+               (int64_t)(failures - m->lease_failures));
+    m->lease_failures = failures;
     if (late && !m->late && membership_is_clerk(m) && !member_is_frozen(m->member))
         LOG(m->node->log, lease_late, F_INT("remaining_ms", left));
     m->late = late;

@@ -40,6 +40,24 @@ def test_many_pairs_talk_in_order():
     talk(three(), ["ab", "bc", "ca", "aa"], 200, lambda talkers: None)
 
 
+def test_what_goes_over_the_bus_is_counted():
+    cluster = three()
+    node = cluster["b"]
+    node.wait_metric('bus_frames_sent_total{peer="a"}', 100)
+    for peer in "ac":
+        for family in ("frames_sent_total", "frames_received_total", "sent_bytes_total",
+                       "received_bytes_total"):
+            assert node.metric(f'bus_{family}{{peer="{peer}"}}') > 100, (family, peer)
+        assert 0 < node.metric(f'bus_round_trip_seconds{{peer="{peer}"}}') < 1
+    assert node.metric('bus_rails{state="up"}') == 4 and node.metric("bus_rails") == 4
+    assert node.metric('cluster_nodes{state="live"}') == 3
+    assert 0 < node.metric("cluster_lease_remaining_seconds") <= 3
+    assert node.metric("cluster_slots") == {i["name"]: i["slots"] for i in
+                                            node.listing()["items"]}["b"]
+    assert node.metric('delivery_seconds_count{hop="other_node"}') > 50
+    assert node.metric("cluster_frames_refused_total") == 0
+
+
 def test_any_node_knows_all_of_them():
     cluster = three()
     seen = {}

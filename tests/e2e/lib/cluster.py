@@ -174,10 +174,10 @@ host "localhost" {{
         return json.loads(self.cli("--json", "node", "list").stdout)
 
     def metric(self, name):
-        """The sum of a family's samples, as told now."""
-        total = 0
+        """The sum of a family's samples, or of those with these labels, as told now."""
+        total, name = 0, "pemberley_" + name.rstrip("}")
         for line in self.get("/metrics").splitlines():
-            if line.startswith("pemberley_" + name) and line[len("pemberley_" + name)] in "{ ":
+            if line.startswith(name) and line[len(name)] in "{ },":
                 total += float(line.rsplit(" ", 1)[1])
         return total
 

@@ -83,6 +83,25 @@ static void the_shards_bytes_have_a_bound_of_their_own(void **state)
     world_close();
 }
 
+static void a_full_bus_stops_who_sends_with_its_next_stanza(void **state)
+{
+    bound(NULL);
+    edge_bus_full(w.edge, true);
+    assert_false(w.transport->paused); /* who says nothing is not asked */
+    for (int i = 0; i < 3; i++)
+        client_sends("<message to='romeo@localhost'/>");
+    assert_int_equal(frame_count(FRAME_IN), 1);
+    assert_true(w.transport->paused);
+    settle(0);
+    turn();
+    assert_true(w.transport->paused);
+    edge_bus_full(w.edge, false);
+    turn();
+    assert_int_equal(frame_count(FRAME_IN), 3);
+    assert_false(w.transport->paused);
+    world_close();
+}
+
 static void enable_tells_the_home_and_enabled_stands_at_its_place(void **state)
 {
     bound(NULL);
@@ -503,6 +522,7 @@ int main(void)
         cmocka_unit_test(the_window_counts_contiguous_ones_in_any_order),
         cmocka_unit_test(a_full_window_stops_reading_and_opens_again),
         cmocka_unit_test(the_shards_bytes_have_a_bound_of_their_own),
+        cmocka_unit_test(a_full_bus_stops_who_sends_with_its_next_stanza),
         cmocka_unit_test(enable_tells_the_home_and_enabled_stands_at_its_place),
         cmocka_unit_test(a_request_is_answered_at_once_when_all_is_safe),
         cmocka_unit_test(a_request_waits_for_safety_then_tells_what_is_then_the_rest_unasked),
