@@ -222,16 +222,15 @@ class Cluster:
         atexit.register(self.redis.kill)
         self.postgres = pemb.cluster()
         self.database = self.postgres.database()
-        self.shards, self.settings = shards, settings
+        self.settings = settings
         self.nodes = {}
-        for name in names:
-            self.add(name)
+        for i, name in enumerate(names):
+            self.add(name, shards if isinstance(shards, int) else shards[i])
         self.start()
 
-    def add(self, name, shards=None):
+    def add(self, name, shards=2):
         """One more, with its identity; not started."""
-        node = Node(self, name, f"{self.net}.{11 + len(self.nodes)}", shards or self.shards,
-                    self.settings)
+        node = Node(self, name, f"{self.net}.{11 + len(self.nodes)}", shards, self.settings)
         if not self.nodes:
             node.cli("cluster", "init", "derby")
         else:
