@@ -1,6 +1,8 @@
 /* processes: the parent's side, see load.h. Workers are forked before anybody has a loop; what they
  * share is one mapping (the board) and eventfds to wake each other. The parent has no loop: it
- * sleeps until a worker tells something or the step's time is over. */
+ * sleeps until a worker tells something or the step's time is over. SIGTERM ends the step that
+ * lasts
+ * --seconds, now or when it begins: whoever starts us may not know for how long we are needed. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,11 +24,11 @@ struct parent {
     const struct scenario *scenario;
     struct board *board;
     struct outcome *out;
-    int told_fd;
+    int told_fd, stop_fd; /* stop_fd: SIGTERM */
     int wake_fd[PROCESSES_MAX];
     pid_t pid[PROCESSES_MAX]; /* 0: it has ended */
     unsigned n;
-    bool tty;
+    bool tty, stopped;
 };
 
 /* ---- workers --------------------------------------------------------------------------------- */
@@ -126,22 +129,34 @@ static void print_progress(const struct parent *p, const char *step)
             (unsigned long long)received);
 }
 
+/* Sleeps until a worker or a signal tells something, for ms at most. */
+static void wait_a_while(struct parent *p, uint64_t ms)
+{
+    struct pollfd told[] = {{.fd = p->told_fd, .events = POLLIN},
+                            {.fd = p->stop_fd, .events = POLLIN}};
+    uint64_t unused;
+    if (poll(told, array_len(told), ms < LOOK_MS ? (int)ms : LOOK_MS) <= 0)
+        return;
+    if (told[0].revents)
+        must(read(p->told_fd, &unused, sizeof unused) == sizeof unused);
+    p->stopped |= told[1].revents != 0;
+    if (p->stopped)
+        p->stop_fd = -1; /* poll() passes over it */
+}
+
 /* Until the time has come or, where that is waited for, all are done. False: a worker is broken. */
 static bool wait_step(struct parent *p, unsigned step, bool waits, uint64_t ms)
 {
     uint64_t until = now_us() + ms * 1000;
-    const char *name = step < p->scenario->nsteps ? p->scenario->steps[step].name : "ending";
+    const struct step *s = step < p->scenario->nsteps ? &p->scenario->steps[step] : NULL;
     for (;;) {
-        uint64_t now = now_us(), unused;
+        uint64_t now = now_us();
         if (!all_live(p))
             return false;
-        if (now >= until || (waits && all_done(p, step)))
+        if (now >= until || (waits && all_done(p, step)) || (p->stopped && s && s->seconds))
             return true;
-        uint64_t left = (until - now + 999) / 1000;
-        struct pollfd told = {.fd = p->told_fd, .events = POLLIN};
-        if (poll(&told, 1, left < LOOK_MS ? (int)left : LOOK_MS) > 0)
-            must(read(p->told_fd, &unused, sizeof unused) == sizeof unused);
-        print_progress(p, name);
+        wait_a_while(p, (until - now + 999) / 1000);
+        print_progress(p, s ? s->name : "ending");
     }
 }
 
@@ -187,6 +202,16 @@ static bool run_steps(struct parent *p)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* Blocked in the workers too, which end when we do. */
+static int take_sigterm(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    must(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
 static void print_errors(const struct tally *t)
 {
     for (unsigned i = 0; i < TALLY_ERRORS && t->error[i].n; i++)
@@ -204,7 +229,8 @@ bool processes_run(const struct plan *plan, struct outcome *out)
     p.board =
         mmap(NULL, sizeof *p.board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     p.told_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    must(p.board != MAP_FAILED && p.told_fd >= 0);
+    p.stop_fd = take_sigterm();
+    must(p.board != MAP_FAILED && p.told_fd >= 0 && p.stop_fd >= 0);
     out->plan = plan;
     bool ok = start_workers(&p) && run_steps(&p);
     stop_workers(&p);
