@@ -200,7 +200,8 @@ static struct snap snap_of_all(const struct attached *a, const struct offer *bes
         if (o == best || !snap_of(o, arena, &other))
             continue;
         snap.in_ord = other.in_ord > snap.in_ord ? other.in_ord : snap.in_ord;
-        if ((o->flags & FRAME_FORMER) || (!snap.since_us && other.since_us))
+        bool home = (o->flags & FRAME_FORMER) && !(o->flags & FRAME_ENDED);
+        if (home || (!snap.since_us && other.since_us))
             snap_learn(&snap, &other);
     }
     return snap;
@@ -351,6 +352,18 @@ static void note_queues(struct attached *a)
 }
 
 /* Those that are over come last: what is in their queues may be in that of another resource. */
+/* Its former home has seen to its queue already, and was about to say so to the holders. */
+static bool is_disposed(const struct attached *a)
+{
+    bool disposed = false;
+    list_each(o, &a->offers, struct offer, link)
+        disposed |= (o->flags & FRAME_DISPOSED) != 0;
+    list_each(o, &a->offers, struct offer, link)
+        if (disposed && !(o->flags & FRAME_DISPOSED))
+            second_drop(a->home, (struct holder){o->peer, o->gen}, a->sid);
+    return disposed;
+}
+
 void attach_restore(struct home *h)
 {
     struct list all;
@@ -361,6 +374,10 @@ void attach_restore(struct home *h)
             continue;
         a->begun = true;
         note_queues(a);
+        if (is_disposed(a)) {
+            attached_free(a);
+            continue;
+        }
         if (is_over(a))
             list_push_back(&all, &a->link);
         else

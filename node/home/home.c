@@ -441,6 +441,7 @@ static void on_sweep(struct timer *timer)
     user_sweep(h);
     seen_sweep(&h->seen, loop_now_ms(h->node->loop));
     count_dropped_marks(h);
+    second_sweep(h);
     if (h->known_until_ms < loop_now_ms(h->node->loop))
         mark_set_clear(&h->known);
     if (!h->awaited) {
@@ -467,7 +468,7 @@ struct home *home_new(struct node *n)
     list_init(&h->notes);
     list_init(&h->endings);
     list_init(&h->open);
-    list_init(&h->tickets), list_init(&h->asked);
+    list_init(&h->tickets), list_init(&h->disposals), list_init(&h->asked);
     list_init(&h->frames);
     list_init(&h->unloaded);
     htable_init(&h->attached);
@@ -556,6 +557,7 @@ void home_free(struct home *h)
     free(h->doomed.sids);
     attach_free(h);
     move_free(h);
+    second_free(h);
     ended_free(h);
     list_remove(&h->noting.link);
     seen_close(&h->seen);

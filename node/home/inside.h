@@ -47,6 +47,7 @@ struct home {
     struct list endings;        /* struct ending.link (ended.c) */
     struct turn_hook noting;
     struct list tickets;    /* in a cluster: those that tell a session of their end */
+    struct list disposals;  /* the same: struct disposal.link, of ended sessions */
     bool closed;            /* slots wait: */
     uint64_t awaited;       /* without a cluster all: a bit per shard that has not said what it
                                holds of ours */
@@ -281,6 +282,11 @@ void second_fence(struct session *s);    /* a RESUME is taken; it is whole */
 bool second_is_whole(const struct session *s);
 void second_replayed(struct session *s); /* its new edge was sent all */
 void second_former(struct session *s, struct holder who);
+void second_sweep(struct home *h);
+/* Sessions of these slots that have ended lately: their new home is told, lest it makes them again.
+ */
+void second_leave_ended(struct home *h, ring_wanted_f *wanted, const void *ctx);
+void second_free(struct home *h);
 /* That copy is not needed any more. */
 void second_drop(struct home *h, struct holder who, uint64_t sid);
 /* For the effects of the queue of a session that ends, whose holders forget it when these are

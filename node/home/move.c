@@ -133,6 +133,7 @@ static bool has_changed(const void *ring, unsigned slot) { return ring_changed(r
 static void leave(struct home *h)
 {
     moving_of(h)->former += home_part_with_requests(h, is_lost, h);
+    second_leave_ended(h, is_lost, h);
     htable_each(it, &h->users) {
         struct user *u = container_of(it, struct user, node);
         if (is_lost(h, u->slot))

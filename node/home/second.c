@@ -300,7 +300,7 @@ void second_mirrored(struct home *h, struct hold hold)
 void second_mirror(struct session *s, const struct outbound *o)
 {
     struct frame f = {.kind = FRAME_MIRROR,
-                      .flags = o->flags,
+                      .flags = o->flags | (o->taken ? (uint32_t)FRAME_TAKEN : 0),
                       .sid = s->sid,
                       .gen = s->second.gen,
                       .seq = o->seq,
@@ -338,18 +338,93 @@ void second_acked(struct session *s)
 
 /* ---- what is not needed any more ---- */
 
+/* Of an ended session, until the holders have been told to forget it; in a cluster a while longer:
+ * should its slot go to another home meanwhile, they might offer it there as one that lives
+ * (delivery.md 3, tombstone). */
 struct disposal {
+    struct list link; /* of home->disposals, in a cluster */
     struct home *home;
     struct holder former, second, edge;
+    uint64_t sid, until_ms; /* until_ms: 0 while it is not disposed of */
+    uint32_t gen;
+    bool left; /* its slot has another home */
+    size_t full_n;
+    char full[];
 };
+
+enum { TOMBSTONE_MS = 10000 };
+
+static struct disposal *disposal_new(const struct session *s)
+{
+    struct home *h = home_of(s);
+    str full = session_full(s, home_arena(h));
+    struct disposal *d = calloc(1, sizeof *d + full.n);
+    must(d);
+    d->home = h, d->sid = s->sid, d->gen = s->gen, d->full_n = full.n;
+    memcpy(d->full, full.p, full.n);
+    list_init(&d->link);
+    return d;
+}
 
 static void on_disposed(void *ctx, struct ticket *t)
 {
     struct disposal *d = ctx;
-    second_drop(d->home, d->former, ticket_uid(t).sid);
-    second_drop(d->home, d->second, ticket_uid(t).sid);
-    second_drop(d->home, d->edge, ticket_uid(t).sid);
-    free(d);
+    struct home *h = d->home;
+    if (!d->left) {
+        second_drop(h, d->former, d->sid);
+        second_drop(h, d->second, d->sid);
+        second_drop(h, d->edge, d->sid);
+    }
+    if (list_empty(&d->link))
+        free(d);
+    else
+        d->until_ms = loop_now_ms(h->node->loop) + TOMBSTONE_MS;
+}
+
+static void disposal_end(struct disposal *d)
+{
+    list_remove(&d->link);
+    if (d->until_ms)
+        free(d);
+    else
+        d->left = true; /* its ticket frees it */
+}
+
+void second_sweep(struct home *h)
+{
+    list_each(d, &h->disposals, struct disposal, link)
+        if (d->until_ms && d->until_ms <= loop_now_ms(h->node->loop))
+            disposal_end(d);
+}
+
+static void tell_ended(const struct disposal *d)
+{
+    struct node *n = d->home->node;
+    struct snap snap = {.sid = d->sid, .gen = d->gen, .full = str_from(d->full, d->full_n)};
+    struct frame f = {.kind = FRAME_ATTACH,
+                      .flags = FRAME_FORMER | FRAME_ENDED,
+                      .sid = d->sid,
+                      .gen = d->gen,
+                      .payload = snap_encode(&snap, n->turn)};
+    if (d->until_ms)
+        f.flags |= FRAME_DISPOSED;
+    channel_send(n->channels, ring_home_of_slot(n->ring, (unsigned)(d->sid >> 50)), &f,
+                 (struct hold){0}, false);
+}
+
+void second_leave_ended(struct home *h, ring_wanted_f *wanted, const void *ctx)
+{
+    list_each(d, &h->disposals, struct disposal, link)
+        if (wanted(ctx, (unsigned)(d->sid >> 50))) {
+            tell_ended(d);
+            disposal_end(d);
+        }
+}
+
+void second_free(struct home *h)
+{
+    list_each(d, &h->disposals, struct disposal, link)
+        disposal_end(d);
 }
 
 /* ---- detach, resume ---- */
@@ -364,9 +439,8 @@ static void edge_left_copy(struct session *s)
         second_former(s, left);
         return;
     }
-    struct disposal *d = calloc(1, sizeof *d);
-    must(d);
-    d->home = h, d->second = left;
+    struct disposal *d = disposal_new(s);
+    d->second = left;
     struct ticket *t = ticket_new(h->node->channels, (struct origin){0}, (struct uid){s->sid, 0, 0},
                                   on_disposed, d);
     send_mark(s, s->second.peer, t);
@@ -456,9 +530,9 @@ void second_former(struct session *s, struct holder who)
 struct ticket *second_disposal(struct session *s)
 {
     struct home *h = home_of(s);
-    struct disposal *d = calloc(1, sizeof *d);
-    must(d);
-    d->home = h;
+    struct disposal *d = disposal_new(s);
+    if (h->node->epoch)
+        list_push_back(&h->disposals, &d->link);
     if (s->second_kind != SECOND_NONE)
         d->second = second_of(s);
     if (s->others)
@@ -495,13 +569,14 @@ static struct outs *queue_of(const struct session *s)
 {
     struct outs *outs = NULL;
     for (const struct outbound *o = s->first; o; o = o->next)
-        outs_push(&outs, (struct out){.stanza = stanza_ref(o->stanza),
-                                      .sid = o->uid.sid,
-                                      .ord = o->uid.ord,
-                                      .row = o->offline_id,
-                                      .lane = o->uid.lane,
-                                      .flags = o->flags & 0xff,
-                                      .us = (uint64_t)o->us & ((1ull << 56) - 1)});
+        outs_push(&outs,
+                  (struct out){.stanza = stanza_ref(o->stanza),
+                               .sid = o->uid.sid,
+                               .ord = o->uid.ord,
+                               .row = o->offline_id,
+                               .lane = o->uid.lane,
+                               .flags = (o->flags & 0xff) | (o->taken ? (uint32_t)FRAME_TAKEN : 0),
+                               .us = (uint64_t)o->us & ((1ull << 56) - 1)});
     return outs;
 }
 

@@ -783,7 +783,8 @@ void session_restore_out(struct session *s, const struct out *o)
     }
     struct outbound *out = session_send(s, o->stanza, uid, flags, (int64_t)o->us, NULL);
     out->shared = true;
-    out->taken = mark_set_has(&h->known, uid, (unsigned)(s->sid >> 50), stanza_fp(o->stanza));
+    out->taken = (o->flags & FRAME_TAKEN) ||
+                 mark_set_has(&h->known, uid, (unsigned)(s->sid >> 50), stanza_fp(o->stanza));
 }
 
 /* A former home may have stored what is in the queue again, when it ended the session that it had,

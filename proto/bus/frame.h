@@ -66,6 +66,7 @@ enum frame_flag {
     FRAME_TO_FULL = 1 << 1, /* … its full JID */
     FRAME_AGAIN = 1 << 2,   /* sent before to somebody who died */
     FRAME_WANT_RESUME = 1 << 3,
+    FRAME_TAKEN = 1 << 3, /* QUEUED, MIRROR: another resource has it for sure */
     FRAME_HAS_H = 1 << 4,
     FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
     FRAME_ANONYMOUS = 1 << 6, /* BIND: SASL ANONYMOUS, there is no account */
@@ -73,6 +74,7 @@ enum frame_flag {
     FRAME_LIVE = 1 << 8,      /* ATTACH: its connection is the sender's */
     FRAME_SAME = 1 << 9,      /* the channel's own: with the stanza that came last */
     FRAME_FORMER = 1 << 10,   /* ATTACH: from its former home, which has handed its slot over */
+    FRAME_DISPOSED = 1 << 11, /* … and its queue is disposed of */
     FRAME_MORE = 1 << 11,     /* ANSWER: another piece follows */
 };
 
