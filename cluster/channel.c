@@ -219,7 +219,7 @@ static void send_rest_again(struct channels *c, struct channel *ch)
         return;
     for (uint64_t n = ch->theirs + 1; (p = unacked_next(&ch->sent, &n)); n++)
         if (p->kept)
-            put_parcel(c, ch, p->kept, n);
+            put_parcel(c, ch, p->kept, n), c->resent++;
 }
 
 void channel_send(struct channels *c, unsigned peer, const struct frame *f, struct hold h,
@@ -436,6 +436,7 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     list_each(p, &again, struct parcel, link) {
         list_remove(&p->link);
         parcel_mark_again(p);
+        c->resent++;
         uint64_t number = push(ch, p->hold, p, true);
         if (has_path(ch))
             put_parcel(c, ch, p, number);
@@ -572,6 +573,8 @@ size_t channel_bytes(const struct channels *c)
             n += sizeof *c->peer[i] + unacked_bytes(&c->peer[i]->sent);
     return n;
 }
+
+uint64_t channel_resent(const struct channels *c) { return c->resent; }
 
 size_t channel_unacked(const struct channels *c)
 {

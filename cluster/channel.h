@@ -81,6 +81,7 @@ nodiscard err channel_receive(struct channels *c, unsigned peer, str bytes);
 bool channel_run(struct channels *c); /* runs the own shard's queue until empty; whether any ran */
 void channel_flush(struct channels *c); /* sends the acks that are due */
 size_t channel_unacked(const struct channels *c);
+uint64_t channel_resent(const struct channels *c); /* frames that went, or were given, again */
 /* Of what is not acked or not done: the windows of numbers, not the frames that wait. */
 size_t channel_bytes(const struct channels *c);
 

@@ -243,6 +243,7 @@ void channel_take_back(struct channels *c, channel_fate_f *fate, channel_again_f
     list_each(k, &t.taken, struct taken, link) {
         struct frame scratch = {.kind = FRAME_NONE};
         parcel_mark_again(k->parcel);
+        c->resent++;
         again(ctx, k->peer, parcel_frame(k->parcel, &scratch), k->hold, k->fate);
         list_remove(&k->link);
         parcel_free(&c->parcels, k->parcel);

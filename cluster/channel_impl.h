@@ -63,6 +63,7 @@ struct channels {
     struct channel **peer;
     uint64_t epoch;   /* 0: no cluster */
     bool catching_up; /* something that waits may be run now */
+    uint64_t resent;
 };
 
 /* ---- channel.c ---- */

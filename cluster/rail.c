@@ -187,7 +187,7 @@ static void guest_goes(struct call *c, str reason)
 {
     struct transport_info info;
     transport_info(line_transport(c->line), &info);
-    c->rails->refused++;
+    c->rails->refused += !c->harmless;
     LOG_AT(c->rails->config.log, c->harmless ? LOG_DEBUG : LOG_ERROR, peer_refused,
            F_ADDR("address", &info.address), F_STR("reason", reason));
     call_over(c);
@@ -248,6 +248,7 @@ static void say_hello(struct call *c)
         .incarnation = rs->config.incarnation,
         .sees = c->rail->incarnation,
         .epoch = rs->epoch,
+        .software = rs->config.software,
     };
     arena_init(&a);
     str body = hello_encode(&h, &a);

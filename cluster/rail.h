@@ -54,6 +54,7 @@ struct rails_config {
     struct clock *clock;
     struct log *log;
     str cluster, node; /* copied */
+    str software;      /* told in HELLO; lives as long as the rails */
     uint16_t shard;
     uint32_t incarnation;
     bool plain; /* peers without TLS are believed their name: loopback and tests only */
@@ -90,7 +91,7 @@ void rails_accept(struct rails *rs, struct transport *t);
 /* Closes all rails; their connections rest some turns later. */
 void rails_close(struct rails *rs);
 bool rails_at_rest(const struct rails *rs);
-uint64_t rails_refused(const struct rails *rs); /* calls of strangers that came to nothing */
+uint64_t rails_refused(const struct rails *rs); /* calls of strangers, not of who is unknown yet */
 void rails_free(struct rails *rs);              /* must be at rest */
 
 /* From now on there is to be a rail to that shard of that node (neither ours; node is copied).

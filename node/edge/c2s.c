@@ -127,12 +127,14 @@ void c2s_count_host(const struct c2s *s, enum metric_way way, enum stanza_kind k
 
 struct c2s *c2s_find(struct edge *e, uint64_t sid, uint32_t gen)
 {
-    struct hnode *n = htable_find(&e->sessions, sid);
-    for (; n; n = htable_find_next(n)) { /* two generations may meet on one edge */
+    struct hnode *first = htable_find(&e->sessions, sid);
+    for (struct hnode *n = first; n; n = htable_find_next(n)) {
         struct c2s *s = container_of(n, struct c2s, by_sid);
-        if (s->gen == gen)
+        if (s->gen == gen) /* two generations may meet on one edge */
             return s;
     }
+    if (first)
+        metric_add(e->node->metrics, METRIC_AT(cluster_frames_refused, FRAMES_GEN, 0), 1);
     return NULL;
 }
 

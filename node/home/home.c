@@ -356,8 +356,12 @@ static void on_known(struct home *h, struct origin from, const struct frame *f)
 bool home_obeys(const struct home *h, struct origin from, unsigned slot)
 {
     const struct node *n = h->node;
-    return !n->epoch || (ring_home_of_slot(n->ring, slot) == n->shard &&
-                         channel_epoch(n->channels, from.peer) >= ring_since(n->ring, slot));
+    bool ours = !n->epoch || ring_home_of_slot(n->ring, slot) == n->shard;
+    if (ours && (!n->epoch || channel_epoch(n->channels, from.peer) >= ring_since(n->ring, slot)))
+        return true;
+    metric_add(n->metrics, METRIC_AT(cluster_frames_refused, ours ? FRAMES_EPOCH : FRAMES_SLOT, 0),
+               1);
+    return false;
 }
 
 /* Else its sender takes it back, or has: what is said of it here is not heard. */
@@ -520,6 +524,7 @@ void home_sample(struct home *h)
     set_memory(h, POOL_USER,
                h->users.count * sizeof(struct user) + htable_bytes(&h->users) + h->roster_bytes);
     set_memory(h, POOL_SEEN, seen_bytes(&h->seen));
+    move_sample(h);
 }
 
 void home_reload(struct home *h)

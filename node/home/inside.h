@@ -146,6 +146,7 @@ bool move_waits(const struct home *h, unsigned slot);
 void move_asked(struct home *h);
 void move_answered(struct home *h);
 void move_free(struct home *h);
+void move_sample(struct home *h); /* once a second: metrics */
 /* Does what concerns a slot, or an account, wait for the barrier? */
 static inline bool home_slot_waits(const struct home *h, unsigned slot)
 {

@@ -12,15 +12,25 @@
  *
  * What was asked of the store for a user that has left is waited for before this shard says that it
  * has told all: the new home never loads a row that is about to change. */
+#include "cluster/peers.h"
 #include "node/home/inside.h"
+
+/* Users that have left for a node, by its block: until that is told. */
+struct left {
+    unsigned block, users;
+};
 
 struct moving {
     uint64_t waits[RING_SLOTS / 64]; /* bits */
+    uint64_t since_ms;               /* the first of them */
     uint64_t gained, settled;        /* epochs: the last in which slots came; the last settled */
     uint64_t owed;                   /* ATTACHED of this epoch is to be said; 0: none */
     size_t former;                   /* requests of those who have left that are under way */
     uint64_t *said;                  /* by peer: the epoch of its last ATTACHED */
     unsigned said_n;
+    uint64_t left_ms; /* since when they leave */
+    struct left *left;
+    unsigned left_n;
 };
 
 static struct moving *moving_of(struct home *h)
@@ -37,12 +47,18 @@ void move_free(struct home *h)
     if (!h->moving)
         return;
     free(h->moving->said);
+    free(h->moving->left);
     free(h->moving);
+}
+
+static bool has_slot(const uint64_t *slots, unsigned slot)
+{
+    return slots[slot / 64] >> slot % 64 & 1;
 }
 
 bool move_waits(const struct home *h, unsigned slot)
 {
-    return h->moving && h->moving->waits[slot / 64] >> slot % 64 & 1;
+    return h->moving && has_slot(h->moving->waits, slot);
 }
 
 /* ---- the barrier ---- */
@@ -58,13 +74,33 @@ static bool all_have_told(const struct home *h)
     return true;
 }
 
+/* Who was here with the slots that have come, or was asked for meanwhile. */
+static void count_came(struct home *h, const uint64_t *slots)
+{
+    uint64_t held_us = (loop_now_ms(h->node->loop) - h->moving->since_ms) * 1000;
+    htable_each(it, &h->users) {
+        if (!has_slot(slots, container_of(it, struct user, node)->slot))
+            continue;
+        home_count(h, METRIC_AT(cluster_users_moved, WAY_IN, 0), 1);
+        metric_observe(h->node->metrics, HISTOGRAM_cluster_freeze, held_us);
+    }
+}
+
+void move_sample(struct home *h)
+{
+    metric_set(h->node->metrics, METRIC_cluster_users_moving, h->closed ? h->attached.count : 0);
+}
+
 static void look(struct home *h)
 {
     struct moving *m = h->moving;
     if (!h->closed || m->settled < m->gained || !all_have_told(h))
         return;
+    uint64_t waited[RING_SLOTS / 64];
+    memcpy(waited, m->waits, sizeof waited);
     memset(m->waits, 0, sizeof m->waits);
     home_open(h);
+    count_came(h, waited);
 }
 
 void move_attached(struct home *h, unsigned peer, uint64_t epoch)
@@ -90,6 +126,16 @@ void home_epoch_settled(struct home *h, uint64_t epoch)
 
 /* ---- all is told ---- */
 
+static void tell_left(struct home *h)
+{
+    struct moving *m = h->moving;
+    const struct node *n = h->node;
+    for (unsigned i = 0; n->peers && i < m->left_n; i++)
+        LOG(n->log, users_moved, F_STR("peer", peers_name(n->peers, m->left[i].block)),
+            F_INT("users", m->left[i].users), F_INT("ms", loop_now_ms(n->loop) - m->left_ms));
+    m->left_n = 0;
+}
+
 static void tell(struct home *h)
 {
     struct moving *m = h->moving;
@@ -101,6 +147,7 @@ static void tell(struct home *h)
     for (size_t i = 0; i < n; i++)
         channel_send(h->node->channels, p[i].peer, &f, (struct hold){0}, false);
     m->owed = 0;
+    tell_left(h);
 }
 
 void move_asked(struct home *h) { moving_of(h)->former++; }
@@ -130,14 +177,33 @@ static bool is_lost(const void *ctx, unsigned slot)
 
 static bool has_changed(const void *ring, unsigned slot) { return ring_changed(ring, slot); }
 
+static void count_left(struct home *h, unsigned to)
+{
+    struct moving *m = h->moving;
+    unsigned i = 0;
+    home_count(h, METRIC_AT(cluster_users_moved, WAY_OUT, 0), 1);
+    if (to == RING_NONE || !peer_block(to))
+        return;
+    while (i < m->left_n && m->left[i].block != peer_block(to))
+        i++;
+    if (i == m->left_n) {
+        m->left = realloc(m->left, (i + 1) * sizeof *m->left);
+        must(m->left);
+        m->left[m->left_n++] = (struct left){peer_block(to), 0};
+    }
+    m->left[i].users++;
+}
+
 static void leave(struct home *h)
 {
     moving_of(h)->former += home_part_with_requests(h, is_lost, h);
     second_leave_ended(h, is_lost, h);
     htable_each(it, &h->users) {
         struct user *u = container_of(it, struct user, node);
-        if (is_lost(h, u->slot))
-            user_leave(u);
+        if (!is_lost(h, u->slot))
+            continue;
+        count_left(h, ring_home_of_slot(h->node->ring, u->slot));
+        user_leave(u);
     }
     ticket_orphan_of(&h->tickets, is_lost, h);
     home_drop_waiting(h, is_lost, h);
@@ -157,7 +223,10 @@ void home_adopt(struct home *h)
             m->waits[slot / 64] |= bit, m->gained = n->epoch;
         waits |= (m->waits[slot / 64] & bit) != 0;
     }
+    if (waits && !h->closed)
+        m->since_ms = loop_now_ms(n->loop);
     h->closed = waits;
+    m->left_ms = m->left_n ? m->left_ms : loop_now_ms(n->loop);
     leave(h);
     uint64_t late_ms = (uint64_t)n->conf->limits_resume_timeout + SEEN_MS;
     seen_pin(&h->seen, has_changed, n->ring, loop_now_ms(n->loop) + late_ms);

@@ -6,6 +6,7 @@
  * make it one. */
 #include "node/shard/bus.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cluster/rail.h"
@@ -40,6 +41,7 @@ struct neighbour {
     char name[REGISTRY_NODE_MAX + 1], address[VIEW_ADDRESS_MAX + 1];
     unsigned block;
     unsigned label; /* among those of metrics */
+    char software[HELLO_SOFTWARE_MAX + 1];
     uint64_t shards;
     uint32_t incarnation[VIEW_SHARDS_MAX];
     struct leg *legs[VIEW_SHARDS_MAX];
@@ -58,10 +60,10 @@ struct bus {
     struct list neighbours;
     struct neighbour **by_block;
     size_t blocks;
-    uint64_t siblings; /* bits: shards of this node, this one among them */
-    unsigned turn;     /* the sibling that was asked last to pass something on */
-    unsigned full;     /* legs that are */
-    uint64_t refused;  /* as already counted */
+    uint64_t siblings;        /* bits: shards of this node, this one among them */
+    unsigned turn;            /* the sibling that was asked last to pass something on */
+    unsigned full;            /* legs that are */
+    uint64_t refused, resent; /* as already counted */
 };
 
 /* ---- who ---- */
@@ -219,12 +221,34 @@ static void clear_gauges(struct metric_page *m)
     }
 }
 
+static bool is_known(const struct bus *b, const struct neighbour *n)
+{
+    if (!n->software[0] || !strcmp(n->software, PEMBERLEY_VERSION))
+        return true;
+    list_each(o, &b->neighbours, struct neighbour, link)
+        if (o == n)
+            return false;
+        else if (!strcmp(o->software, n->software))
+            return true;
+    return false;
+}
+
+static unsigned count_versions(const struct bus *b)
+{
+    unsigned versions = 1; /* ours */
+    list_each(n, &b->neighbours, struct neighbour, link)
+        versions += !is_known(b, n);
+    return versions;
+}
+
 void bus_sample(struct bus *b)
 {
     struct metric_page *m = b->c.node->metrics;
-    uint64_t refused = rails_refused(b->rails);
+    uint64_t refused = rails_refused(b->rails), resent = channel_resent(b->c.node->channels);
     metric_add(m, METRIC_bus_refused, (int64_t)(refused - b->refused));
-    b->refused = refused;
+    metric_add(m, METRIC_bus_resent_frames, (int64_t)(resent - b->resent));
+    b->refused = refused, b->resent = resent;
+    metric_set(m, METRIC_cluster_versions, count_versions(b));
     clear_gauges(m);
     list_each(n, &b->neighbours, struct neighbour, link)
         for (unsigned i = 0; i < VIEW_SHARDS_MAX; i++)
@@ -514,6 +538,8 @@ static void on_up(void *ctx, struct rail *r, const struct hello *peer)
     struct bus *b = ctx;
     struct leg *leg = rail_owner(r);
     leg->neighbour->offset_us = rail_stats(r).offset_us;
+    snprintf(leg->neighbour->software, sizeof leg->neighbour->software, "%.*s",
+             STR_ARG(peer->software));
     see_paths(leg->neighbour);
     b->sinks.silent(b->sinks.ctx, rail_node(r), false);
 }
@@ -560,6 +586,7 @@ struct bus *bus_new(const struct bus_config *c, const struct bus_sinks *sinks)
         .log = c->node->log,
         .cluster = c->cluster,
         .node = c->node->name,
+        .software = STR(PEMBERLEY_VERSION),
         .shard = (uint16_t)c->node->shard,
         .incarnation = (uint32_t)c->incarnation,
         .ping_ms = (uint32_t)conf->cluster_rail_ping,

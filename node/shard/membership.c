@@ -158,6 +158,8 @@ static void show_view(struct membership *m)
         own += ring_home_of_slot(n->ring, slot) == n->shard;
     metric_set(n->metrics, METRIC_cluster_slots, own);
     metric_set(n->metrics, METRIC_cluster_epoch, m->view ? m->view->epoch : 0);
+    metric_set(n->metrics, METRIC_cluster_settled,
+               membership_is_clerk(m) && member_is_settled(m->member));
     show_nodes(m);
 }
 

@@ -96,6 +96,7 @@ static bool obey_notes(struct node *n, struct origin from, const struct frame *f
 
 static void drop(struct node *n, struct edge *e, struct origin from, const struct frame *f)
 {
+    metric_add(n->metrics, METRIC_AT(cluster_frames_refused, FRAMES_EPOCH, 0), 1);
     if (f->kind == FRAME_CLOSE)
         edge_former_close(e, f);
     channel_done(n->channels, from);

@@ -339,10 +339,19 @@ int64_t cluster_registry_away_s(const struct super *s)
     return since ? (s->now_ms - since) / 1000 + 1 : 0;
 }
 
+uint64_t cluster_rails(const struct super *s, enum metric_rail state)
+{
+    return sum_of(s, METRIC_AT(bus_rails, state, 0));
+}
+
 bool cluster_bus_is_degraded(const struct super *s)
 {
-    return sum_of(s, METRIC_AT(bus_rails, RAILS_CONNECTING, 0)) ||
-           sum_of(s, METRIC_AT(bus_rails, RAILS_STALLED, 0));
+    return cluster_rails(s, RAILS_CONNECTING) || cluster_rails(s, RAILS_STALLED);
+}
+
+bool cluster_is_one(const struct super *s)
+{
+    return most_of(s, METRIC_cluster_settled) && !cluster_nodes(s, MEMBERS_SUSPECT);
 }
 
 /* ---- commands -------------------------------------------------------------------------------- */

@@ -69,7 +69,9 @@ uint64_t cluster_epoch(const struct super *s); /* of the view in force; 0: none 
 uint64_t cluster_slots(const struct super *s); /* at home here */
 uint64_t cluster_nodes(const struct super *s, enum metric_member state);
 int64_t cluster_registry_away_s(const struct super *s); /* 0: it is there */
-bool cluster_bus_is_degraded(const struct super *s);    /* a rail is not up */
+uint64_t cluster_rails(const struct super *s, enum metric_rail state);
+bool cluster_bus_is_degraded(const struct super *s); /* a rail is not up */
+bool cluster_is_one(const struct super *s); /* all nodes, and none is suspect, go by one view */
 
 /* node-list, node-ring, node-remove, node-drain, node-weight (operator.md 3). */
 void cluster_command(struct super *s, struct client *c, size_t argc, const str *argv);

@@ -46,20 +46,43 @@ static void print_store(const struct json *root, const struct json *store, doubl
 
 static str cluster_words(const struct json *k, struct arena *a)
 {
-    static const char *const states[] = {"live", "suspect", "joining", "draining"};
     if (!k || k->kind != JSON_OBJECT)
         return STR("none (single node)");
-    str text = arena_printf(a, "%.*s, epoch %.*s", STR_ARG(json_text(k, "name")),
-                            STR_ARG(json_text(k, "epoch")));
-    for (size_t i = 0; i < array_len(states); i++)
-        if (json_number(k, states[i]) > 0)
-            text = arena_printf(a, "%.*s, %.*s %s", STR_ARG(text), STR_ARG(json_text(k, states[i])),
-                                states[i]);
+    const char *fenced = str_is(json_text(k, "fenced"), "true") ? ", FENCED" : "";
+    return arena_printf(a, "%.*s%s", STR_ARG(json_text(k, "name")), fenced);
+}
+
+static str nodes_words(const struct json *k, struct arena *a)
+{
+    static const char *const states[] = {"live", "suspect", "joining", "draining"};
+    str text = STR("");
+    double all = 0;
+    for (size_t i = 0; i < array_len(states); i++) {
+        double n = json_number(k, states[i]);
+        all += n;
+        if (n > 0)
+            text =
+                arena_printf(a, "%.*s%s%.0f %s", STR_ARG(text), text.n ? ", " : "", n, states[i]);
+    }
+    if (str_is(json_text(k, "settled"), "true") && all == json_number(k, "live"))
+        return arena_printf(a, "one view on %s%.0f node%s", all > 1 ? "all " : "", all,
+                            all > 1 ? "s" : "");
+    return text;
+}
+
+static void print_cluster(const struct json *k, struct arena *a, FILE *out)
+{
+    if (!k || k->kind != JSON_OBJECT)
+        return;
     double away = json_number(k, "registry_away_seconds");
+    fprintf(out, "cluster  epoch %.*s, %.*s, %.*s slots here", STR_ARG(json_text(k, "epoch")),
+            STR_ARG(nodes_words(k, a)), STR_ARG(json_text(k, "slots")));
     if (away > 0)
-        text = arena_printf(a, "%.*s, registry away %.0fs", STR_ARG(text), away);
-    return str_is(json_text(k, "fenced"), "true") ? arena_printf(a, "%.*s, FENCED", STR_ARG(text))
-                                                  : text;
+        fprintf(out, ", registry away %.0fs", away);
+    else
+        fputs(", registry ok", out);
+    fprintf(out, ", rails %.*s/%.*s up\n", STR_ARG(json_text(k, "rails_up")),
+            STR_ARG(json_text(k, "rails")));
 }
 
 static void print_status(const struct json *root, struct arena *a, FILE *out)
@@ -87,6 +110,7 @@ static void print_status(const struct json *root, struct arena *a, FILE *out)
     }
     table_print(&t, out);
     print_store(root, store, queue, a, out);
+    print_cluster(json_get(root, "cluster"), a, out);
 }
 
 static int status_once(struct cli *c)

@@ -195,7 +195,8 @@ static void put_cluster(FILE *f, const struct super *s)
         return;
     fputs("<section><b>Cluster</b> ", f);
     put_text(f, conf_text(s->conf, s->conf->cluster_name).p);
-    fprintf(f, " &middot; epoch %llu", (unsigned long long)cluster_epoch(s));
+    fprintf(f, " &middot; epoch %llu%s", (unsigned long long)cluster_epoch(s),
+            cluster_is_one(s) ? ", one view" : "");
     for (unsigned i = 0; i < array_len(states); i++) {
         uint64_t n = cluster_nodes(s, (enum metric_member)i);
         if (n)
@@ -204,9 +205,14 @@ static void put_cluster(FILE *f, const struct super *s)
     fputs(" &middot; ", f);
     put_count(f, (double)cluster_slots(s));
     fputs(" slots here &middot; registry ", f);
-    bool away = cluster_registry_away_s(s) > 0;
-    fprintf(f, "<span class=\"%s\">%s</span></section>\n", away ? "bad" : "good",
-            away ? "away" : "up");
+    bool away = cluster_registry_away_s(s) > 0, cut = cluster_bus_is_degraded(s);
+    uint64_t up = cluster_rails(s, RAILS_UP);
+    fprintf(f, "<span class=\"%s\">%s</span> &middot; <span class=\"%s\">rails %llu/%llu up</span>",
+            away ? "bad" : "good", away ? "away" : "up", cut ? "bad" : "good",
+            (unsigned long long)up,
+            (unsigned long long)(up + cluster_rails(s, RAILS_CONNECTING) +
+                                 cluster_rails(s, RAILS_STALLED)));
+    fputs("</section>\n", f);
 }
 
 /* ---- what needs a look ----------------------------------------------------------------------- */

@@ -214,6 +214,12 @@ static void put_cluster(const struct super *s, FILE *out)
             (unsigned long long)cluster_nodes(s, MEMBERS_JOINING),
             (unsigned long long)cluster_nodes(s, MEMBERS_DRAINING),
             (unsigned long long)cluster_slots(s), k->weight);
+    uint64_t up = cluster_rails(s, RAILS_UP);
+    fprintf(out, "\"settled\":%s,\"rails\":%llu,\"rails_up\":%llu,",
+            cluster_is_one(s) ? "true" : "false",
+            (unsigned long long)(up + cluster_rails(s, RAILS_CONNECTING) +
+                                 cluster_rails(s, RAILS_STALLED)),
+            (unsigned long long)up);
     fprintf(out, "\"registry_away_seconds\":%lld,\"fenced\":%s},",
             (long long)cluster_registry_away_s(s), k->fenced ? "true" : "false");
 }

@@ -29,6 +29,7 @@ SERVICE = dict(
             ("Failed logins by reason", [("{{reason}}", "sum by (reason) (r(login_failures_total))")], "ops", "LoginsFailing"),
             ("Accept to bound", [("p50", "q(.5, login_seconds)"), ("p99", "q(.99, login_seconds)")], "s", "LoginsWaiting"),
             ("Resumed share", [("resumed", "sum(r(resumptions_total)) / clamp_min(sum(r(resumptions_total)) + sum(r(resumption_failures_total)), 1e-9)")], "percentunit", "ResumptionsFailing"),
+            ("Resumed, by where they were before", [("{{from}}", "sum by (from) (r(resumptions_total))")], "ops", ""),
             ("Gap before a resumption", [("p50", "q(.5, resumption_gap_seconds)"), ("p99", "q(.99, resumption_gap_seconds)")], "s", ""),
             ("Undelivered by fate", [("{{fate}} {{reason}}", "sum by (fate, reason) (r(stanzas_undelivered_total)) > 0")], "ops", "StanzasDropped"),
             ("Not safe, not acknowledged", [("unsafe", "sum(stanzas_unsafe)"), ("unacknowledged", "sum(unacked_stanzas)")], "short", "SafeSlow"),
@@ -93,7 +94,7 @@ SHARD = dict(
             ("Unacknowledged", [("{{instance}} {{shard}}", "unacked_bytes")], "bytes", ""),
             ("Logins in line", [("{{instance}} {{shard}}", "logins_waiting")], "short", "LoginsWaiting"),
             ("Duplicates, overflowing queues", [("duplicates {{at}}", "sum by (at) (r(duplicates_suppressed_total))"), ("overflows", "sum(r(queue_overflows_total))"), ("marks dropped", "sum(r(marks_dropped_total))")], "ops", ""),
-            ("Sessions without a second copy, made again", [("missing {{instance}} {{shard}}", "copies_missing"), ("made again/s {{reason}}", "sum by (reason) (r(sessions_reattached_total))")], "short", "")])
+            ("Sessions without a second copy, made again", [("missing {{instance}} {{shard}}", "copies_missing"), ("made again/s {{reason}}", "sum by (reason) (r(sessions_reattached_total))")], "short", "CopiesMissing")])
 STORE = dict(
     tiles=[("Down", "count(store_up == 0) or vector(0)", "short", None, 1, "StoreDown"),
            ("Requests", "sum(r(store_requests_total))", "ops", None, None, ""),
@@ -112,9 +113,46 @@ STORE = dict(
             ("Sent again, rolled back", [("retries", "sum(r(store_retries_total))"), ("rolled back", "sum(r(store_batch_failures_total))")], "ops", "StoreFailing"),
             ("Offline messages", [("{{fate}}", "sum by (fate) (r(offline_messages_total))")], "ops", ""),
             ("Database", [("{{instance}}", "store_database_bytes")], "bytes", ""),
+            ("Registry: up", [("{{instance}} {{shard}}", "registry_up")], "short", "RegistryDown"),
+            ("Registry: commands by result", [("{{result}}", "sum by (result) (r(registry_commands_total))")], "ops", "RegistryDown"),
+            ("Registry: latency", [("p50", "q(.5, registry_command_seconds)"), ("p99", "q(.99, registry_command_seconds)")], "s", "RegistryBehind"),
+            ("Registry: records that it does not have as they are", [("{{instance}}", "registry_unsaved_records")], "short", "RegistryBehind"),
+            ("Registry: resyncs, refused", [("resync, {{reason}}", "sum by (reason) (r(registry_resyncs_total))"), ("refused, {{reason}}", "sum by (reason) (r(registry_refused_total))")], "ops", "RegistryBehind"),
             ("Disk: days left", [("{{instance}}", "store_disk_free_bytes / clamp_min(-deriv(store_disk_free_bytes[6h]), 1) / 86400")], "d", "DiskFull")])
-DASHBOARDS = {"service": SERVICE, "node": NODE, "shard": SHARD, "store": STORE}
-FUNCTIONS = {"clamp_min", "histogram_quantile"}
+BUS = dict(
+    tiles=[("Nodes that are not live", 'max(sum by (instance) (cluster_nodes{state!="live"}))', "short", 1, None, "ClusterSplitView"),
+           ("Views apart, epochs", "max(cluster_epoch) - min(cluster_epoch)", "short", None, 1, "ClusterSplitView"),
+           ("Fenced nodes", "sum(cluster_fenced)", "short", None, 1, "NodeFenced"),
+           ("Lease, the shortest", "min(min_over_time(cluster_lease_remaining_seconds[5m]))", "s", None, None, "LeaseShort"),
+           ("Rails that are not up", 'sum(bus_rails{state!="up"})', "short", 1, 1, "RailDown"),
+           ("Versions", "max(cluster_versions)", "short", 2, None, "VersionSkew")],
+    panels=[("Epoch per node: one line is one view", [("{{instance}}", "cluster_epoch")], "none", "ClusterSplitView"),
+            ("Nodes by state, as each sees them", [("{{instance}} {{state}}", "cluster_nodes")], "short", "ClusterSplitView"),
+            ("Lease left", [("{{instance}}", "cluster_lease_remaining_seconds")], "s", "LeaseShort"),
+            ("Lease renewals that failed", [("{{instance}}", "r(cluster_lease_failures_total)")], "ops", "LeaseShort"),
+            ("Slots per node", [("{{instance}}", "sum by (instance) (cluster_slots)")], "short", ""),
+            ("Changes of the ring by cause", [("{{cause}}", "sum by (cause) (r(cluster_ring_changes_total))")], "ops", "ClusterSplitView"),
+            ("Users moved", [("{{instance}} {{direction}}", "sum by (instance, direction) (r(cluster_users_moved_total))")], "ops", ""),
+            ("Sessions moving", [("{{instance}}", "cluster_users_moving")], "short", "MoveStuck"),
+            ("How long a moved user was held", [("p50", "q(.5, cluster_freeze_seconds)"), ("p99", "q(.99, cluster_freeze_seconds)")], "s", "MoveStuck"),
+            ("Sessions without a second copy", [("{{instance}}", "sum by (instance) (copies_missing)")], "short", "CopiesMissing"),
+            ("Rails by state", [("{{instance}} {{state}}", "bus_rails")], "short", "RailDown"),
+            ("Reconnected by peer", [("{{instance}} to {{peer}}", "r(bus_reconnects_total)")], "ops", "RailDown"),
+            ("Frames sent by peer", [("{{instance}} to {{peer}}", "r(bus_frames_sent_total)")], "ops", ""),
+            ("Frames received by peer", [("{{instance}} from {{peer}}", "r(bus_frames_received_total)")], "ops", ""),
+            ("Bytes sent by peer", [("{{instance}} to {{peer}}", "r(bus_sent_bytes_total)")], "Bps", ""),
+            ("Bytes received by peer", [("{{instance}} from {{peer}}", "r(bus_received_bytes_total)")], "Bps", ""),
+            ("Queue by peer", [("{{instance}} to {{peer}}", "bus_queue_bytes")], "bytes", "BusStalled"),
+            ("Stalled share by peer", [("{{instance}} to {{peer}}", "r(bus_stalled_seconds_total)")], "percentunit", "BusStalled"),
+            ("Round trip by peer", [("{{instance}} to {{peer}}", "bus_round_trip_seconds")], "s", "BusStalled"),
+            ("Frames refused by reason", [("{{instance}} {{reason}}", "sum by (instance, reason) (r(cluster_frames_refused_total))")], "ops", ""),
+            ("Frames sent again", [("{{instance}}", "r(bus_resent_frames_total)")], "ops", "RailDown"),
+            ("Connections to the bus that were refused", [("{{instance}}", "r(bus_refused_connections_total)")], "ops", "BusRefuses"),
+            ("Identities on the bus, days left", [("{{instance}}", "(cluster_certificate_not_after_timestamp_seconds - time()) / 86400")], "d", "ClusterCertificateEnds")])
+DASHBOARDS = {"service": SERVICE, "node": NODE, "shard": SHARD, "store": STORE, "bus": BUS}
+# Tiles of which less is worse: (amber below, red below).
+LESS_IS_WORSE = {"First certificate ends": (28 * 86400, 14 * 86400), "Lease, the shortest": (1.5, 1)}
+FUNCTIONS = {"clamp_min", "histogram_quantile", "min_over_time"}
 
 
 def quantile(match):
@@ -155,8 +193,10 @@ def about(alert):
 def tile(i, title, query, unit, warn, bad, alert):
     steps = [{"color": "green", "value": None}]
     steps += [{"color": c, "value": v} for c, v in (("orange", warn), ("red", bad)) if v is not None]
-    if title == "First certificate ends":  # less is worse
-        steps = [{"color": "red", "value": None}, {"color": "green", "value": 14 * 86400}]
+    if title in LESS_IS_WORSE:
+        amber, red = LESS_IS_WORSE[title]
+        steps = [{"color": "red", "value": None}, {"color": "orange", "value": red},
+                 {"color": "green", "value": amber}]
     return {"id": i + 1, "type": "stat", "title": title, "description": about(alert),
             "gridPos": {"x": 4 * i, "y": 0, "w": 4, "h": 4},
             "datasource": {"type": "prometheus", "uid": "$datasource"},

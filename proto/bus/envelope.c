@@ -102,6 +102,7 @@ str hello_encode(const struct hello *h, struct arena *a)
     m.version_min = h->version_min, m.version_max = h->version_max, m.features = h->features;
     m.cluster = binary(h->cluster), m.node = binary(h->node);
     m.shard = h->shard, m.incarnation = h->incarnation, m.sees = h->sees, m.epoch = h->epoch;
+    m.software = binary(h->software);
     char *p = arena_alloc(a, sizeof magic + bus__hello__get_packed_size(&m));
     memcpy(p, magic, sizeof magic);
     size_t n = sizeof magic + bus__hello__pack(&m, (uint8_t *)p + sizeof magic);
@@ -131,6 +132,9 @@ err hello_decode(str body, struct arena *a, struct hello *out)
         .incarnation = m->incarnation,
         .sees = m->sees,
         .epoch = m->epoch,
+        .software = {(const char *)m->software.data, m->software.len},
     };
+    if (out->software.n > HELLO_SOFTWARE_MAX)
+        return ERR_BAD;
     return node_name_is_good(out->cluster) && node_name_is_good(out->node) ? ERR_OK : ERR_BAD;
 }

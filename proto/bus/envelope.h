@@ -59,6 +59,7 @@ size_t envelope_head(enum envelope_kind kind, const struct envelope_address *add
  * needed in all. ERR_BAD: not an envelope, or its frame or word is longer than frame_max. */
 nodiscard err envelope_read(str in, size_t frame_max, struct envelope *out, size_t *size);
 
+enum { HELLO_SOFTWARE_MAX = 32 };
 struct hello {
     uint32_t version_min, version_max; /* of the envelopes and frames it speaks */
     uint64_t features;
@@ -66,6 +67,7 @@ struct hello {
     uint32_t shard, incarnation;
     uint32_t sees; /* the other's incarnation as its sender knows it; 0: not at all */
     uint64_t epoch;
+    str software; /* its version, to be told apart from others; at most HELLO_SOFTWARE_MAX */
 };
 /* The body, in the arena; at most ENVELOPE_BODY_MAX. */
 str hello_encode(const struct hello *h, struct arena *a);

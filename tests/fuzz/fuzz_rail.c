@@ -53,7 +53,7 @@ static void settle(struct loop *l, struct pipe_end *a, struct pipe_end *b)
 
 static void hello(struct pipe_end *to)
 {
-    struct hello h = {1, 1, 0, STR("derby"), STR("a"), 3, 1, 2, 5};
+    struct hello h = {1, 1, 0, STR("derby"), STR("a"), 3, 1, 2, 5, STR("1.2.3")};
     char head[ENVELOPE_HEAD_MAX];
     struct arena a;
     arena_init(&a);

@@ -73,11 +73,16 @@ static void a_hello_is_read_as_it_was_written(void **state)
 {
     struct arena a;
     arena_init(&a);
-    struct hello h = {1, 3, 1ull << 63, STR("derby"), STR("node-7"), 63, 99, 98, 1ull << 40}, g;
+    struct hello h = {1,  3,  1ull << 63, STR("derby"), STR("node-7"),
+                      63, 99, 98,         1ull << 40,   STR("1.2.3")},
+                 g;
     assert_int_equal(hello_decode(hello_encode(&h, &a), &a, &g), ERR_OK);
     assert_true(str_eq(g.cluster, h.cluster) && str_eq(g.node, h.node));
+    assert_true(str_eq(g.software, h.software));
     assert_true(g.version_min == 1 && g.version_max == 3 && g.features == h.features);
     assert_true(g.shard == 63 && g.incarnation == 99 && g.sees == 98 && g.epoch == h.epoch);
+    h.software = STR("123456789012345678901234567890123"); /* one too many */
+    assert_int_equal(hello_decode(hello_encode(&h, &a), &a, &g), ERR_BAD);
     arena_close(&a);
 }
 
@@ -88,7 +93,7 @@ static void names_are_bounded(void **state)
     struct arena a;
     arena_init(&a);
     for (size_t i = 0; i < array_len(bad); i++) {
-        struct hello h = {1, 1, 0, STR("derby"), str_of(bad[i]), 0, 1, 1, 1}, g;
+        struct hello h = {1, 1, 0, STR("derby"), str_of(bad[i]), 0, 1, 1, 1, STR("")}, g;
         assert_false(node_name_is_good(str_of(bad[i])));
         assert_int_equal(hello_decode(hello_encode(&h, &a), &a, &g), ERR_BAD);
         h.node = STR("a"), h.cluster = str_of(bad[i]);
