@@ -62,3 +62,18 @@ def test_a_shard_that_dies_is_replaced_by_its_siblings_and_the_other_nodes():
     cluster["a"].kill_process("shard", 0)  # the clerk
     talk(cluster, ["ab"], 50, lambda talkers: None)
     three().stop()
+
+
+def test_of_two_nodes_the_one_that_lives_goes_on():
+    two = Cluster("ab")
+
+    def during(talkers):
+        halfway(talkers)
+        two["a"].kill()  # it made the cluster; nothing depends on that
+        two["b"].wait_log("event=ring_changed .*cause=died .*left=a")
+    talk(two, ["ab", "ba", "aa"], COUNT, during)
+    two["b"].wait_slots("b")
+    two["a"].start()
+    two["b"].wait_slots("ab")
+    talk(two, ["ab"], 50, lambda talkers: None)
+    two.stop()
