@@ -117,11 +117,9 @@ static void submit(struct route *r)
     Store__OfflinePut op = STORE__OFFLINE_PUT__INIT;
     unsigned char uid[UID_BYTES], token[8];
     uid_encode(r->uid, uid);
-    size_t n;
-    const void *block = stanza_block(r->stanza, &n);
     op.uid = home_bytes(str_from(uid, sizeof uid));
     op.time_us = r->us;
-    op.stanza = home_bytes(str_from(block, n));
+    op.stanza = home_bytes(stanza_xml(r->stanza));
     if (r->sid) {
         put_u64(token, r->sid);
         op.sid = home_bytes(str_from(token, sizeof token)), op.seq = r->seq;
@@ -198,7 +196,9 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
     struct stanza *was, *given;
     if (in_a_queue(u, row->id))
         return;
-    if (stanza_from_block(row->stanza.data, row->stanza.len, &was) != ERR_OK) {
+    if (stanza_of_kept(h->node->scan, home_str(row->stanza), home_arena(h), &was)) {
+        LOG(h->node->log, store_failed, F_STR("op", STR("offline_get")),
+            F_STR("reason", STR("a stored message is no stanza; it is removed")));
         remove_rows(u, &row->id, 1); /* nobody will ever read it */
         return;
     }

@@ -230,8 +230,8 @@ void roster_load(struct user *u, const struct Store__User *from)
     for (size_t i = 0; i < from->n_pending; i++) {
         const Store__Pending *p = from->pending[i];
         struct stanza *s;
-        if (stanza_from_block(p->stanza.data, p->stanza.len, &s) != ERR_OK)
-            continue; /* of a former version of ours */
+        if (stanza_of_kept(u->home->node->scan, home_str(p->stanza), home_arena(u->home), &s))
+            continue;
         put_pending(u, home_str(p->contact), s, p->time_us);
         stanza_unref(s);
     }
@@ -352,10 +352,8 @@ void change_submit(struct change *c)
     if (c->pending_remove)
         op.pending_remove = home_bytes(c->contact);
     if (c->pending_put) {
-        size_t n;
-        const void *block = stanza_block(c->stanza, &n);
         pending.contact = home_bytes(c->contact);
-        pending.stanza = home_bytes(str_from(block, n)), pending.time_us = c->us;
+        pending.stanza = home_bytes(stanza_xml(c->stanza)), pending.time_us = c->us;
         op.pending_put = &pending;
         op.pending_max = (uint32_t)h->node->conf->limits_subscribe_pending_max;
     }

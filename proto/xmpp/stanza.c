@@ -171,19 +171,28 @@ struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xm
     return s;
 }
 
-struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a)
+err stanza_of_kept(struct xml_scan *scan, str xml, struct arena *a, struct stanza **out)
 {
     enum xml_item what;
     size_t used;
     const struct xml_index *x;
+    struct stanza_head head = {.kind = STANZA_MESSAGE};
     xml_scan_begin(scan, &house_limits, &house_header);
-    err e = xml_scan(scan, xml, false, &what, &used, &x);
-    must(!e && what == XML_ELEMENT && used == xml.n); /* we wrote it */
-    struct stanza_head head = {.to = jid_parse_prepared(xml_unescape(span(xml, x->to), true, a)),
-                               .from = xml_unescape(span(xml, x->from), true, a)};
-    e = stanza_classify(xml, x, &head.kind, &head.type);
-    must(!e);
-    return stanza_edited(xml, x, NULL, 0, &head);
+    if (xml_scan(scan, xml, false, &what, &used, &x) || what != XML_ELEMENT || used != xml.n ||
+        stanza_classify(xml, x, &head.kind, &head.type))
+        return ERR_BAD;
+    head.to = jid_parse_prepared(xml_unescape(span(xml, x->to), true, a));
+    head.from = xml_unescape(span(xml, x->from), true, a);
+    *out = stanza_edited(xml, x, NULL, 0, &head);
+    return ERR_OK;
+}
+
+struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a)
+{
+    struct stanza *s;
+    err e = stanza_of_kept(scan, xml, a, &s);
+    must(!e); /* we wrote it */
+    return s;
 }
 
 /* The part of `xml` behind its last child: the end tag, or what makes <a/> an <a></a>. */

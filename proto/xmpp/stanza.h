@@ -117,6 +117,8 @@ struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xm
 /* A stanza of XML that we have written ourselves (must be one well-formed stanza; it is scanned
  * with `scan`, the shard's scratch scanner). to and from are read from its attributes. */
 struct stanza *stanza_make(struct xml_scan *scan, str xml, struct arena *a);
+/* A stanza of the XML of one that was kept in the store. ERR_BAD: that is none. */
+nodiscard err stanza_of_kept(struct xml_scan *scan, str xml, struct arena *a, struct stanza **out);
 /* s with `child` (XML) put in as its last child. */
 struct stanza *stanza_with_child(struct xml_scan *scan, const struct stanza *s, str child,
                                  struct arena *a);

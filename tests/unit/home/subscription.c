@@ -139,7 +139,6 @@ static void seed(struct rig *r, const char *owner, const char *contact, enum sta
     Store__RosterItem item = STORE__ROSTER_ITEM__INIT, *items[] = {&item};
     Store__Pending pending = STORE__PENDING__INIT;
     struct stanza *s = NULL;
-    size_t size;
     item.contact = bytes(str_of(contact));
     item.subscription = seeds[state].subscription, item.ask = seeds[state].ask;
     req.owner = bytes(str_of(owner));
@@ -151,8 +150,7 @@ static void seed(struct rig *r, const char *owner, const char *contact, enum sta
             arena_printf(n->turn, "<presence type='subscribe' from='%s' to='%s'/>", contact, owner);
         s = stanza_make(n->scan, xml, n->turn);
         pending.contact = bytes(str_of(contact));
-        const void *block = stanza_block(s, &size);
-        pending.stanza = bytes(str_from(block, size));
+        pending.stanza = bytes(stanza_xml(s));
         op.pending_put = &pending;
     }
     if (state != NONE)
