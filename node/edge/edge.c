@@ -223,10 +223,7 @@ void edge_attach_moved(struct edge *e)
     }
 }
 
-bool edge_awaits(struct edge *e, const struct frame *f)
-{
-    return c2s_waiting_conn(e, f) != NULL;
-}
+bool edge_awaits(struct edge *e, const struct frame *f) { return c2s_waiting_conn(e, f) != NULL; }
 
 bool edge_asks_again(struct edge *e, struct frame *f)
 {

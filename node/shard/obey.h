@@ -12,8 +12,8 @@
 
 struct doubts; /* frames that wait; of a node, made with the first */
 
-/* OUT STATE SNAP MIRROR NOTE ENABLED CLOSE, BOUND and RESUMED that nobody waits for. True: handle it now, by `run`'s rules. False: it waits,
- * or was dropped and is done. */
+/* OUT STATE SNAP MIRROR NOTE ENABLED CLOSE, BOUND and RESUMED that nobody waits for. True: handle
+ * it now, by `run`'s rules. False: it waits, or was dropped and is done. */
 bool obey(struct node *n, struct edge *e, struct origin from, const struct frame *f);
 /* A peer goes by another epoch from here on: what has waited for that is run, or dropped. */
 typedef void obey_run_f(struct node *n, struct edge *e, struct origin from, const struct frame *f);
