@@ -37,6 +37,7 @@ struct call {
     enum call_state state;
     bool dialled;
     bool harmless; /* that it ends is nobody's trouble: for debug */
+    bool hung_up;  /* the other end did, before it said who it is */
     uint64_t up_ms, ticked_ms;
     uint64_t asked_ms; /* of the oldest ping without an answer; 0: none */
 };
@@ -188,8 +189,9 @@ static void guest_goes(struct call *c, str reason)
     struct transport_info info;
     transport_info(line_transport(c->line), &info);
     c->rails->refused += !c->harmless;
-    LOG_AT(c->rails->config.log, c->harmless ? LOG_DEBUG : LOG_ERROR, peer_refused,
-           F_ADDR("address", &info.address), F_STR("reason", reason));
+    enum log_level level = c->harmless ? LOG_DEBUG : c->hung_up ? LOG_INFO : LOG_ERROR;
+    LOG_AT(c->rails->config.log, level, peer_refused, F_ADDR("address", &info.address),
+           F_STR("reason", reason));
     call_over(c);
 }
 
@@ -452,6 +454,7 @@ static void on_ended(struct line *l, err reason)
     struct rail *r = c->rail;
     struct transport_info info;
     transport_info(line_transport(l), &info);
+    c->hung_up = reason == ERR_CLOSED; /* as one that has adopted another view meanwhile */
     bool tell = let_go(c, info.failure.n ? info.failure : str_of(err_row(reason)->name));
     loop_timer_stop(c->rails->config.loop, &c->timer);
     list_remove(&c->link);
