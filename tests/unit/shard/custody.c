@@ -18,6 +18,8 @@
 #include <cmocka.h>
 
 #include "cluster/copy.h"
+#include "cluster/peers.h"
+#include "cluster/view.h"
 #include "node/conf/conf.h"
 #include "node/edge/c2s.h"
 #include "node/edge/stream.h"
@@ -30,7 +32,7 @@
 #include "proto/bus/store.pb-c.h"
 
 enum { SHARDS = 2, STORE = 2, ENDS = 3, NUMBERS = 64, TEXT = 1 << 18 };
-enum { BATCH = 3, SECOND_AT = 8, GO_AT = 6, BACK_AT = 14, STEPS_MAX = 2000 };
+enum { BATCH = 3, LAG = 2, STAY = 3, SECOND_AT = 8, GO_AT = 6, BACK_AT = 14, STEPS_MAX = 2000 };
 
 struct parcel {
     struct list link;
@@ -83,6 +85,9 @@ static struct world {
     struct store_port port;
     struct conf *conf;
     struct ring *ring;
+    bool cluster; /* each shard is a node of its own, and slots move */
+    struct view *view[2];
+    uint64_t epoch;
     struct log log;
     struct clock clock;
     struct entropy entropy;
@@ -156,7 +161,7 @@ static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
     for (size_t i = 0; i < n; i++)
         parts[i] = str_from(v[i].iov_base, v[i].iov_len);
     str whole = arena_concat(&s->turn, parts, n);
-    put_on_wire(s->index, peer, whole.p, whole.n);
+    put_on_wire(s->index, w.cluster ? 1 - s->index : peer, whole.p, whole.n);
 }
 static void to_store(void *ctx, const char *p, size_t n)
 {
@@ -173,21 +178,21 @@ static struct shard *shard_start(unsigned index, uint32_t incarnation)
     s->loop.now_us = w.now_us;
     arena_init(&s->turn);
     struct channel_sinks sinks = {s, on_frame, on_settled, to_shard, on_wake};
-    s->node = (struct node){.shard = index,
-                            .shards = SHARDS,
+    s->node = (struct node){.shard = w.cluster ? 0 : index,
+                            .shards = w.cluster ? 1 : SHARDS,
                             .loop = &s->loop,
                             .clock = &w.clock,
                             .entropy = &w.entropy,
                             .log = &w.log,
                             .metrics = &s->metrics,
-                            .ring = w.ring,
+                            .ring = w.cluster ? NULL : w.ring,
                             .turn = &s->turn,
                             .scan = xml_scan_new(),
                             .conf = w.conf};
     entropy_fill(&w.entropy, &s->node.key, sizeof s->node.key);
-    s->node.channels = channels_new(index, SHARDS, &sinks);
+    s->node.channels = channels_new(s->node.shard, s->node.shards, &sinks);
     struct copies_config copies = {.channels = s->node.channels,
-                                   .ring = w.ring,
+                                   .ring = w.cluster ? NULL : w.ring,
                                    .turn = &s->turn,
                                    .marks = &s->node.marks,
                                    .loop = &s->loop};
@@ -196,7 +201,8 @@ static struct shard *shard_start(unsigned index, uint32_t incarnation)
     s->node.store = store_client_door(s->store);
     store_client_worker_up(s->store);
     s->home = home_new(&s->node);
-    home_await_others(s->home);
+    if (!w.cluster)
+        home_await_others(s->home);
     s->edge = edge_new(&s->node);
     return s;
 }
@@ -445,7 +451,8 @@ static bool step(void)
     } else if (b->from == STORE) {
         store_client_on_frame(w.shard[b->to]->store, b->data, b->n);
     } else {
-        must(channel_receive(w.shard[b->to]->node.channels, b->from, str_from(b->data, b->n)) ==
+        unsigned from = w.cluster ? peer_number(1, 0) : b->from;
+        must(channel_receive(w.shard[b->to]->node.channels, from, str_from(b->data, b->n)) ==
              ERR_OK);
     }
     free(b);
@@ -526,13 +533,68 @@ static void talk(struct person *p, unsigned n)
     say(p, "<r xmlns='urn:xmpp:sm:3'/>");
 }
 
-static void person_init(struct person *p, const char *name, unsigned home)
+/* ---- slots that move ---- */
+
+static const unsigned char SECRET[32] = {7};
+enum { WEIGHT = 100, HEAVY = 300 };
+
+/* By the second view the other node than `from` is heavier. */
+static void make_views(unsigned from)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        w.view[i] = view_new(1);
+        for (unsigned k = 0; k < SHARDS; k++) {
+            struct view_node *n;
+            must(view_add(w.view[i], k ? STR("n1") : STR("n0"), STR("x"), &n) == ERR_OK);
+            n->owner = 1, n->state = VIEW_LIVE;
+            n->weight = i == 1 && k != from ? HEAVY : WEIGHT;
+            view_node_set(n, 0, 1);
+        }
+    }
+}
+
+static void publish(unsigned which) { w.view[which]->epoch = ++w.epoch; }
+
+static void adopt(unsigned index, unsigned which)
+{
+    struct shard *s = w.shard[index];
+    const unsigned blocks[SHARDS] = {index, 1 - index};
+    bool first = !s->node.ring;
+    rooms_adopt(&s->node, s->edge, s->home, ring_new(SECRET, w.view[which], blocks, s->node.ring));
+    if (first)
+        channel_path_up(s->node.channels, peer_number(1, 0), 1, 0);
+    settle();
+}
+
+static void tell_settled(void)
+{
+    for (unsigned i = 0; i < SHARDS; i++)
+        rooms_epoch_settled(&w.shard[i]->node, w.shard[i]->home, w.epoch);
+    settle();
+}
+
+/* Its home, and whether that is another by the other view. */
+static bool lives_there(const char *bare, unsigned home, bool moves)
+{
+    if (!w.cluster)
+        return ring_home(w.ring, str_of(bare)) == home;
+    struct ring *r[2];
+    unsigned at[2];
+    for (int i = 0; i < 2; i++) {
+        r[i] = ring_new(SECRET, w.view[i], NULL, NULL);
+        at[i] = peer_block(ring_home(r[i], str_of(bare)));
+        ring_free(r[i]);
+    }
+    return at[0] == home && (at[0] != at[1]) == moves;
+}
+
+static void person_init(struct person *p, const char *name, unsigned home, bool moves)
 {
     *p = (struct person){.home = home, .in = malloc(TEXT)};
     must(p->in);
     for (int i = 0;; i++) {
         snprintf(p->bare, sizeof p->bare, "%s%d@localhost", name, i);
-        if (ring_home(w.ring, str_of(p->bare)) == home)
+        if (lives_there(p->bare, home, moves))
             break;
     }
     Store__AccountAdd add = STORE__ACCOUNT_ADD__INIT;
@@ -552,30 +614,42 @@ struct placement {
     unsigned a_home, a_edge, b_home, b_edge;
 };
 
-static void world_open(const struct placement *p)
+static void world_open_as(const struct placement *p, bool cluster, bool a_moves)
 {
     static const char *const settings[] = {NULL};
-    static const unsigned char secret[32] = {7};
     char why[256];
     memset(&w, 0, sizeof w);
+    w.cluster = cluster;
+    if (cluster)
+        make_views(a_moves ? p->a_home : p->b_home);
     w.now_us = 1000000, w.clock.wall_us = wall, w.entropy.fill = fill;
     w.log.write = no_log, w.log.level = LOG_ERROR, w.port.reply = on_reply;
     list_init(&w.wire);
     w.conf = conf_test_with(settings);
-    w.ring = ring_single(secret, SHARDS);
+    w.ring = ring_single(SECRET, SHARDS);
     struct store_worker_options o = {.path = ":memory:", .batch_max = 1};
     must(store_worker_open(&o, &w.port, &w.log, why, sizeof why, &w.worker) == ERR_OK);
     for (unsigned i = 0; i < SHARDS; i++)
         w.shard[i] = shard_start(i, 1);
-    meet(w.shard[0], w.shard[1]);
-    meet(w.shard[1], w.shard[0]);
-    person_init(&w.a, "a", p->a_home);
-    person_init(&w.b, "b", p->b_home);
+    person_init(&w.a, "a", p->a_home, a_moves);
+    person_init(&w.b, "b", p->b_home, cluster && !a_moves);
+    if (cluster) {
+        publish(0);
+        for (unsigned i = 0; i < SHARDS; i++)
+            adopt(i, 0);
+        run();
+        tell_settled();
+    } else {
+        meet(w.shard[0], w.shard[1]);
+        meet(w.shard[1], w.shard[0]);
+    }
     dial(&w.a, p->a_edge);
     dial(&w.b, p->b_edge);
     run();
     must(w.a.bound && w.b.bound);
 }
+
+static void world_open(const struct placement *p) { world_open_as(p, false, false); }
 
 static void fail_run(const char *what, unsigned number)
 {
@@ -701,13 +775,17 @@ static bool run_killed(const struct placement *p, const struct variant *v, unsig
     return true;
 }
 
-/* Kills the victim before each frame; each in a process of its own. How many there were. */
-static unsigned run_all(const struct placement *p, const struct variant *v, unsigned victim)
+typedef bool run_f(const struct placement *p, const struct variant *v, unsigned who, unsigned at);
+
+/* Before each frame; each in a process of its own. How many there were. */
+static unsigned run_all(run_f *one, const struct placement *p, const struct variant *v,
+                        unsigned victim)
 {
     for (unsigned at = 0;; at++) {
         must(at < STEPS_MAX);
         snprintf(w.story, sizeof w.story,
-                 "a %u%u b %u%u, %u killed at %u, resends %d lazy %d away %d returns %d same %d "
+                 "a %u%u b %u%u, %u killed (or first) at %u, resends %d lazy %d away %d returns %d "
+                 "same %d "
                  "full %d goes %d back %d seed %llu",
                  p->a_home, p->a_edge, p->b_home, p->b_edge, victim, at, v->resends, v->lazy,
                  v->away, v->returns, v->same, v->full, v->goes, v->back,
@@ -716,7 +794,7 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
         pid_t pid = fork();
         must(pid >= 0);
         if (pid == 0)
-            _exit(run_killed(p, v, victim, at) ? 0 : 2);
+            _exit(one(p, v, victim, at) ? 0 : 2);
         int status;
         must(waitpid(pid, &status, 0) == pid);
         if (!WIFEXITED(status))
@@ -726,6 +804,48 @@ static unsigned run_all(const struct placement *p, const struct variant *v, unsi
             return at;
         assert_int_equal(WEXITSTATUS(status), 0);
     }
+}
+
+/* The view changes before that many frames, and back some frames later; the two shards adopt it at
+ * different times. False: the chat was over before. */
+static bool run_moved(const struct placement *p, const struct variant *v, unsigned first,
+                      unsigned at)
+{
+    static char to[80];
+    snprintf(to, sizeof to, "%s%s", w.b.bare, v->full ? "/x" : "");
+    w.a.to = to, w.a.resends = v->resends, w.b.lazy = v->lazy, w.seed = v->seed;
+    talk(&w.a, BATCH);
+    settle();
+    bool more = true;
+    for (unsigned i = 0; i < at && (more || i <= SECOND_AT); i++) {
+        if (i == SECOND_AT)
+            talk(&w.a, BATCH), settle();
+        more = step();
+    }
+    if (!more)
+        return false;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        publish(1 - turn);
+        adopt(first, 1 - turn);
+        for (unsigned i = 0; i < LAG + turn; i++)
+            step();
+        adopt(1 - first, 1 - turn);
+        for (unsigned i = 0; i < LAG; i++)
+            step();
+        tell_settled();
+        if (turn == 0)
+            talk(&w.a, 1), settle();
+        for (unsigned i = 0; i < STAY; i++)
+            step();
+    }
+    run();
+    w.b.lazy = false;
+    talk(&w.a, 1);
+    pass_ms(1500);
+    talk(&w.a, 0);
+    pass_ms(1500);
+    judge();
+    return true;
 }
 
 /* Each placement and victim with one of the variants, or, when PEMBERLEY_CHAOS is set, with all. */
@@ -739,7 +859,7 @@ static void everywhere(const struct variant *variants, size_t n)
         for (unsigned victim = 0; victim < ENDS; victim++)
             for (size_t k = 0; k < n; k++)
                 if (all || (i + victim) % n == k)
-                    kills += run_all(&p, &variants[k], victim);
+                    kills += run_all(run_killed, &p, &variants[k], victim);
     }
     printf("%u kills\n", kills);
 }
@@ -777,12 +897,28 @@ static void what_the_client_left_unheard_outlives_a_kill_before_any_frame(void *
     everywhere(variants, array_len(variants));
 }
 
+static void what_was_acknowledged_outlives_a_move_before_any_frame(void **state)
+{
+    static const struct variant variants[] = {
+        {.resends = true, .seed = 13},
+        {.resends = true, .lazy = true, .full = true, .seed = 14},
+    };
+    unsigned moves = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        struct placement p = {i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1};
+        world_open_as(&p, true, i >> 4);
+        moves += run_all(run_moved, &p, &variants[(i >> 1 ^ i >> 4) & 1], (i ^ i >> 2) & 1);
+    }
+    printf("%u moves\n", moves);
+}
+
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; } /* the dead free nothing */
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_acknowledged_outlives_a_move_before_any_frame),
         cmocka_unit_test(what_was_acknowledged_outlives_a_kill_before_any_frame),
         cmocka_unit_test(what_was_stored_outlives_a_kill_before_any_frame),
         cmocka_unit_test(what_the_client_left_unheard_outlives_a_kill_before_any_frame),
