@@ -308,9 +308,12 @@ static void read_row(const PGresult *res, int at, struct sql_row *row)
     }
 }
 
+/* libpq gives one result for each statement; what comes beyond them is the server's word about the
+ * connection, which it is ending: that ends the batch. */
 static void on_result(struct link *l, const PGresult *res)
 {
-    must(l->sent_at < l->sent_n); /* libpq gives one result for each statement */
+    if (l->sent_at == l->sent_n)
+        return;
     struct sent *s = &l->sent[l->sent_at++];
     ExecStatusType status = PQresultStatus(res);
     struct sql_row row;
