@@ -27,6 +27,8 @@ static uint32_t tls_version(const struct conn *c)
 static void tell_home_of(struct conn *c, str bare, struct frame *f)
 {
     struct node *n = c->edge->node;
+    if (n->epoch) /* what a home says late to the request before is not for this one */
+        negotiation_renumber(c->negotiation);
     f->bare = bare, f->conn = c->negotiation->number;
     f->text = conn_address_text(c, n->turn);
     f->lane = tls_version(c);
