@@ -31,6 +31,9 @@ void copy_attach(struct channels *c, unsigned peer, const struct attaching *w, s
                       .sid = snap.sid,
                       .gen = snap.gen,
                       .payload = snap_encode(&snap, a)};
+    f.ord = w->in ? w->in->safe : snap.in_ord;
+    if (w->in && w->in->bits)
+        f.text = str_from(w->in->bits, WINDOW_MAX / 8);
     channel_send(c, peer, &f, (struct hold){0}, false);
     for (uint32_t i = 0; i < outs_count(w->outs); i++) {
         const struct out *o = outs_at(w->outs, i);

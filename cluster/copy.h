@@ -29,7 +29,8 @@ struct attaching {
     struct snap snap;  /* in_ord with it; what is acked and queued stands below */
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
-    uint32_t flags; /* FRAME_LIVE, FRAME_ENDED */
+    uint32_t flags;          /* FRAME_LIVE, FRAME_ENDED */
+    const struct window *in; /* what of in_ord is safe; NULL: all */
 };
 void copy_attach(struct channels *c, unsigned peer, const struct attaching *what, struct arena *a);
 struct buf *state_of(const struct frame *f); /* of STATE, ATTACH */

@@ -101,13 +101,11 @@ void ticket_hold_more(struct hold h)
         ticket_open((struct ticket *)(uintptr_t)h.a);
 }
 
-uint64_t ticket_first_ord(const struct list *l, uint64_t sid, ticket_done_f *done)
+void ticket_ords(const struct list *l, uint64_t sid, ticket_done_f *done, uint64_t bits[4])
 {
-    uint64_t first = 0;
     list_each(t, l, struct ticket, link)
-        if (t->uid.sid == sid && t->done == done && (!first || t->uid.ord < first))
-            first = t->uid.ord;
-    return first;
+        if (t->uid.sid == sid && t->done == done)
+            bits[t->uid.ord / 64 % 4] |= 1ull << t->uid.ord % 64;
 }
 
 void ticket_orphan_of(const struct list *l, ring_wanted_f *of, const void *ctx)

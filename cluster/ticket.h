@@ -36,8 +36,8 @@ void ticket_join(struct ticket *first, struct ticket *second);
 struct hold ticket_hold(struct ticket *t);
 /* A frame with this hold goes to one more: one more effect, with the same hold. */
 void ticket_hold_more(struct hold h);
-/* The least ord of those in such a list that tell `done` of that session; 0: there is none. */
-uint64_t ticket_first_ord(const struct list *l, uint64_t sid, ticket_done_f *done);
+/* The ords of those in such a list that tell `done` of that session, as bits, modulo 256. */
+void ticket_ords(const struct list *l, uint64_t sid, ticket_done_f *done, uint64_t bits[4]);
 /* Of the tickets in such a list, those of sessions of these slots: who would be told of their end
  * is no more, so done is not called. */
 void ticket_orphan_of(const struct list *l, ring_wanted_f *of, const void *ctx);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pemberley/must.h"
 
@@ -30,6 +31,16 @@ static inline void window_note(struct window *w, uint64_t ord)
         must(w->bits);
     }
     w->bits[ord / 64 % 4] |= 1ull << ord % 64;
+}
+/* The bits as another holder has them. */
+static inline void window_take(struct window *w, const char bits[WINDOW_MAX / 8])
+{
+    window_note(w, 0); /* makes room */
+    memcpy(w->bits, bits, WINDOW_MAX / 8);
+}
+static inline bool window_has(const struct window *w, uint64_t ord)
+{
+    return ord <= w->safe || (w->bits && w->bits[ord / 64 % 4] >> ord % 64 & 1);
 }
 /* `safe` moves over what was noted behind it. */
 static inline void window_advance(struct window *w)

@@ -465,8 +465,11 @@ static struct snap snap_of(const struct c2s *s)
 void c2s_attach(struct c2s *s)
 {
     struct node *n = s->conn->edge->node;
-    struct attaching what = {
-        .snap = snap_of(s), .outs = s->outs, .acked = s->acked, .flags = FRAME_LIVE};
+    struct attaching what = {.snap = snap_of(s),
+                             .outs = s->outs,
+                             .acked = s->acked,
+                             .flags = FRAME_LIVE,
+                             .in = &s->window};
     copy_attach(n->channels, c2s_home(s), &what, n->turn);
 }
 

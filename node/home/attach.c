@@ -18,6 +18,7 @@ struct offer {
     struct buf *snap;
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
+    struct window in; /* of its client's stanzas, what is safe */
 };
 
 struct attached {
@@ -54,6 +55,7 @@ static void offer_free(struct offer *o)
     list_remove(&o->link);
     buf_unref(o->snap);
     outs_close(&o->outs);
+    window_close(&o->in);
     free(o);
 }
 
@@ -135,6 +137,9 @@ static void on_attach(struct home *h, unsigned peer, const struct frame *f)
     o->peer = peer, o->gen = f->gen, o->flags = f->flags;
     o->snap = state_of(f);
     o->acked = snap.out_acked;
+    o->in.safe = f->ord;
+    if (f->text.n == WINDOW_MAX / 8)
+        window_take(&o->in, f->text.p);
     list_push_back(&a->offers, &o->link);
 }
 
@@ -248,6 +253,16 @@ static void end_namesake(struct session *s)
     }
 }
 
+/* Who knows that most is safe. */
+static const struct offer *safest_of(const struct attached *a)
+{
+    const struct offer *safest = list_first(&a->offers, struct offer, link);
+    list_each(o, &a->offers, struct offer, link)
+        if (o->in.safe > safest->in.safe || (o->in.safe == safest->in.safe && o->in.bits))
+            safest = o;
+    return safest;
+}
+
 /* Whose copy is to stay until the new holder has all: one of another domain, best the former home,
  * which has most. NULL: there is only the connection's edge. */
 static struct offer *keeper_of(const struct attached *a)
@@ -294,6 +309,7 @@ static void restore(struct attached *a, struct user *u)
     bool live = is_live(best), ended = is_over(a);
     struct session *s = session_restore(u, &snap);
     fill_queue(s, a, longest_of(a));
+    session_restore_in(s, &safest_of(a)->in);
     home_count(a->home, METRIC_sessions_reattached, !ended);
     if (!ended && s->resumable)
         session_take_back_rows(s);

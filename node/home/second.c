@@ -40,6 +40,7 @@ void second_settled(struct session *s)
     if (!o || s->detached || second_mirrors(s) || o->former.gen || o->answer ||
         s->in_ord < o->doubt)
         return;
+    window_close(&s->others->in);
     free(s->others);
     s->others = NULL;
 }
@@ -220,6 +221,20 @@ static void send_mark(struct session *s, unsigned peer, struct ticket *t)
     channel_send(home_of(s)->node->channels, peer, &f, ticket_hold(t), false);
 }
 
+/* delivery.md I3: a copy counts what is safe, not what was received; it is told of each stanza that
+ * is safe behind one that is not. */
+static void send_copy(struct session *s, struct ticket *t)
+{
+    struct snap snap = snap_of(s);
+    uint64_t open[4];
+    if (home_of(s)->node->epoch)
+        snap.in_ord = session_in_safe(s, open);
+    send_snap(s, FRAME_SNAP, snap, t);
+    for (uint64_t i = snap.in_ord + 1; i <= s->in_ord; i++)
+        if (!(open[i / 64 % 4] >> i % 64 & 1))
+            note(home_of(s), s->second.peer, (struct copy_note){s->sid, i, NOTE_SAFE}, NULL);
+}
+
 static void begin_copy(struct session *s, unsigned peer)
 {
     struct home *h = home_of(s);
@@ -232,7 +247,7 @@ static void begin_copy(struct session *s, unsigned peer)
                                   (struct uid){s->sid, s->gen, o ? o->copy : 0}, on_copied, h);
     if (h->node->epoch)
         ticket_list(t, &h->tickets);
-    send_snap(s, FRAME_SNAP, snap_of(s), t);
+    send_copy(s, t);
     session_pump(s);
     send_mark(s, peer, t);
     ticket_close(t);
@@ -586,7 +601,8 @@ void second_leave(struct session *s)
                          .former = true,
                          .outs = queue_of(s),
                          .acked = s->first ? s->first->seq - 1 : s->out_seq};
-    of.window.safe = of.snap.in_ord = session_in_safe(s);
+    uint64_t open[4];
+    of.window.safe = of.snap.in_ord = session_in_safe(s, open);
     copies_take(home_of(s)->node->copies, &of);
     s->ended = true;
     set_kind(s, SECOND_NONE);

@@ -560,6 +560,8 @@ static void on_in_safe(void *ctx, struct ticket *t)
         return;
     }
     second_safe(s, t);
+    if (s->others && ticket_uid(t).ord <= s->others->in_upto)
+        window_mark(&s->others->in, ticket_uid(t).ord);
     must(s->open_in);
     s->open_in--;
     session_may_resume(s);
@@ -691,7 +693,7 @@ static void free_session(struct session *s)
     probes_free(s);
     free(s->shown);
     if (s->others)
-        session_answered(s);
+        session_answered(s), window_close(&s->others->in);
     free(s->others);
     free(s->waiting);
     free(s);
@@ -726,10 +728,19 @@ void session_end(struct session *s, err reason, bool tell)
     user_unpin(u);
 }
 
-uint64_t session_in_safe(const struct session *s)
+uint64_t session_in_safe(const struct session *s, uint64_t open[4])
 {
-    uint64_t open = s->open_in ? ticket_first_ord(&home_of(s)->tickets, s->sid, on_in_safe) : 0;
-    return open ? open - 1 : s->in_ord;
+    const struct others *o = s->others;
+    memset(open, 0, 4 * sizeof *open);
+    if (s->open_in)
+        ticket_ords(&home_of(s)->tickets, s->sid, on_in_safe, open);
+    for (uint64_t i = o ? o->in.safe + 1 : 1; o && i <= o->in_upto; i++)
+        if (!window_has(&o->in, i))
+            open[i / 64 % 4] |= 1ull << i % 64;
+    uint64_t safe = s->in_ord > WINDOW_MAX ? s->in_ord - WINDOW_MAX : 0;
+    while (safe < s->in_ord && !(open[(safe + 1) / 64 % 4] >> (safe + 1) % 64 & 1))
+        safe++;
+    return safe;
 }
 
 void session_leave(struct session *s)
@@ -768,6 +779,14 @@ struct session *session_restore(struct user *u, const struct snap *snap)
     home_count(h, METRIC_sessions_detached, 1);
     s->detached = true;
     return s;
+}
+
+void session_restore_in(struct session *s, const struct window *safe)
+{
+    struct others *o = second_others(s);
+    o->in.safe = safe->safe, o->in_upto = s->in_ord;
+    if (safe->bits)
+        window_take(&o->in, (const char *)safe->bits);
 }
 
 /* Whether others were given it too died with the former home; that the client of one of them has

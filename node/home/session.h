@@ -9,6 +9,7 @@
 #ifndef PEMBERLEY_SESSION_H
 #define PEMBERLEY_SESSION_H
 
+#include "cluster/window.h"
 #include "node/home/user.h"
 #include "proto/bus/frame.h"
 
@@ -46,6 +47,8 @@ struct others {
     enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED } answer;
     uint64_t stop, conn;
     struct ticket *asked; /* of what is answered: not safe before; NULL: nothing is */
+    struct window in;     /* made again: what was safe of its client's stanzas up to in_upto; the */
+    uint64_t in_upto;     /* others come again */
 };
 
 /* What waits at a session: at nearly all, at any moment, nothing does, and they have none. */
@@ -208,13 +211,15 @@ void session_may_resume(struct session *s);
  * session_restore_out fills that, session_restored lets it go on: live: at that edge, which was
  * sent all up to `sent`. */
 struct session *session_restore(struct user *u, const struct snap *snap);
+void session_restore_in(struct session *s, const struct window *safe);
 void session_restore_out(struct session *s, const struct out *o);
 void session_take_back_rows(struct session *s);
 void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent);
 /* It lives on at another home: nobody hears of its end here. */
 void session_leave(struct session *s);
-/* The last stanza of its client up to which all are safe. In a cluster. */
-uint64_t session_in_safe(const struct session *s);
+/* What of its client's stanzas is safe: up to where all is, and (out) the ords that are not among
+ * the last 256, modulo that. In a cluster; without one all that it has received counts. */
+uint64_t session_in_safe(const struct session *s, uint64_t open[4]);
 /* Now; not from within anything that walks sessions. tell: its edge gets CLOSE. */
 void session_end(struct session *s, err reason, bool tell);
 

@@ -27,8 +27,10 @@ enum frame_kind {
     FRAME_DETACH, /* sid gen reason: the connection is lost, the session may be resumed */
     FRAME_END,    /* sid gen reason: the session ends (</stream:stream>, its own fault)  */
     /* second holder -> new home (delivery.md 6) */
-    FRAME_ATTACH,   /* sid gen, payload = snap: a session whose home was another. Flags: LIVE, its
-                       connection is here; ENDED, it is over; FORMER, the sender was its home */
+    FRAME_ATTACH,   /* sid gen, ord = the last up to which all from its client is safe, text = the
+                       window behind it; payload = snap: a session whose home was another. Flags:
+                       LIVE, its   connection is here; ENDED, it is over; FORMER, the sender was its
+                       home */
     FRAME_QUEUED,   /* sid gen seq, uid (its sid in conn) stanza us flags h as in OUT: the next that
                        this holder has for it, behind its ATTACH */
     FRAME_KNOWN,    /* payload = marks of what its clients have lately (cluster/mark.h); sent again,
