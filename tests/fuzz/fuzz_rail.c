@@ -76,8 +76,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     fake_loop_init(&loop);
     fake_log_init(&log);
     up = false;
-    struct rails_config c = {&loop, &entropy, &clock, &log.log, STR("derby"), STR("b"), 3,
-                             2,     true,     250,    1000,     8192,         FRAME_MAX};
+    struct rails_config c = {.loop = &loop,
+                             .entropy = &entropy,
+                             .clock = &clock,
+                             .log = &log.log,
+                             .cluster = STR("derby"),
+                             .node = STR("b"),
+                             .software = STR("0.1.0"),
+                             .shard = 3,
+                             .incarnation = 2,
+                             .plain = true,
+                             .ping_ms = 250,
+                             .timeout_ms = 1000,
+                             .queue_max = 8192,
+                             .frame_max = FRAME_MAX};
     struct rail_sinks s = {NULL, on_dial, on_up, on_down, on_frame, on_word, on_full};
     struct rails *rails = rails_new(&c, &s);
     rail_open(rails, STR("a"), 3, NULL);
