@@ -43,11 +43,11 @@ def test_many_pairs_talk_in_order():
 def test_what_goes_over_the_bus_is_counted():
     cluster = three()
     node = cluster["b"]
-    node.wait_metric('bus_frames_sent_total{peer="a"}', 100)
-    for peer in "ac":
-        for family in ("frames_sent_total", "frames_received_total", "sent_bytes_total",
-                       "received_bytes_total"):
-            assert node.metric(f'bus_{family}{{peer="{peer}"}}') > 100, (family, peer)
+    for peer in "ac": # how many of the people above have their homes where is a matter of the secret
+        for family in ("frames_sent_total", "frames_received_total"):
+            node.wait_metric(f'bus_{family}{{peer="{peer}"}}', 10)
+        for family in ("sent_bytes_total", "received_bytes_total"):
+            assert node.metric(f'bus_{family}{{peer="{peer}"}}') > 1000, (family, peer)
         assert 0 < node.metric(f'bus_round_trip_seconds{{peer="{peer}"}}') < 1
     assert node.metric('bus_rails{state="up"}') == 4 and node.metric("bus_rails") == 4
     assert node.metric('cluster_nodes{state="live"}') == 3
