@@ -224,12 +224,22 @@ void session_let_go(struct home *h, struct outbound *o)
     pool_put(&h->outbounds, o);
 }
 
+/* Its edge knows it too, but may die before the slot goes to another home. */
+static void note_taken(const struct session *s, const struct outbound *o)
+{
+    struct node *n = home_of(s)->node;
+    if (n->epoch)
+        marks_put(&n->marks, (struct mark){o->uid, (unsigned)(s->sid >> 50), stanza_fp(o->stanza),
+                                           loop_now_ms(n->loop)});
+}
+
 void session_out_acked(struct session *s, uint64_t seq, bool rows)
 {
     uint64_t ids[64];
     size_t n = 0;
     while (s->first && s->first->seq <= seq) {
         struct outbound *o = session_pop_out(s);
+        note_taken(s, o);
         if (o->offline_id && rows)
             ids[n++] = o->offline_id;
         if (o->shared)
