@@ -59,6 +59,20 @@ static void mistakes_are_named_with_file_and_line(void **state)
                    "p.conf:2: host \"a.org\" stands there twice");
 }
 
+static void comments_stand_anywhere_and_move_no_line(void **state)
+{
+    expect_problem("# one { \"\n// two\nhost \"a.org\" { } # three\n/* four\n'five */ limits {\n"
+                   "  depth_max = 0 // six\n}\n",
+                   "p.conf:6: limits.depth_max = 0: too small. Allowed 16 to 256, default 64.");
+    struct conf_draft *d = load("host \"a.org\" { } ## who\n"
+                                "node { name = a#no_comment data_dir = \"/srv/#//\\\"p\" }\n"
+                                "limits { exempt_from = {10.0.0.0/8, # the office\n"
+                                "  192.168.0.0/16 /* and\nhome */} }\n");
+    assert_int_equal(d->problem_count, 1);
+    assert_non_null(strstr(d->problems[0].p, "p.conf:2: node.name = a#no_comment"));
+    conf_draft_free(d);
+}
+
 static void one_run_names_all_wrong_values(void **state)
 {
     struct conf_draft *d = load("host \"a.org\" { users_max = 3x\n auth = {sometimes} }\n"
@@ -227,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_named_with_file_and_line),
+        cmocka_unit_test(comments_stand_anywhere_and_move_no_line),
         cmocka_unit_test(one_run_names_all_wrong_values),
         cmocka_unit_test(what_is_left_open_is_an_error),
         cmocka_unit_test(a_mistake_leaves_nothing_behind_for_the_next_reading),
