@@ -259,7 +259,7 @@ static char *blank_comment(char *p)
     return end;
 }
 
-/* As libconfuse's words go, a # or // within one (http://localhost) begins no comment. */
+/* As libconfuse's words go: a # ends one, a // within one (http://localhost) begins no comment. */
 static void blank_comments(char *p)
 {
     while (*p) {
@@ -270,7 +270,7 @@ static void blank_comments(char *p)
         else if (strchr(" \t\r\n={}()+,", *p))
             p++;
         else
-            p += strcspn(p, " \t\r\n={}()+,\"'");
+            p += strcspn(p, " \t\r\n={}()+,\"'#");
     }
 }
 

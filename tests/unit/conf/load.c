@@ -65,11 +65,12 @@ static void comments_stand_anywhere_and_move_no_line(void **state)
                    "  depth_max = 0 // six\n}\n",
                    "p.conf:6: limits.depth_max = 0: too small. Allowed 16 to 256, default 64.");
     struct conf_draft *d = load("host \"a.org\" { } ## who\n"
-                                "node { name = a#no_comment data_dir = \"/srv/#//\\\"p\" }\n"
+                                "node { name = a//b# c } d\n"
+                                " data_dir = \"/srv/#//\\\"p\" }\n"
                                 "limits { exempt_from = {10.0.0.0/8, # the office\n"
                                 "  192.168.0.0/16 /* and\nhome */} }\n");
     assert_int_equal(d->problem_count, 1);
-    assert_non_null(strstr(d->problems[0].p, "p.conf:2: node.name = a#no_comment"));
+    assert_non_null(strstr(d->problems[0].p, "p.conf:2: node.name = a//b:"));
     conf_draft_free(d);
 }
 
