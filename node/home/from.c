@@ -82,23 +82,28 @@ static void from_reply(struct session *s, struct stanza *stanza, const struct ji
         pass_on(s, stanza, t);
 }
 
+static void run(struct session *s, const struct sent *m)
+{
+    if (m->stanza->kind == STANZA_PRESENCE)
+        presence_from(s, m->stanza, m->ticket);
+    else if (m->stanza->kind == STANZA_MESSAGE)
+        from_message(s, m->stanza, &m->to, m->ticket);
+    else if (m->stanza->type == TYPE_GET || m->stanza->type == TYPE_SET)
+        from_request(s, m->stanza, &m->to, m->ticket);
+    else
+        from_reply(s, m->stanza, &m->to, m->ticket);
+}
+
 void from_stanza(struct session *s, struct stanza *stanza, err reason, struct ticket *t)
 {
     if (reason != ERR_OK) {
         from_error(s, stanza, reason, t);
         return;
     }
-    if (stanza->kind == STANZA_PRESENCE) {
-        presence_from(s, stanza, t);
-        return;
-    }
-    struct jid to = stanza_to_jid(stanza);
-    if (!to.full.n)
-        to = jid_parse_prepared(user_bare(s->user));
-    if (stanza->kind == STANZA_MESSAGE)
-        from_message(s, stanza, &to, t);
-    else if (stanza->type == TYPE_GET || stanza->type == TYPE_SET)
-        from_request(s, stanza, &to, t);
-    else
-        from_reply(s, stanza, &to, t);
+    struct sent m = {.stanza = stanza, .to = stanza_to_jid(stanza), .ticket = t};
+    if (!m.to.full.n && stanza->kind != STANZA_PRESENCE)
+        m.to = jid_parse_prepared(user_bare(s->user));
+    if (chain_sent(s, &m))
+        run(s, &m);
+    stanza_unref(m.made);
 }

@@ -8,6 +8,7 @@
  *   session.c   a bound full JID: bind, conflict, resume, detach, end;  outbound.c  its queue
  *   second.c    who else holds it;  attach.c  sessions of a home that died, made again
  *   ended.c     what is known of one that has ended
+ *   chain.c     where extensions act on a stanza's way
  *   from.c      what the sender's home does with a stanza of its client (the sender's rules)
  *   route.c     what the addressee's home does: RFC 6121 8 as one function (xmpp.md 3)
  *   presence.c  presence: initial, later, directed, probes, unavailable

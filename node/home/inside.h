@@ -9,6 +9,7 @@
 #include "cluster/snap.h"
 #include "cluster/ticket.h"
 #include "node/conf/conf.h"
+#include "node/home/chain.h"
 #include "node/home/roster.h"
 #include "node/home/session.h"
 #include "node/home/user.h"
@@ -174,6 +175,8 @@ void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *
 
 /* ---- route.c ---- */
 
+enum { GAVE_NONE = 128 };
+
 /* One stanza for one recipient, at that recipient's home. */
 struct route {
     struct work work;
@@ -186,10 +189,13 @@ struct route {
     int64_t us;
     uint32_t flags; /* FRAME_AGAIN */
     uint8_t tries;
-    bool noted;        /* as handled, or found not to be (cluster/seen.h) */
-    bool stored;       /* a former home may have, as it ended the session whose queue it was in */
-    bool offline_only; /* it has waited for offline messages too long: behind them */
-    uint64_t sid;      /* of an ended session's queue: seq is its number there; 0: none */
+    bool noted;  /* as handled, or found not to be (cluster/seen.h) */
+    bool stored; /* a former home may have, as it ended the session whose queue it was in */
+    struct stanza *owned;     /* the reference that ends with it: the stanza, or nothing */
+    struct session *gave_one; /* a message: to this full JID, or to the bare one, and so to */
+    int gave_least;           /* eligible resources of this priority and more; else GAVE_NONE */
+    bool offline_only;        /* it has waited for offline messages too long: behind them */
+    uint64_t sid;             /* of an ended session's queue: seq is its number there; 0: none */
     uint64_t seq;
     char text[];
 };
@@ -205,6 +211,10 @@ void route_done(struct route *kept);
 void route_error(struct route *r, err e);
 /* What an ended session had not given to its client (xmpp.md 6). */
 void route_undelivered(struct route *r, bool shared, bool taken);
+/* It is this from now on (chain.h); the reference is the route's. */
+void route_replace(struct route *r, struct stanza *with);
+/* Did s get it, by the choice of resources? */
+bool route_gave(const struct route *r, const struct session *s);
 /* Sessions that messages to the bare JID go to get it; how many. */
 unsigned route_to_eligible(struct user *u, struct route *r);
 

@@ -362,6 +362,7 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
         show_others_to(s, t);
         show_pending(s, t);
     }
+    chain_shown(s, initial ? SHOWN_INITIAL : SHOWN_LATER, t);
     if (session_eligible(s))
         offline_start(s);
     else
@@ -401,6 +402,7 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         to_own(s, stanza, uid, itself, t);
         free(s->shown);
         s->shown = NULL;
+        chain_shown(s, SHOWN_GONE, t);
         probes_free(s);
         if (!s->ended) { /* else behind its queue */
             record_put(s);

@@ -17,7 +17,7 @@ struct route *route_keep(const struct route *r)
     *k = *r;
     memcpy(k->text, r->to.full.p, r->to.full.n);
     k->to = jid_parse_prepared(str_from(k->text, r->to.full.n));
-    stanza_ref(k->stanza);
+    k->owned = stanza_ref(k->stanza);
     if (k->ticket)
         ticket_open(k->ticket);
     list_init(&k->work.link);
@@ -28,7 +28,7 @@ struct route *route_keep(const struct route *r)
 
 void route_done(struct route *kept)
 {
-    stanza_unref(kept->stanza);
+    stanza_unref(kept->owned);
     if (kept->ticket)
         ticket_close(kept->ticket);
     free(kept);
@@ -43,6 +43,12 @@ static void run_loaded(struct work *w, struct user *u)
     else
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
     route_done(r);
+}
+
+void route_replace(struct route *r, struct stanza *with)
+{
+    stanza_unref(r->owned);
+    r->stanza = r->owned = with;
 }
 
 /* ---- answers ---- */
@@ -97,11 +103,17 @@ static int least_priority(const struct user *u)
     return top;
 }
 
+bool route_gave(const struct route *r, const struct session *s)
+{
+    return r->gave_one ? s == r->gave_one : session_eligible(s) && s->priority >= r->gave_least;
+}
+
 unsigned route_to_eligible(struct user *u, struct route *r)
 {
     int least = least_priority(u);
     unsigned n = 0;
     struct outbound *first = NULL;
+    r->gave_least = least;
     user_each_session(s, u) {
         if (!session_eligible(s) || s->priority < least)
             continue;
@@ -147,6 +159,7 @@ static void message_to_bare(struct user *u, struct route *r)
         offline_put(u, r);
     else if (!route_to_eligible(u, r))
         put_offline(u, r);
+    chain_given(u, r);
 }
 
 /* RFC 6121 8.5.1 */
@@ -165,6 +178,13 @@ static bool is_behind_rows(const struct user *u, const struct session *s)
            !anybody_attached(u);
 }
 
+static void give_one(struct user *u, struct route *r, struct session *s)
+{
+    r->gave_one = s;
+    give(s, r);
+    chain_given(u, r);
+}
+
 /* RFC 6121 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1, 8.5.3.2.1. */
 static void route_message(struct user *u, struct route *r)
 {
@@ -180,7 +200,7 @@ static void route_message(struct user *u, struct route *r)
         if (is_behind_rows(u, s) && offline_wants(u, r->stanza))
             offline_put(u, r);
         else if (!offline_wait(u, r, s))
-            give(s, r);
+            give_one(u, r, s);
         return;
     }
     if (full && (r->flags & FRAME_AGAIN)) { /* its session may have died with our predecessor */
@@ -343,7 +363,12 @@ void route_stanza(struct user *u, struct route *r)
     r->user = u;
     bool first = !r->noted;
     r->noted = true;
-    if (first && u->exists && is_known(u->home, r))
+    r->gave_one = NULL, r->gave_least = GAVE_NONE;
+    if (first && u->exists && is_known(u->home, r)) {
+        chain_known(u, r);
+        return;
+    }
+    if (first && u->exists && !chain_received(u, r))
         return;
     switch ((enum stanza_kind)r->stanza->kind) {
     case STANZA_MESSAGE:
@@ -415,6 +440,7 @@ void route_deliver(struct home *h, const struct jid *to, struct stanza *s, struc
         user_pin(u);
         route_stanza(u, &r);
         user_unpin(u);
+        stanza_unref(r.owned);
     } else if (!u && needs_sessions_only(s, &r.to)) {
         without_user(&r);
     } else {

@@ -61,8 +61,30 @@ void user_count_session(struct user *u, int n)
     home_count(u->home, METRIC_AT(host_sessions, u->host_metric, 0), n);
 }
 
+struct extras {
+    void *of[EXTRAS];
+};
+
+void *user_extra(const struct user *u, enum user_extra which)
+{
+    return u->extras ? u->extras->of[which] : NULL;
+}
+
+void user_set_extra(struct user *u, enum user_extra which, void *p)
+{
+    if (!u->extras && p) {
+        u->extras = calloc(1, sizeof *u->extras);
+        must(u->extras);
+    }
+    if (u->extras)
+        u->extras->of[which] = p;
+}
+
 static void forget(struct user *u)
 {
+    chain_forgotten(u);
+    free(u->extras);
+    u->extras = NULL;
     roster_free(u);
     free(u->last);
     u->last = NULL;
@@ -167,6 +189,7 @@ static void take(struct user *u, const Store__User *from)
     roster_load(u, from);
     if (from->last)
         user_set_last(u, from->last->time_us, home_str(from->last->status));
+    chain_loaded(u, from);
 }
 
 /* Runs what has waited. Work may make more wait (a change in flight): that stands elsewhere. */

@@ -16,6 +16,7 @@ struct conf_host;
 struct giving;
 struct roster;
 struct session;
+struct extras;
 struct user;
 
 /* Something to do with a user when it is there. run frees it; user is NULL when the store did not
@@ -46,6 +47,7 @@ struct user {
     struct giving *giving; /* offline messages on their way; NULL: none */
     int64_t created_us;
     struct last *last;      /* NULL: never */
+    struct extras *extras;  /* what extensions keep (user_extra); NULL: nothing */
     uint64_t since_ms;      /* LOADING: since; resting: since */
     uint64_t astray;        /* a bit per resource: messages to these full JIDs may be among them */
     uint32_t offline_count; /* messages in the store that no session was given */
@@ -70,6 +72,12 @@ void user_with(struct home *h, str bare, struct work *w);
 struct user *user_find(struct home *h, str bare);
 /* A guest without account (host.auth anonymous): made now. */
 struct user *user_anonymous(struct home *h, str bare);
+
+/* What an extension keeps of an account while it is in memory: its own, from the hook `loaded` to
+ * `forgotten` (chain.h). NULL: nothing, which costs nothing. */
+enum user_extra { EXTRA_BLOCKING, EXTRA_ARCHIVE, EXTRA_PUBSUB, EXTRA_PUSH, EXTRAS };
+void *user_extra(const struct user *u, enum user_extra which);
+void user_set_extra(struct user *u, enum user_extra which, void *p);
 
 /* It became unavailable then. */
 void user_set_last(struct user *u, int64_t us, str status);
