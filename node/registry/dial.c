@@ -1,36 +1,20 @@
-/* dial: a transport that has yet to be connected.
- *
- *     resolving --addresses--> connecting --POLLOUT--> connected: everything goes to and comes from
- *         |                    |  ^    |                `low`
- *         |                    |  +----+ the next address
- *         +---- none, or close-+-----> closed()
- *
- * low is the socket's transport, or TLS over it. Freed by its owner after closed(). */
+/* dial: a transport that has yet to be connected (node/os/connect.h): then everything goes to and
+ * comes from `low`, the socket's transport or TLS over it. Freed by its owner after closed(). */
 #include "node/registry/dial.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/un.h>
-#include <unistd.h>
 
+#include "node/os/connect.h"
 #include "node/os/os.h"
 
 struct line {
     struct transport transport;
     struct dialer *dialer;
-    struct transport *low; /* NULL: not connected */
-    struct op op;          /* waits for the connection */
-    int fd;                /* -1: none yet */
-    const char *failure;   /* NULL: none so far */
-    bool closing;
-    struct turn_hook hook; /* closed while it had no socket */
-    size_t next, end;      /* addresses to be tried: modulo n */
-    size_t n;
-    struct sockaddr_storage addresses[RESOLVE_ADDRESSES_MAX];
+    struct transport *low;         /* NULL: not connected */
+    struct connecting *connecting; /* NULL: it is, or was given up */
+    const char *failure;           /* NULL: none so far */
+    struct turn_hook hook;         /* closed while it was not */
     char host[RESOLVE_HOST_MAX + 1];
 };
 
@@ -110,56 +94,18 @@ static const struct transport_sink sink = {on_opened, on_bytes, on_written, on_e
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-static socklen_t length_of(const struct sockaddr_storage *a)
+static void on_connected(void *ctx, err e, int fd, const struct sockaddr_storage *to,
+                         const char *failure)
 {
-    return a->ss_family == AF_UNIX ? sizeof(struct sockaddr_un) : resolve_length(a);
-}
-
-static int connect_to(const struct sockaddr_storage *a)
-{
-    int on = 1;
-    int fd = socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    if (a->ss_family != AF_UNIX) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    }
-    if (connect(fd, (const struct sockaddr *)a, length_of(a)) == 0 || errno == EINPROGRESS)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-/* False: there is no address left. */
-static bool connect_next(struct line *l)
-{
-    l->fd = -1;
-    while (l->fd < 0 && l->next != l->end) {
-        l->fd = connect_to(&l->addresses[l->next++ % l->n]);
-        if (l->fd < 0)
-            l->failure = strerrordesc_np(errno);
-    }
-    if (l->fd < 0)
-        return false;
-    loop_poll(l->dialer->loop, &l->op, l->fd, POLLOUT);
-    return true;
-}
-
-static void fail(struct line *l)
-{
-    list_remove(&l->hook.link);
-    l->transport.sink->closed(&l->transport, l->closing ? ERR_OK : ERR_IO);
-}
-
-/* The socket blocks from here on: a loop on io_uring waits for it, one on epoll never blocks. */
-static void become_connected(struct line *l)
-{
+    struct line *l = ctx;
     struct dialer *d = l->dialer;
-    fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
-    struct transport *low = sock_transport_open(d->loop, l->fd, NULL, &sink, l);
+    l->connecting = NULL;
+    if (e) {
+        l->failure = failure;
+        l->transport.sink->closed(&l->transport, ERR_IO);
+        return;
+    }
+    struct transport *low = sock_transport_open(d->loop, fd, NULL, &sink, l);
     bool plain = !d->secure || !l->host[0];
     if (!plain)
         low = d->secure(d->ctx, low, l->host);
@@ -169,39 +115,12 @@ static void become_connected(struct line *l)
         l->transport.sink->opened(&l->transport);
 }
 
-/* One that does not answer takes all the time that its owner has: then the next line begins with
- * another one. */
-static void on_connected(struct op *op, int res)
+/* Closed before it was connected: nobody hears it inside of transport_close. */
+static void on_turn_end(struct turn_hook *h)
 {
-    struct line *l = container_of(op, struct line, op);
-    int error = res < 0 ? -res : 0;
-    socklen_t n = sizeof error;
-    if (res >= 0 && getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
-        error = errno;
-    if (error == 0 && !l->closing)
-        return become_connected(l);
-    close(l->fd);
-    l->dialer->first++;
-    if (!l->closing)
-        l->failure = strerrordesc_np(error);
-    if (l->closing || !connect_next(l))
-        fail(l);
+    struct line *l = container_of(h, struct line, hook);
+    l->transport.sink->closed(&l->transport, ERR_OK);
 }
-
-static void on_resolved(void *ctx, err e, const struct sockaddr_storage *addresses, size_t n)
-{
-    struct line *l = ctx;
-    l->failure = e == ERR_NOT_FOUND ? "no such name" : "the name has no answer";
-    if (n) {
-        memcpy(l->addresses, addresses, n * sizeof *addresses);
-        l->n = n, l->next = l->dialer->first % n, l->end = l->next + n;
-    }
-    if (!connect_next(l))
-        fail(l);
-}
-
-/* Closed while it was resolved: nobody hears it inside of transport_close. */
-static void on_turn_end(struct turn_hook *h) { fail(container_of(h, struct line, hook)); }
 
 /* ---- what goes to low ------------------------------------------------------------------------ */
 
@@ -218,12 +137,10 @@ static void line_close(struct transport *t, bool graceful)
     struct line *l = line_of(t);
     if (l->low)
         return transport_close(l->low, graceful);
-    if (l->closing)
+    if (!l->connecting)
         return;
-    l->closing = true;
-    if (l->fd >= 0)
-        return loop_poll_stop(l->dialer->loop, &l->op);
-    resolve_forget(l->dialer->resolver, l);
+    connect_stop(l->connecting);
+    l->connecting = NULL;
     loop_at_turn_end(l->dialer->loop, &l->hook);
 }
 
@@ -270,8 +187,6 @@ static struct line *new_line(struct dialer *d, const struct target *t)
     must(l);
     l->transport.impl = &line_impl;
     l->dialer = d;
-    l->fd = -1;
-    l->op.done = on_connected;
     l->hook = (struct turn_hook){.fn = on_turn_end};
     list_init(&l->hook.link);
     if (t->host.n)
@@ -296,17 +211,12 @@ static struct transport *dial(struct registry_dialer *r, str address,
         return NULL;
     struct line *l = new_line(d, &target);
     l->transport.sink = k, l->transport.owner = owner;
-    if (named) {
-        resolve(d->resolver, target.host, target.port, on_resolved, l);
-        return &l->transport;
-    }
-    l->addresses[0] = target.address;
-    l->n = l->end = 1;
-    if (connect_next(l))
-        return &l->transport;
-    *problem = l->failure;
-    free(l);
-    return NULL;
+    const struct connect_to to = {.host = target.host,
+                                  .port = target.port,
+                                  .address = named ? NULL : &target.address,
+                                  .first = &d->first};
+    l->connecting = connect_start(d->loop, d->resolver, &to, on_connected, l);
+    return &l->transport;
 }
 
 void dialer_init(struct dialer *d, struct loop *l, struct resolver *resolver,

@@ -139,7 +139,8 @@ static void see_paths(struct neighbour *n)
 
 /* ---- sockets ---- */
 
-static void on_connected(void *ctx, err e, int fd, const struct sockaddr_storage *to)
+static void on_connected(void *ctx, err e, int fd, const struct sockaddr_storage *to,
+                         const char *failure)
 {
     struct leg *leg = ctx;
     struct node *n = leg->neighbour->bus->c.node;
@@ -156,15 +157,14 @@ static void on_dial(void *ctx, struct rail *r)
 {
     struct bus *b = ctx;
     struct leg *leg = rail_owner(r);
-    str host;
-    uint16_t port;
-    if (!resolve_split(str_of(leg->neighbour->address), &host, &port) ||
-        port + leg->shard > UINT16_MAX) {
+    struct connect_to to = {.timeout_ms = CONNECT_MS};
+    if (!resolve_split(str_of(leg->neighbour->address), &to.host, &to.port) ||
+        to.port + leg->shard > UINT16_MAX) {
         rail_failed(r, ERR_BAD);
         return;
     }
-    leg->connecting = connect_start(b->c.node->loop, b->c.resolver, host,
-                                    (uint16_t)(port + leg->shard), CONNECT_MS, on_connected, leg);
+    to.port = (uint16_t)(to.port + leg->shard);
+    leg->connecting = connect_start(b->c.node->loop, b->c.resolver, &to, on_connected, leg);
 }
 
 static void on_accepted(void *ctx, int fd, const struct sockaddr_storage *from)
