@@ -40,6 +40,13 @@ enum {
     GROUPS_MAX = 256, /* of an item */
     ROSTER_LOG = 500, /* versions */
     ENDED_MAX = 10,
+    LEAF_NAME_MAX = 1023,
+    LEAF_CONFIG_MAX = 16 << 10,
+    LEAF_CHANGES_MAX = 256, /* affiliations, subscriptions of one request */
+    ITEM_IDS_MAX = 64,      /* of one request */
+    CAPS_KEY_MAX = 200,
+    CAPS_FEATURES_MAX = 32 << 10,
+    CAPS_MAX = 20000, /* hashes that are kept */
     PAGE_MAX = 1000,
     PAGE_DEFAULT = 100,
     PAGE_BYTES_MAX = 1 << 20,
