@@ -88,6 +88,8 @@ struct conf_net {
 #define CONF_T_ADDRESSES struct conf_list
 #define CONF_T_ENDPOINTS struct conf_list
 #define CONF_T_NETS struct conf_list
+#define CONF_T_URIS struct conf_list
+#define CONF_T_SERVICES struct conf_list
 #define CONF_T_WORD_LOOP enum conf_loop
 #define CONF_T_WORD_REGISTRATION enum conf_registration
 #define CONF_T_WORD_BARE enum conf_bare
@@ -145,6 +147,16 @@ const struct conf_host *conf_host_at(const struct conf *c, uint32_t i); /* i < h
 bool conf_host_is_admin(const struct conf *c, const struct conf_host *h, str bare_jid);
 /* Is the feature switched off for this host, or for all (modules.off)? */
 bool conf_module_off(const struct conf *c, const struct conf_host *h, str module);
+
+/* A member of host.services, an URI of RFC 7064 or 7065: turn:turn.example.org:3478?transport=udp.
+ * Views into it; transport is empty where it says nothing. false: it is none. */
+struct conf_service {
+    str type; /* stun, stuns, turn, turns */
+    str host; /* IPv6 without brackets */
+    uint16_t port;
+    str transport; /* udp, tcp */
+};
+bool conf_service_parse(str uri, struct conf_service *out);
 
 /* For unit tests: all defaults and the hosts "localhost" and "example.org", without any file. The
  * second form applies settings as `run --set` does ("limits.c2s.stanza_max=10k",

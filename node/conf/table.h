@@ -25,6 +25,8 @@ enum conf_kind {
     CONF_ADDRESSES,
     CONF_ENDPOINTS, /* of machines, or unix:/path */
     CONF_NETS,
+    CONF_URIS,
+    CONF_SERVICES, /* stun:, turn:, … (conf_service_parse) */
 };
 
 struct conf_row {

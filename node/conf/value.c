@@ -172,6 +172,32 @@ bool conf_endpoint_parse(str text, str *host, uint16_t *number)
     return !is_every_address(&address);
 }
 
+static bool is_service(str uri, struct conf_service *s)
+{
+    unsigned char address[16];
+    char host[INET6_ADDRSTRLEN + 1] = "";
+    if (!conf_service_parse(uri, s))
+        return false;
+    if (s->host.n < sizeof host)
+        memcpy(host, s->host.p, s->host.n);
+    return is_domain(s->host) || inet_pton(AF_INET, host, address) == 1 ||
+           inet_pton(AF_INET6, host, address) == 1;
+}
+
+/* RFC 3986: a scheme, and something behind it that is printable and no blank. */
+static bool is_uri(str s)
+{
+    size_t n = 0;
+    while (n < s.n && (isalnum((unsigned char)s.p[n]) || (n && strchr("+-.", s.p[n]))))
+        n++;
+    if (n == 0 || n + 1 >= s.n || s.p[n] != ':' || !isalpha((unsigned char)s.p[0]))
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= ' ' || strchr("<>\"{}|\\^`\x7f", s.p[i]))
+            return false;
+    return s.n <= 1024;
+}
+
 /* One that others reach us at ("" = none), or one of the registry's servers. */
 static bool endpoint(const struct conf_row *row, str s)
 {
@@ -297,6 +323,7 @@ static const char *parse_text(const struct conf_row *row, str text, struct arena
     socklen_t len;
     int i;
     out->text = text;
+    struct conf_service service;
     switch (row->kind) {
     case CONF_NAME: return name(text, &out->text) ? NULL : "only a-z, 0-9 and -, 32 at most";
     case CONF_WORDS: return word_index(row->min, text) < 0 ? "not one of the words it knows" : NULL;
@@ -323,6 +350,13 @@ static const char *parse_text(const struct conf_row *row, str text, struct arena
                                      "redis.example.net:6379, unix:/run/redis/redis.sock)";
     case CONF_NETS:
         return net(text, &out->net) ? NULL : "not a network (10.0.0.0/8, \"2001:db8::/32\")";
+    case CONF_URIS:
+        return is_uri(text) ? NULL
+                            : "not an URI (mailto:abuse@example.org, xmpp:admin@example.org)";
+    case CONF_SERVICES:
+        return is_service(text, &service) ? NULL
+                                          : "not a service (stun:stun.example.org, "
+                                            "\"turn:turn.example.org:3478?transport=udp\")";
     default: return text.n > 4096 ? "too long" : NULL;
     }
 }

@@ -42,6 +42,13 @@ static void put_features(struct xml_writer *w, const struct iq *q)
         put_feature(w, "msgoffline"); /* XEP-0160 */
 }
 
+static void put_forms(struct xml_writer *w, const struct iq *q)
+{
+    for (size_t i = 0; xeps[i]; i++)
+        if (xeps[i]->info && xep_active(xeps[i], q->node->conf, q->host))
+            xeps[i]->info(q, w);
+}
+
 static void put_identities(struct xml_writer *w, const struct iq *q)
 {
     if (q->entity == IQ_SERVER)
@@ -73,6 +80,7 @@ static void get_info(struct iq *q)
     xml_open_ns(&w, "query", "http://jabber.org/protocol/disco#info");
     put_identities(&w, q);
     put_features(&w, q);
+    put_forms(&w, q);
     xml_close(&w, "query");
     iq_result(q, xml_written(&w));
 }

@@ -25,6 +25,8 @@ bool xep_active(const struct xep *x, const struct conf *conf, const struct conf_
 {
     if (x == &xep_register && host && host->registration == CONF_REGISTRATION_OFF)
         return false;
+    if (x == &xep_services && host && !host->services.count)
+        return false;
     return !conf_module_off(conf, host, str_of(x->name));
 }
 

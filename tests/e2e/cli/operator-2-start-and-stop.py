@@ -44,6 +44,10 @@ WRONG = [
     ("limits {\n", "check.conf", ""),
     ("limits }\n", "check.conf:1", ""),
     ("nonsense = 1\n", "nonsense", ""),
+    ('host "a.org" { services = {"ftp:a.org"} }\n', "services", "turn:turn.example.org"),
+    ('host "a.org" { services = {"turn:a.org?transport=sctp"} }\n', "services", "transport=udp"),
+    ('host "a.org" { services = {"stun:a.org:99999"} }\n', "services", "not a service"),
+    ('host "a.org" { contact_abuse = abuse }\n', "contact_abuse", "mailto:abuse@example.org"),
     ('node { name = "UPPER" }\n', "node.name", ""),
     ('node { data_dir = "${PEMBERLEY_TEST_UNSET}" }\n', "node.data_dir", "absolute"),
 ]
