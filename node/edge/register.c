@@ -1,47 +1,20 @@
-/* register: see register.h. The keys are derived on the helper thread, with salts drawn beforehand
- * (the entropy door is the loop's); then the store decides whether the name is free. One request at
- * a time: reading pauses until it is answered. */
+/* register: see register.h. The keys are derived on the helper thread; then the store decides
+ * whether the name is free. One request at a time: reading pauses until it is answered. */
 #include "node/edge/register.h"
 
-#include "node/tls/helper.h"
+#include "node/tls/new_keys.h"
 #include "proto/bus/store.pb-c.h"
 #include "proto/xmpp/jid.h"
 
-/* Salts for scram_keys_make on the thread. */
-struct drawn {
-    struct entropy entropy;
-    unsigned char pool[SCRAM_HASHES * SCRAM_SALT_BYTES];
-    size_t used;
-};
 struct registration {
-    struct helper_job job;
     struct edge *edge;
     uint64_t conn;
-    struct drawn drawn;
-    uint32_t iterations;
     uint64_t host_max;
-    struct scram_keys keys;
     int64_t wall_us;
-    uint16_t password_n, jid_n, id_n;
-    char password[SCRAM_PASSWORD_MAX];
+    uint16_t jid_n, id_n;
     char jid[JID_MAX];
     char id[256]; /* of the request, escaped */
 };
-
-static void draw(struct entropy *e, void *out, size_t n)
-{
-    struct drawn *d = container_of(e, struct drawn, entropy);
-    must(d->used + n <= sizeof d->pool);
-    memcpy(out, d->pool + d->used, n);
-    d->used += n;
-}
-
-static void derive(struct helper_job *j)
-{
-    struct registration *r = container_of(j, struct registration, job);
-    scram_keys_make(str_from(r->password, r->password_n), r->iterations, &r->drawn.entropy,
-                    &r->keys);
-}
 
 static void finish(struct registration *r, err e)
 {
@@ -59,7 +32,6 @@ static void finish(struct registration *r, err e)
         else
             stream_put_iq_error(c, id, e);
     }
-    scram_wipe(r, sizeof *r);
     free(r);
     edge_check_stopped(edge);
 }
@@ -87,21 +59,18 @@ static void on_added(void *ctx, err e, const struct Store__Reply *reply)
     }
 }
 
-static void derived(struct helper_job *j)
+static void derived(void *ctx, str blob)
 {
-    struct registration *r = container_of(j, struct registration, job);
-    unsigned char blob[SCRAM_BLOB_MAX];
-    size_t n = scram_keys_encode(&r->keys, blob);
+    struct registration *r = ctx;
     Store__Request request = STORE__REQUEST__INIT;
     Store__AccountAdd add = STORE__ACCOUNT_ADD__INIT;
-    add.keys = (ProtobufCBinaryData){n, blob};
+    add.keys = (ProtobufCBinaryData){blob.n, (uint8_t *)blob.p};
     add.created_us = r->wall_us;
     add.host_max = r->host_max;
     request.owner = (ProtobufCBinaryData){r->jid_n, (uint8_t *)r->jid};
     request.op_case = STORE__REQUEST__OP_ACCOUNT_ADD;
     request.account_add = &add;
     store_submit(r->edge->node->store, &request, on_added, r);
-    scram_wipe(blob, sizeof blob);
 }
 
 static bool is_rate_spent(struct conn *c)
@@ -137,19 +106,13 @@ static void submit(struct conn *c, str id, const struct jid *jid, str password)
     struct node *n = c->edge->node;
     struct registration *r = calloc(1, sizeof *r);
     must(r);
-    list_init(&r->job.link);
-    r->job.run = derive, r->job.done = derived;
     r->edge = c->edge, r->conn = c->negotiation->number;
-    r->iterations = (uint32_t)n->conf->auth_scram_iterations;
     r->host_max = conf_host_find(n->conf, stream_host(c))->users_max; /* it was asked before */
     r->wall_us = clock_wall_us(n->clock);
-    r->drawn.entropy.fill = draw;
-    entropy_fill(n->entropy, r->drawn.pool, sizeof r->drawn.pool);
-    r->password_n = (uint16_t)password.n, memcpy(r->password, password.p, password.n);
     r->jid_n = (uint16_t)jid->bare.n, memcpy(r->jid, jid->bare.p, jid->bare.n);
     r->id_n = (uint16_t)id.n, memcpy(r->id, id.p, id.n);
-    if (helper_submit(n->helper, &r->job) != ERR_OK) {
-        scram_wipe(r, sizeof *r);
+    if (new_keys(n->helper, n->entropy, password, (uint32_t)n->conf->auth_scram_iterations, derived,
+                 r) != ERR_OK) {
         free(r);
         return stream_put_iq_error(c, id, ERR_STANZA_RESOURCE_CONSTRAINT);
     }

@@ -7,12 +7,10 @@
  * unavailable, the result goes out, then all sessions end. */
 #include "node/conf/conf.h"
 #include "node/home/session.h"
-#include "node/tls/helper.h"
+#include "node/tls/new_keys.h"
 #include "node/xep/xep.h"
 #include "proto/bus/store.pb-c.h"
 #include "proto/sasl/scram.h"
-
-#include <stdlib.h>
 
 /* Clients ask their own account or its server; either way it is about the account. A guest has
  * none, and another host of ours is another service. */
@@ -50,37 +48,6 @@ static Store__Request request_for(const struct iq *q)
 
 /* ---- a new password ---- */
 
-/* The helper thread must not touch the shard's entropy: the salts are drawn before. */
-struct drawn {
-    struct entropy entropy;
-    unsigned char bytes[SCRAM_HASHES * SCRAM_SALT_BYTES];
-    size_t used;
-};
-
-static void draw(struct entropy *e, void *out, size_t n)
-{
-    struct drawn *d = container_of(e, struct drawn, entropy);
-    must(n <= sizeof d->bytes - d->used);
-    memcpy(out, d->bytes + d->used, n);
-    d->used += n;
-}
-
-struct new_password {
-    struct helper_job job;
-    struct iq *iq;
-    struct drawn salts;
-    uint32_t iterations;
-    struct scram_keys keys;
-    size_t password_n;
-    char password[SCRAM_PASSWORD_MAX];
-};
-
-static void derive(struct helper_job *j)
-{
-    struct new_password *p = container_of(j, struct new_password, job);
-    scram_keys_make((str){p->password, p->password_n}, p->iterations, &p->salts.entropy, &p->keys);
-}
-
 static void changed(struct iq *kept, err e, const Store__Reply *reply)
 {
     if (e) {
@@ -95,19 +62,14 @@ static void changed(struct iq *kept, err e, const Store__Reply *reply)
     user_end_sessions(u, ERR_STREAM_RESET, asking);
 }
 
-static void derived(struct helper_job *j)
+static void derived(void *ctx, str blob)
 {
-    struct new_password *p = container_of(j, struct new_password, job);
-    unsigned char blob[SCRAM_BLOB_MAX];
-    size_t n = scram_keys_encode(&p->keys, blob);
+    struct iq *kept = ctx;
     Store__AccountSetKeys set_keys = STORE__ACCOUNT_SET_KEYS__INIT;
-    set_keys.keys = (ProtobufCBinaryData){.len = n, .data = blob};
-    Store__Request r = request_for(p->iq);
+    set_keys.keys = (ProtobufCBinaryData){.len = blob.n, .data = (uint8_t *)blob.p};
+    Store__Request r = request_for(kept);
     r.op_case = STORE__REQUEST__OP_ACCOUNT_SET_KEYS, r.account_set_keys = &set_keys;
-    iq_store(p->iq, &r, changed);
-    scram_wipe(blob, sizeof blob);
-    scram_wipe(p, sizeof *p);
-    free(p);
+    iq_store(kept, &r, changed);
 }
 
 static void change_password(struct iq *q, str given)
@@ -118,21 +80,10 @@ static void change_password(struct iq *q, str given)
         iq_error(q, ERR_STANZA_NOT_ACCEPTABLE);
         return;
     }
-    struct new_password *p = calloc(1, sizeof *p);
-    must(p);
-    p->job.run = derive, p->job.done = derived;
-    p->iterations = (uint32_t)conf->auth_scram_iterations;
-    p->salts.entropy.fill = draw;
-    entropy_fill(q->node->entropy, p->salts.bytes, sizeof p->salts.bytes);
-    p->password_n = password.n;
-    memcpy(p->password, password.p, password.n);
-    if (helper_submit(q->node->helper, &p->job)) {
-        scram_wipe(p, sizeof *p);
-        free(p);
-        iq_error(q, ERR_STANZA_RESOURCE_CONSTRAINT);
-        return;
-    }
-    p->iq = iq_keep(q); /* derived() runs in a later turn */
+    struct iq *kept = iq_keep(q);
+    if (new_keys(q->node->helper, q->node->entropy, password, (uint32_t)conf->auth_scram_iterations,
+                 derived, kept))
+        iq_error(kept, ERR_STANZA_RESOURCE_CONSTRAINT);
 }
 
 /* ---- removal ---- */
