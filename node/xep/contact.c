@@ -1,26 +1,16 @@
 /* XEP-0157: whom to write to, as a form of the server's disco#info. */
 #include "node/conf/conf.h"
 #include "node/xep/xep.h"
+#include "proto/xmpp/form.h"
 
-static void put_field(struct xml_writer *w, const char *var, const struct conf *c,
+static void put_field(struct xml_writer *w, const char *var, const struct iq *q,
                       struct conf_list uris)
 {
-    if (!uris.count)
-        return;
-    xml_open(w, "field");
-    xml_put_attr(w, "var", str_of(var));
+    str *values = arena_alloc(q->arena, uris.count * sizeof *values);
     for (uint32_t i = 0; i < uris.count; i++)
-        xml_put_leaf(w, "value", NULL, conf_list_at(c, uris, i));
-    xml_close(w, "field");
-}
-
-static void put_form_type(struct xml_writer *w)
-{
-    xml_open(w, "field");
-    xml_put_attr(w, "var", STR("FORM_TYPE"));
-    xml_put_attr(w, "type", STR("hidden"));
-    xml_put_leaf(w, "value", NULL, STR("http://jabber.org/network/serverinfo"));
-    xml_close(w, "field");
+        values[i] = conf_list_at(q->node->conf, uris, i);
+    if (uris.count)
+        form_put(w, var, values, uris.count);
 }
 
 static void info(const struct iq *q, struct xml_writer *w)
@@ -40,12 +30,10 @@ static void info(const struct iq *q, struct xml_writer *w)
         n += fields[i].uris.count;
     if (q->entity != IQ_SERVER || !n)
         return;
-    xml_open_ns(w, "x", "jabber:x:data");
-    xml_put_attr(w, "type", STR("result"));
-    put_form_type(w);
+    form_open(w, "result", "http://jabber.org/network/serverinfo");
     for (size_t i = 0; i < array_len(fields); i++)
-        put_field(w, fields[i].var, q->node->conf, fields[i].uris);
-    xml_close(w, "x");
+        put_field(w, fields[i].var, q, fields[i].uris);
+    form_close(w);
 }
 
 const struct xep xep_contact = {.name = "contact", .info = info};
