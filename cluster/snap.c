@@ -16,6 +16,7 @@ str snap_encode(const struct snap *s, struct arena *a)
     m.presence = bytes_of(s->presence);
     m.presence_us = s->presence_us, m.since_us = s->since_us, m.tls = s->tls;
     m.interested = s->interested, m.anonymous = s->anonymous;
+    m.blocklist = s->blocklist, m.carbons = s->carbons, m.inactive = s->inactive;
     m.directed = arena_alloc(a, s->directed_count * sizeof *m.directed);
     m.n_directed = s->directed_count;
     for (size_t i = 0; i < s->directed_count; i++)
@@ -55,6 +56,9 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
         .presence_us = m->presence_us,
         .since_us = m->since_us,
         .interested = m->interested,
+        .blocklist = m->blocklist,
+        .carbons = m->carbons,
+        .inactive = m->inactive,
         .anonymous = m->anonymous,
         .directed = directed,
         .directed_count = m->n_directed,
@@ -69,5 +73,7 @@ void snap_learn(struct snap *s, const struct snap *told)
     s->presence = told->presence, s->presence_us = told->presence_us;
     s->since_us = told->since_us;
     s->interested = told->interested, s->anonymous = told->anonymous;
+    s->blocklist = told->blocklist, s->carbons = told->carbons;
+    s->inactive = told->inactive;
     s->directed = told->directed, s->directed_count = told->directed_count;
 }

@@ -21,6 +21,9 @@ struct snap {
     int64_t presence_us, since_us; /* wall time */
     str presence;                  /* XML of its last broadcast; empty: not available */
     bool interested;               /* has asked for the roster */
+    bool blocklist;                /* has asked for the block list (XEP-0191 3.2) */
+    bool carbons;                  /* wants copies (XEP-0280) */
+    bool inactive;                 /* its client is (XEP-0352): what was held back for it is lost */
     bool anonymous;                /* there is no account */
     const str *directed;           /* JIDs that got directed presence */
     size_t directed_count;

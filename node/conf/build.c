@@ -137,6 +137,14 @@ static void put_hosts(struct build *b)
     }
 }
 
+static bool switches_off(const struct conf *c)
+{
+    for (uint32_t i = 0; i < c->host_count; i++)
+        if (conf_host_at(c, i)->modules_off.count)
+            return true;
+    return c->modules_off.count > 0;
+}
+
 struct conf *conf_draft_build(struct conf_draft *d)
 {
     conf_check(d);
@@ -150,6 +158,7 @@ struct conf *conf_draft_build(struct conf_draft *d)
     struct conf *c = (struct conf *)(void *)b.image;
     c->magic = CONF_MAGIC;
     c->size = b.size;
+    c->all_modules = !switches_off(c);
     c->hash = XXH3_64bits(c, b.size);
     return c;
 }

@@ -121,6 +121,7 @@ struct conf {
     uint64_t hash; /* of all values: same settings, same hash */
     uint32_t hosts_at, host_count;
     uint32_t host_first; /* stands first in the file: its certificate is for who names no host */
+    bool all_modules;    /* none is switched off, for no host */
 #define OPT(field, path, kind, def, min, max, class, sentence) CONF_T_##kind field;
 #include "node/conf/options.def"
 };

@@ -58,7 +58,8 @@ forgotten_hooks[] = {
 
 static bool active(const struct user *u, const struct xep *x)
 {
-    return xep_active(x, u->home->node->conf, user_host(u));
+    const struct conf *c = u->home->node->conf;
+    return c->all_modules || xep_active(x, c, user_host(u));
 }
 
 void sent_replace(struct sent *m, struct stanza *with)

@@ -23,6 +23,7 @@ struct sent {
     struct jid to; /* whom it is for: of a message or request without `to` the own bare JID; of
                       a broadcast nobody */
     struct ticket *ticket;
+    str archive_id; /* of its entry in the sender's archive; empty: there is none */
 };
 /* What goes on is this from now on; the reference is the chain's. */
 void sent_replace(struct sent *m, struct stanza *with);

@@ -215,6 +215,8 @@ void route_undelivered(struct route *r, bool shared, bool taken);
 void route_replace(struct route *r, struct stanza *with);
 /* Did s get it, by the choice of resources? */
 bool route_gave(const struct route *r, const struct session *s);
+/* Of one that was handled already: as if it was given now. */
+void route_would_give(struct user *u, struct route *r);
 /* Sessions that messages to the bare JID go to get it; how many. */
 unsigned route_to_eligible(struct user *u, struct route *r);
 

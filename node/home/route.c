@@ -103,6 +103,13 @@ static int least_priority(const struct user *u)
     return top;
 }
 
+void route_would_give(struct user *u, struct route *r)
+{
+    struct session *s = r->to.resource.n ? session_named(u, r->to.resource) : NULL;
+    r->gave_one = s;
+    r->gave_least = s ? GAVE_NONE : least_priority(u);
+}
+
 bool route_gave(const struct route *r, const struct session *s)
 {
     return r->gave_one ? s == r->gave_one : session_eligible(s) && s->priority >= r->gave_least;
@@ -192,13 +199,14 @@ static void route_message(struct user *u, struct route *r)
     if ((r->flags & FRAME_AGAIN) && (u->offline_count || u->putting) &&
         offline_wants(u, r->stanza)) {
         offline_put(u, r);
+        chain_given(u, r);
         return;
     }
     bool full = r->to.resource.n > 0;
     struct session *s = full ? session_named(u, r->to.resource) : NULL;
     if (s) {
         if (is_behind_rows(u, s) && offline_wants(u, r->stanza))
-            offline_put(u, r);
+            offline_put(u, r), chain_given(u, r);
         else if (!offline_wait(u, r, s))
             give_one(u, r, s);
         return;
@@ -218,9 +226,14 @@ static void route_message(struct user *u, struct route *r)
     case TYPE_HEADLINE:
         if (full || !route_to_eligible(u, r))
             drop(r);
+        if (!full)
+            chain_given(u, r);
         return;
     case TYPE_GROUPCHAT: route_error(r, ERR_STANZA_SERVICE_UNAVAILABLE); return;
-    default: /* an error */ drop(r);
+    default: /* an error; to the bare JID it answers what the home itself has sent */
+        drop(r);
+        if (full)
+            chain_given(u, r);
     }
 }
 
@@ -478,11 +491,18 @@ static void message_again(struct route *r)
         put_offline(u, r);
 }
 
+/* Of a message for other resources (XEP-0280): nobody else's. Clients' own have a resource. */
+static bool is_copy(const struct route *r)
+{
+    return r->stanza->index.nchild == 1 && r->stanza->index.child[0].ns == NS_CARBONS &&
+           str_eq(stanza_from(r->stanza), user_bare(r->user));
+}
+
 void route_undelivered(struct route *r, bool shared, bool taken)
 {
     enum stanza_type type = r->stanza->type;
-    if (r->stanza->kind == STANZA_PRESENCE || type == TYPE_HEADLINE || type == TYPE_ERROR ||
-        type == TYPE_RESULT)
+    if (is_copy(r) || r->stanza->kind == STANZA_PRESENCE || type == TYPE_HEADLINE ||
+        type == TYPE_ERROR || type == TYPE_RESULT)
         drop(r);
     else if (r->stanza->kind == STANZA_IQ || type == TYPE_GROUPCHAT)
         route_error(r, ERR_STANZA_RECIPIENT_UNAVAILABLE);

@@ -138,6 +138,9 @@ static struct snap told_snap(const struct session *s)
                         .out_base = s->out_base,
                         .since_us = s->since_us,
                         .interested = s->interested,
+                        .blocklist = s->blocklist,
+                        .carbons = s->carbons,
+                        .inactive = s->inactive,
                         .anonymous = s->user->anonymous};
     presence_snap(s, &snap);
     return snap;

@@ -771,7 +771,8 @@ struct session *session_restore(struct user *u, const struct snap *snap)
     s->sm = snap->sm, s->resumable = snap->resumable, s->max_ms = snap->max_ms;
     s->in_ord = snap->in_ord, s->in_base = snap->in_base, s->out_base = snap->out_base;
     s->out_seq = s->out_acked = snap->out_acked;
-    s->interested = snap->interested;
+    s->interested = snap->interested, s->blocklist = snap->blocklist;
+    s->carbons = snap->carbons, s->inactive = snap->inactive;
     s->since_us = snap->since_us ? snap->since_us : s->since_us;
     second_others(s)->doubt = s->in_ord + WINDOW_MAX; /* a client sends again */
     note_peer(s, snap->address, snap->tls);

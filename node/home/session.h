@@ -108,6 +108,9 @@ struct session {
     bool closing : 1;      /* its client has ended it; stanzas before that wait */
     bool draining : 1;     /* held stanzas are being run */
     bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
+    bool blocklist : 1;    /* has asked for the block list (XEP-0191 3.2) */
+    bool carbons : 1;      /* wants copies of the account's messages (XEP-0280) */
+    bool inactive : 1;     /* its client is (XEP-0352) */
     bool had_presence : 1; /* initial presence was sent once */
     bool offline_done : 1; /* was given the offline messages */
     err doom : 8;

@@ -28,6 +28,9 @@ static void a_snap_survives_its_codec(void **state)
                         .presence_us = 9,
                         .since_us = 10,
                         .interested = true,
+                        .blocklist = true,
+                        .carbons = true,
+                        .inactive = true,
                         .anonymous = true,
                         .directed = jids,
                         .directed_count = 2,
@@ -44,6 +47,7 @@ static void a_snap_survives_its_codec(void **state)
     assert_int_equal(in.out_acked, out.out_acked);
     assert_true(str_eq(in.presence, out.presence) && str_eq(in.address, out.address));
     assert_true(in.presence_us == out.presence_us && in.since_us == out.since_us);
+    assert_true(out.blocklist && out.carbons && out.inactive);
     assert_true(out.interested && out.anonymous && in.tls == out.tls);
     assert_int_equal(out.directed_count, 2);
     assert_true(str_eq(out.directed[0], jids[0]) && str_eq(out.directed[1], jids[1]));
