@@ -21,10 +21,12 @@ struct ops {
     str owner;
     size_t queue; /* requests that wait behind this one */
     /* what rows have told */
-    bool found;         /* the account */
-    bool stored, equal; /* what was to be put; what was there before */
-    bool full;          /* a guard: undo */
-    size_t limit, left; /* of a page */
+    bool found;           /* the account */
+    bool stored, equal;   /* what was to be put; what was there before */
+    bool full;            /* a guard: undo */
+    size_t limit, left;   /* of a page */
+    size_t missing;       /* things named by their keys that were not seen yet */
+    int64_t lower, upper; /* between these, themselves left out */
 };
 
 /* Bounds of what a request may carry; more is ERR_BAD. A bare JID is RFC 7622's 1,023 twice. */
@@ -50,6 +52,12 @@ enum {
     PAGE_MAX = 1000,
     PAGE_DEFAULT = 100,
     PAGE_BYTES_MAX = 1 << 20,
+    ARCHIVE_ID = 16,
+    ARCHIVE_IDS_MAX = 250, /* in one request */
+    ARCHIVE_PREFS_MAX = 512 << 10,
+    ARCHIVE_COUNT_MAX = 1000000,
+    ARCHIVE_FIND_ROWS = 10000, /* of a contact: older ones are not found */
+    TRIM_MAX = 10000,
 };
 #define ENDED_LIFE_US INT64_C(86400000000)
 

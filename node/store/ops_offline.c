@@ -23,14 +23,14 @@ err op_offline_put(struct ops *x)
     const Store__OfflinePut *put = x->q->offline_put;
     str uid = ops_str(put->uid), sid = ops_str(put->sid), stanza = ops_str(put->stanza);
     if (uid.n == 0 || uid.n > UID_MAX || sid.n > UID_MAX || stanza.n == 0 || stanza.n > XML_MAX ||
-        put->seq > INT64_MAX || put->bytes_max > INT64_MAX)
+        put->seq > INT64_MAX || put->bytes_max > INT64_MAX || put->archived.len > UID_MAX)
         return ERR_BAD;
     if (sid.n > 0) /* a repeat that comes from a queue this time: what that tells is new */
         ops_sql(x, offline_claim, NULL, A_TEXT(x->owner), A_BLOB(uid), A_BLOB(sid),
                 A_INT(put->seq));
     ops_sql(x, offline_put, on_put, A_TEXT(x->owner), A_BLOB(uid), A_INT(put->time_us),
             A_BLOB(stanza), A_BLOB(sid), A_INT(put->seq), A_INT(put->count_max),
-            A_INT(put->bytes_max));
+            A_INT(put->bytes_max), A_BLOB(ops_str(put->archived)));
     ops_sql(x, offline_has, on_put, A_TEXT(x->owner), A_BLOB(uid));
     x->done = put_done;
     return ERR_OK;
@@ -51,6 +51,7 @@ static bool on_row(struct ops *x, const struct sql_row *from)
     row->uid = ops_keep(x, from->c[1].s);
     row->time_us = from->c[2].i;
     row->stanza = ops_keep(x, from->c[3].s);
+    row->archived = ops_keep(x, from->c[4].s);
     page->rows = ops_grow(x, page->rows, page->n_rows, sizeof(void *));
     page->rows[page->n_rows++] = row;
     return true;
@@ -112,11 +113,23 @@ static bool on_state(struct ops *x, const struct sql_row *row)
     return false;
 }
 
-err op_offline_count(struct ops *x)
+static void tell_state(struct ops *x)
 {
     x->r.body_case = STORE__REPLY__BODY_OFFLINE_STATE;
     x->r.offline_state = arena_alloc(x->arena, sizeof *x->r.offline_state);
     store__offline_state__init(x->r.offline_state);
     ops_sql(x, offline_count, on_state, A_TEXT(x->owner));
+}
+
+err op_offline_count(struct ops *x)
+{
+    tell_state(x);
+    return ERR_OK;
+}
+
+err op_offline_drop_archived(struct ops *x)
+{
+    ops_sql(x, offline_drop_archived, NULL, A_TEXT(x->owner));
+    tell_state(x);
     return ERR_OK;
 }

@@ -34,7 +34,7 @@ struct sql_arg {
 #define A_IDS(p, n) \
     ((struct sql_arg){SQL_ARG_IDS, (int64_t)(n), STR_NONE, p}) /* each ≤ INT64_MAX */
 
-enum { SQL_COLUMNS_MAX = 9, SQL_ARGS_MAX = 9 };
+enum { SQL_COLUMNS_MAX = 12, SQL_ARGS_MAX = 12 };
 struct sql_cell {
     bool null;
     int64_t i; /* numbers */

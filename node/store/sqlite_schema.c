@@ -125,6 +125,28 @@ static const char *const migrations[] = {
     " id INTEGER PRIMARY KEY AUTOINCREMENT,"
     " hash BLOB NOT NULL UNIQUE,"
     " features BLOB NOT NULL) STRICT;",
+
+    /* 2 -> 3: the archive. seq: order and time in microseconds; contact: a bare JID; resource,
+     * message: hashes; retracted: a tombstone. It has no foreign key: an account may have a million
+     * rows, which go in slices after it (archive_gone). */
+    "CREATE TABLE archive ("
+    " account INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " id BLOB NOT NULL,"
+    " contact TEXT NOT NULL,"
+    " resource INTEGER NOT NULL,"
+    " message INTEGER NOT NULL,"
+    " retracted INTEGER NOT NULL DEFAULT 0,"
+    " stanza BLOB NOT NULL) STRICT;"
+    "CREATE UNIQUE INDEX archive_seq ON archive (account, seq);"
+    "CREATE UNIQUE INDEX archive_id ON archive (account, id);"
+    "CREATE INDEX archive_contact ON archive (account, contact, seq, resource, message);"
+    "CREATE TABLE archive_gone (account INTEGER PRIMARY KEY) STRICT;"
+    "CREATE TRIGGER archive_left AFTER DELETE ON account BEGIN"
+    " INSERT INTO archive_gone (account) VALUES (old.id); END;"
+    "ALTER TABLE account ADD COLUMN archive_prefs BLOB;"
+    "ALTER TABLE offline ADD COLUMN archived BLOB;"
+    "CREATE INDEX offline_archived ON offline (account, archived) WHERE archived IS NOT NULL;",
 };
 const int sqlite_schema_version = (int)array_len(migrations);
 

@@ -46,14 +46,29 @@ struct store_client {
     struct arena arena; /* of the reply at hand */
 };
 
-/* The labels of METRIC_store_requests are those of the oneof, in its order, without gaps. */
-enum { OP_FIRST = STORE__REQUEST__OP_ACCOUNT_GET, OP_OTHER = METRIC_SIZE_OP - 1 };
-_Static_assert(STORE__REQUEST__OP_NODE_ADMIT - OP_FIRST == OP_OTHER - 1, "labels.def: OP");
+/* The labels of METRIC_store_requests are those of the oneof that are in these ranges, in order,
+ * and "other". */
+static const struct op_range {
+    unsigned first, last;
+} op_ranges[] = {{STORE__REQUEST__OP_ACCOUNT_GET, STORE__REQUEST__OP_NODE_ADMIT},
+                 {STORE__REQUEST__OP_ARCHIVE_PUT, STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED}};
+enum {
+    OPS_OLD = STORE__REQUEST__OP_NODE_ADMIT - STORE__REQUEST__OP_ACCOUNT_GET + 1,
+    OPS_ARCHIVE = STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED - STORE__REQUEST__OP_ARCHIVE_PUT + 1,
+    OP_OTHER = METRIC_SIZE_OP - 1,
+};
+_Static_assert(OPS_OLD + OPS_ARCHIVE == OP_OTHER, "labels.def: OP");
 
 static unsigned op_label(const struct request *q)
 {
-    unsigned i = q->op - OP_FIRST;
-    return i < OP_OTHER ? i : OP_OTHER;
+    unsigned label = 0;
+    for (size_t i = 0; i < array_len(op_ranges); i++) {
+        const struct op_range *r = &op_ranges[i];
+        if (q->op >= r->first && q->op <= r->last)
+            return label + (q->op - r->first);
+        label += r->last - r->first + 1;
+    }
+    return OP_OTHER;
 }
 
 static void gauge(struct store_client *c)
