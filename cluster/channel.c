@@ -174,6 +174,7 @@ static void put_bytes(struct channels *c, struct channel *ch, const struct frame
     struct iovec v[FRAME_PARTS];
     struct frame same;
     char head[FRAME_PLAIN];
+    bool later = f->flags & FRAME_LATER;
     if (f->stanza && f->stanza == ch->went) {
         same = *f;
         same.stanza = NULL, same.flags |= FRAME_SAME;
@@ -182,10 +183,10 @@ static void put_bytes(struct channels *c, struct channel *ch, const struct frame
         remember(&ch->went, f->stanza);
     }
     if (!ch->remote && frame_is_plain(f)) {
-        c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode_plain(f, number, head, v));
+        c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode_plain(f, number, head, v), later);
         return;
     }
-    c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode(f, number, &c->out, v));
+    c->sinks.send(c->sinks.ctx, ch->peer, v, frame_encode(f, number, &c->out, v), later);
     arena_reset(&c->out);
 }
 
@@ -246,8 +247,11 @@ void channel_send(struct channels *c, unsigned peer, const struct frame *f, stru
 
 /* ---- incoming ---- */
 
-static void ack_later(struct channels *c, struct channel *ch)
+static bool is_patient(const struct frame *f) { return f->flags & FRAME_PATIENT; }
+
+static void ack_later(struct channels *c, struct channel *ch, bool soon)
 {
+    ch->ack_soon |= soon;
     if (ch->ack_due)
         return;
     list_push_back(&c->due, &ch->due);
@@ -266,7 +270,7 @@ void channel_done(struct channels *c, struct origin o)
     if (!ch->up || o.incarnation != ch->incarnation)
         return; /* who asked is dead */
     arrived_done(&ch->in, o.number);
-    ack_later(c, ch);
+    ack_later(c, ch, !o.patient);
 }
 
 static void receive_ack(struct channels *c, struct channel *ch, const struct frame *f,
@@ -293,8 +297,8 @@ static void receive_new(struct channels *c, struct channel *ch, const struct fra
     if (f->kind == FRAME_EPOCH)
         ch->epoch = f->ms;
     if (ch->remote)
-        ack_later(c, ch);
-    struct origin from = {ch->peer, ch->incarnation, ch->in.received};
+        ack_later(c, ch, true);
+    struct origin from = {ch->peer, ch->incarnation, ch->in.received, is_patient(f)};
     c->sinks.frame(c->sinks.ctx, from, f);
 }
 
@@ -305,7 +309,7 @@ err channel_other(struct channels *c, struct channel *ch, uint64_t number)
     if (!ch->remote || number == 0)
         return ERR_BAD;
     if (!beyond || !ch->asked)
-        ack_later(c, ch);
+        ack_later(c, ch, true);
     if (beyond && !ch->asked)
         ch->asked = ch->ask = true;
     return ERR_OK;
@@ -363,12 +367,12 @@ static void send_ack(struct channels *c, struct channel *ch)
     struct frame f = {.kind = FRAME_ACK, .ack_ranges = ranges, .ms = c->epoch};
     f.ack_range_count = arrived_tell(&ch->in, ranges, FRAME_ACK_RANGES);
     f.ack_upto = ch->in.upto;
-    f.flags = ch->ask ? FRAME_AGAIN : 0;
-    ch->ask = false;
+    f.flags = (ch->ask ? FRAME_AGAIN : 0) | (ch->ack_soon ? 0 : FRAME_LATER);
+    ch->ask = ch->ack_soon = false;
     put_bytes(c, ch, &f, ch->remote ? ch->in.received : 0);
     arena_reset(&c->out);
     if (arrived_has_more(&ch->in)) /* more than one frame holds */
-        ack_later(c, ch);
+        ack_later(c, ch, true);
 }
 
 void channel_flush(struct channels *c)
@@ -388,12 +392,13 @@ static void run_parcel(struct channels *c, struct frame *scratch)
 {
     struct parcel *p = list_first(&c->local, struct parcel, link);
     list_remove(&p->link);
-    struct origin from = {c->self, 0, p->number};
+    const struct frame *f = parcel_frame(p, scratch);
+    struct origin from = {c->self, 0, p->number, is_patient(f)};
     if (p->keep) {
         list_push_back(&c->running, &p->link);
         c->own[p->number].kept = c->current = p;
     }
-    c->sinks.frame(c->sinks.ctx, from, parcel_frame(p, scratch));
+    c->sinks.frame(c->sinks.ctx, from, f);
     c->current = NULL;
     if (list_empty(&p->link)) /* done already, or never to be taken back */
         parcel_free(&c->parcels, p);
@@ -425,7 +430,7 @@ void channel_peer_up(struct channels *c, unsigned peer, uint32_t incarnation)
     ch->incarnation = incarnation;
     unacked_begin(&ch->sent), arrived_begin(&ch->in);
     ch->theirs = ch->epoch = 0;
-    ch->path = ch->ask = ch->asked = ch->ack_due = false;
+    ch->path = ch->ask = ch->asked = ch->ack_due = ch->ack_soon = false;
     remember(&ch->went, NULL), remember(&ch->came, NULL);
     list_remove(&ch->due);
     if (c->epoch)
@@ -482,7 +487,7 @@ static void tell_again(struct channels *c, struct channel *ch)
 {
     arrived_tell_again(&ch->in);
     ch->ask = ch->asked;
-    ack_later(c, ch);
+    ack_later(c, ch, true);
 }
 
 void channel_path_up(struct channels *c, unsigned peer, uint32_t incarnation, uint64_t received)
@@ -506,7 +511,7 @@ void channel_missed(struct channels *c, unsigned peer)
     if (!ch->up)
         return;
     ch->ask = ch->asked = true;
-    ack_later(c, ch);
+    ack_later(c, ch, true);
 }
 
 uint64_t channel_received(const struct channels *c, unsigned peer)

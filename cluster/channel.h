@@ -18,6 +18,12 @@
  * is not adopted here yet, acks too, waits until it is. What was sent to a home whose slots have
  * gone to another is taken back (channel_take_back): its number means nothing any more.
  *
+ * Most of what goes between shards that have little to do is acks, and each costs the other one a
+ * wake-up. FRAME_PATIENT says that nobody waits for a frame's ack: no client has asked what is
+ * safe of its stanzas, no window is near its end. What a home does for such a frame is patient too
+ * (ticket_flags). Acks of none but patient ones, and frames with FRAME_LATER, are given to the sink
+ * as such: they may wait until the peer is awake, or for a moment.
+ *
  * Frames to the own shard are queued and run by channel_run, never from inside channel_send: no
  * room is ever entered twice. */
 #ifndef PEMBERLEY_CHANNEL_H
@@ -38,6 +44,7 @@ struct hold {
 struct origin {
     uint32_t peer, incarnation;
     uint64_t number;
+    bool patient; /* it does not wait for the ack */
 };
 
 struct channel_sinks {
@@ -46,8 +53,8 @@ struct channel_sinks {
     void (*frame)(void *ctx, struct origin from, const struct frame *f);
     void (*settled)(void *ctx, struct hold h, bool lost);
     /* Bytes for a peer that is up (remote: has a path), in n <= FRAME_PARTS pieces; gone when it
-     * returns. Calls nothing of the channels. */
-    void (*send)(void *ctx, unsigned peer, const struct iovec *v, size_t n);
+     * returns. later: they are no reason to wake it. Calls nothing of the channels. */
+    void (*send)(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later);
     /* Something was queued for the own shard or is to be flushed: run and flush before sleeping. */
     void (*wake)(void *ctx);
 };

@@ -224,7 +224,7 @@ static void take_own(struct taking *t, struct list *l, bool ran)
         o->hold = (struct hold){0}, o->kept = NULL;
         list_remove(&p->link);
         if (!ran)
-            channel_done(c, (struct origin){c->self, 0, p->number});
+            channel_done(c, (struct origin){.peer = c->self, .number = p->number});
     }
 }
 

@@ -17,7 +17,7 @@ struct channel {
     bool remote;
     bool path;       /* remote: our way to it; what is sent while it is down goes when it is up */
     bool ask, asked; /* remote: that the peer sends again what is missing; to be, was */
-    bool ack_due;
+    bool ack_due, ack_soon; /* soon: somebody waits for it */
     uint32_t incarnation;
     struct unacked sent;
     uint64_t theirs;     /* remote: all up to it has been received */

@@ -66,6 +66,13 @@ struct origin ticket_defer(struct ticket *t)
 void ticket_set_again(struct ticket *t) { t->again = true; }
 bool ticket_is_again(const struct ticket *t) { return t->again; }
 
+uint32_t ticket_flags(const struct ticket *t)
+{
+    if (!t)
+        return FRAME_PATIENT;
+    return (t->again ? FRAME_AGAIN : 0) | (t->origin.patient ? FRAME_PATIENT : 0);
+}
+
 void ticket_list(struct ticket *t, struct list *l) { list_push_back(l, &t->link); }
 
 struct ticket *ticket_find(const struct list *l, struct uid uid, const struct ticket *before)

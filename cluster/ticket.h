@@ -26,6 +26,9 @@ struct origin ticket_defer(struct ticket *t);
  * been done already, and says so (FRAME_AGAIN). */
 void ticket_set_again(struct ticket *t);
 bool ticket_is_again(const struct ticket *t);
+/* What its cause says of frames that it leads to: FRAME_AGAIN, FRAME_PATIENT. Of no ticket (NULL):
+ * nobody waits. */
+uint32_t ticket_flags(const struct ticket *t);
 /* Puts t into a list until it ends, where ticket_find looks for its uid: the oldest of those that
  * came before that one (two that wait for each other would wait for ever); NULL. */
 void ticket_list(struct ticket *t, struct list *l);

@@ -57,7 +57,8 @@ static uint64_t hold_ord(struct hold h, uint64_t in_ord)
     return in_ord - ((in_ord - h.b) & ((1u << HOLD_ORD_BITS) - 1));
 }
 
-/* How long it takes until a stanza is safe, of some: one at a time per row of the table. */
+/* How long it takes until a stanza is safe, of some of those that are waited for: one at a
+ * time per row of the table. */
 static struct probe *probe_of(struct edge *e, struct hold h)
 {
     return &e->probes[h.a % array_len(e->probes)];
@@ -344,6 +345,16 @@ static err prepare_to(struct c2s *s, str item, const struct xml_index *x, struct
     return ERR_OK;
 }
 
+/* Without XEP-0198 nobody asks what is safe; only where windows fill is it waited for, and where it
+ * is measured. (Who sends, enables and asks at once has his <a/> at most FIFO_LATER_MS later.) */
+static bool is_patient(const struct c2s *s)
+{
+    const struct conf *conf = s->conn->edge->node->conf;
+    return !s->sm && !s->enabling &&
+           !window_is_full(&s->window, s->in_ord, conf->limits_unsafe_max / 2) &&
+           s->conn->edge->inbound <= conf->limits_inbound_max / 2;
+}
+
 static void send_in(struct c2s *s, struct stanza *stanza, err reason)
 {
     struct node *n = s->conn->edge->node;
@@ -358,6 +369,7 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
         .reason = reason,
     };
     f.sent = node_stage_stamp(n, f.us, f.ord);
+    f.flags = is_patient(s) && !f.sent ? FRAME_PATIENT : 0;
     if (f.sent)
         metric_observe(n->metrics, HISTOGRAM_AT(stage, STAGE_EDGE_IN),
                        loop_clock_us(n->loop) - loop_now_us(n->loop));
@@ -365,7 +377,8 @@ static void send_in(struct c2s *s, struct stanza *stanza, err reason)
     channel_send(n->channels, c2s_home(s), &f, hold, true);
     s->conn->edge->inbound += hold_size(hold);
     metric_add(n->metrics, METRIC_stanzas_unsafe, 1);
-    probe_begin(s->conn->edge, hold);
+    if (!f.flags)
+        probe_begin(s->conn->edge, hold);
 }
 
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)

@@ -52,7 +52,8 @@ struct c2s {
     bool request_open : 1; /* our <r/> is not answered yet */
     bool ack_now : 1;      /* an <a/> goes with the next flush */
     bool cack_due : 1;
-    uint8_t host; /* conf_host.metric */
+    bool cack_soon : 1; /* the home waits for it */
+    uint8_t host;       /* conf_host.metric */
     char names[]; /* ` to='…'` with the full JID; that again without escapes, where it has some */
 };
 

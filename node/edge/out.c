@@ -68,6 +68,8 @@ static void take(struct c2s *s)
     if (row)
         note_row(s, row);
     s->cack_due = true;
+    if (row || (o->flags & FRAME_AWAITED))
+        s->cack_soon = true;
     pop(s);
 }
 
@@ -309,13 +311,15 @@ void c2s_tell_acked(struct c2s *s)
     uint32_t count = rows ? rows->count : 0, told = 0;
     do {
         uint32_t n = count - told < CACK_ROWS ? count - told : CACK_ROWS;
-        struct frame f = {.kind = FRAME_CACK, .seq = s->acked};
+        struct frame f = {.kind = FRAME_CACK, .flags = FRAME_PATIENT, .seq = s->acked};
+        if (!s->cack_soon)
+            f.flags |= FRAME_LATER;
         if (n)
             f.bare = c2s_bare(s), f.payload = str_from(rows->row + told, n * sizeof *rows->row);
         c2s_tell(s, &f, n > 0);
         told += n;
     } while (told < count);
-    s->cack_due = false;
+    s->cack_due = s->cack_soon = false;
     free(rows);
     s->rows = NULL;
 }

@@ -4,6 +4,15 @@
 
 static struct home *home_of(const struct session *s) { return s->user->home; }
 
+/* Is something not done before the client has what it was sent? */
+static bool waits_for_cack(const struct session *s)
+{
+    const struct conf *c = home_of(s)->node->conf;
+    return s->queued > c->limits_unacked_max / 4 ||
+           s->queued_bytes > c->limits_unacked_bytes_max / 4 || s->user->giving ||
+           (s->waiting && s->waiting->probes);
+}
+
 /* Its edge, or that of its last connection. */
 static void send_out(struct session *s, struct outbound *o, uint32_t flags)
 {
@@ -19,6 +28,9 @@ static void send_out(struct session *s, struct outbound *o, uint32_t flags)
                       .sent = node_stage_stamp(home_of(s)->node, (uint64_t)o->us, o->uid.ord),
                       .h = o->offline_id,
                       .stanza = o->stanza};
+    f.flags |= ticket_flags(o->ticket) & FRAME_PATIENT;
+    if (waits_for_cack(s))
+        f.flags |= FRAME_AWAITED;
     struct hold hold = {o->ticket ? HOLD_TICKET : HOLD_NONE, (uintptr_t)o->ticket, 0};
     o->ticket = NULL; /* its effect is the frame's now */
     channel_send(home_of(s)->node->channels, s->edge, &f, hold, false);

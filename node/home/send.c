@@ -29,8 +29,7 @@ void home_send(struct home *h, struct stanza *s, str to, struct uid uid, uint32_
                       .stanza = s};
     if (to.n)
         f.recipients = &to, f.recipient_count = 1;
-    if (t && ticket_is_again(t))
-        f.flags |= FRAME_AGAIN;
+    f.flags |= ticket_flags(t);
     struct jid j = to.n ? jid_parse_prepared(to) : stanza_to_jid(s);
     struct hold hold = t ? ticket_hold(t) : (struct hold){HOLD_NONE, 0, 0};
     channel_send(h->node->channels, ring_home(h->node->ring, j.bare), &f, hold, true);
@@ -63,9 +62,8 @@ static void flush_list(struct fanout *f, struct fanout_list *l)
         return;
     home_count(f->home, METRIC_fanout_recipients, (int64_t)l->n);
     home_count(f->home, METRIC_fanout_frames, 1);
-    bool again = f->ticket && ticket_is_again(f->ticket);
     struct frame frame = {.kind = FRAME_ROUTE,
-                          .flags = again ? FRAME_AGAIN : 0,
+                          .flags = ticket_flags(f->ticket),
                           .sid = f->uid.sid,
                           .ord = f->uid.ord,
                           .lane = f->uid.lane,

@@ -13,7 +13,8 @@
  *
  * Peers are numbered 0..63 for shards and 64..127 for store workers (fifo_shard, fifo_store).
  * Trust: what the other end writes is checked, copied out before it is looked at, and can only
- * poison the link; on_poisoned then tells the owner once, who tells the supervisor. */
+ * poison the link; on_poisoned then tells the owner once, who tells the supervisor.
+ * What a peer has published outlives it: who hears of its end polls once more, then detaches it. */
 #ifndef NODE_OS_FIFO_H
 #define NODE_OS_FIFO_H
 
@@ -74,6 +75,10 @@ bool fifo_hub_attached(const struct fifo_hub *h, unsigned peer);
  * Never refuses: what does not fit waits in the outbox; to a peer that is not attached or is
  * poisoned it is dropped (and counted). */
 void fifo_hub_send(struct fifo_hub *h, unsigned peer, const struct iovec *iov, size_t n);
+/* The same, but it is no reason to wake the peer: one that sleeps finds it when it is woken for
+ * something else, or FIFO_LATER_MS later. For who has a loop. */
+enum { FIFO_LATER_MS = 50 };
+void fifo_hub_send_later(struct fifo_hub *h, unsigned peer, const struct iovec *iov, size_t n);
 
 /* Without a loop: poll handles what is there and says whether there was anything; flush publishes
  * and wakes; to wait: sleep(true), poll once more, wait on the eventfd if there was nothing,

@@ -1,7 +1,8 @@
 /* fifo_hub: all links of a process, as one source of its loop (fifo.h). A producer sets its bit in
  * the consumer's bell, so that a poll costs two loads when nobody has published, however many peers
  * there are. What is sent in a turn is published once, at its end, and the peer is woken only if it
- * sleeps. */
+ * sleeps; for what may wait (fifo_hub_send_later) only by a timer, which then wakes everybody who
+ * has not seen it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -24,6 +25,9 @@ struct fifo_hub {
     struct fifo_bell *bell;
     struct peer *peers[FIFO_PEERS];
     uint64_t dirty[FIFO_PEERS / 64]; /* to be flushed at the turn's end */
+    uint64_t ring[FIFO_PEERS / 64];  /* … and to be woken for it */
+    uint64_t later[FIFO_PEERS / 64]; /* slept when something was published for later */
+    struct timer timer;              /* set while any has */
     struct loop_source source;
     struct turn_hook hook;
     struct fifo_stats stats;
@@ -32,9 +36,11 @@ struct fifo_hub {
 
 static uint64_t bit(unsigned id) { return UINT64_C(1) << (id % 64); }
 
-static void make_dirty(struct fifo_hub *h, unsigned id)
+static void make_dirty(struct fifo_hub *h, unsigned id, bool later)
 {
     h->dirty[id / 64] |= bit(id);
+    if (!later)
+        h->ring[id / 64] |= bit(id);
     if (h->c.loop)
         loop_at_turn_end(h->c.loop, &h->hook);
 }
@@ -44,11 +50,35 @@ static void make_dirty(struct fifo_hub *h, unsigned id)
 static void ring_bell(struct fifo_hub *h, struct peer *p)
 {
     uint64_t one = 1;
+    h->later[p->id / 64] &= ~bit(p->id);
     if (!fifo_bell_ring(p->bell, h->c.self.peer))
         return;
     h->stats.wakeups++;
     ssize_t r = write(p->wake_fd, &one, sizeof one);
     must(r == sizeof one || errno == EAGAIN);
+}
+
+static void note_later(struct fifo_hub *h, struct peer *p)
+{
+    if (!fifo_bell_note(p->bell, h->c.self.peer))
+        return;
+    h->later[p->id / 64] |= bit(p->id);
+    if (!timer_is_set(&h->timer))
+        loop_timer_set(h->c.loop, &h->timer, FIFO_LATER_MS);
+}
+
+static void on_later(struct timer *t)
+{
+    struct fifo_hub *h = container_of(t, struct fifo_hub, timer);
+    for (unsigned w = 0; w < array_len(h->later); w++) {
+        uint64_t mask = h->later[w];
+        h->later[w] = 0;
+        for (; mask; mask &= mask - 1) {
+            struct peer *p = h->peers[w * 64 + (unsigned)__builtin_ctzll(mask)];
+            if (fifo_out_unread(&p->link.out))
+                ring_bell(h, p);
+        }
+    }
 }
 
 /* ---- peers ----------------------------------------------------------------------------------- */
@@ -105,7 +135,7 @@ void fifo_hub_detach(struct fifo_hub *h, unsigned id)
     if (!p)
         return;
     h->peers[id] = NULL;
-    h->dirty[id / 64] &= ~bit(id);
+    h->dirty[id / 64] &= ~bit(id), h->ring[id / 64] &= ~bit(id), h->later[id / 64] &= ~bit(id);
     p->detached = true;
     if (p->busy)
         p->link.poison = "detached"; /* its poll ends, and frees it */
@@ -129,7 +159,8 @@ static void tell_poisoned(struct fifo_hub *h, struct peer *p)
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
-void fifo_hub_send(struct fifo_hub *h, unsigned id, const struct iovec *iov, size_t n)
+static void send_frame(struct fifo_hub *h, unsigned id, const struct iovec *iov, size_t n,
+                       bool later)
 {
     must(id < FIFO_PEERS);
     struct peer *p = h->peers[id];
@@ -141,21 +172,39 @@ void fifo_hub_send(struct fifo_hub *h, unsigned id, const struct iovec *iov, siz
     fifo_link_send(&p->link, iov, n);
     h->stats.frames_out++;
     h->stats.full += !waited && p->link.outbox_n;
-    make_dirty(h, id);
+    make_dirty(h, id, later);
+}
+
+void fifo_hub_send(struct fifo_hub *h, unsigned id, const struct iovec *iov, size_t n)
+{
+    send_frame(h, id, iov, n, false);
+}
+
+void fifo_hub_send_later(struct fifo_hub *h, unsigned id, const struct iovec *iov, size_t n)
+{
+    must(h->c.loop);
+    send_frame(h, id, iov, n, true);
+}
+
+static void flush_peer(struct fifo_hub *h, struct peer *p, bool ring)
+{
+    if (!fifo_link_flush(&p->link))
+        return tell_poisoned(h, p);
+    if (ring)
+        ring_bell(h, p);
+    else
+        note_later(h, p);
 }
 
 void fifo_hub_flush(struct fifo_hub *h)
 {
     for (unsigned w = 0; w < array_len(h->dirty); w++) {
-        uint64_t mask = h->dirty[w];
-        h->dirty[w] = 0;
+        uint64_t mask = h->dirty[w], ring = h->ring[w];
+        h->dirty[w] = h->ring[w] = 0;
         for (; mask; mask &= mask - 1) {
             struct peer *p = h->peers[w * 64 + (unsigned)__builtin_ctzll(mask)];
-            if (!p) /* detached by on_poisoned of another */
-                continue;
-            if (fifo_link_flush(&p->link))
-                ring_bell(h, p);
-            tell_poisoned(h, p);
+            if (p) /* else detached by on_poisoned of another */
+                flush_peer(h, p, ring & mask & -mask);
         }
     }
 }
@@ -189,7 +238,7 @@ static bool peer_poll(struct fifo_hub *h, struct peer *p)
     if (ring)
         ring_bell(h, p);
     if (p->link.outbox_n)
-        make_dirty(h, p->id);
+        make_dirty(h, p->id, false);
     bool any = p->link.in.head != before; /* fragments of a frame count too */
     tell_poisoned(h, p);
     return any;
@@ -242,6 +291,7 @@ err fifo_hub_open(const struct fifo_hub_config *c, struct fifo_hub **out)
     }
     list_init(&h->hook.link);
     h->hook.fn = on_turn_end;
+    timer_init(&h->timer, on_later);
     list_init(&h->source.link);
     h->source.poll = source_poll;
     h->source.sleep = source_sleep;
@@ -257,6 +307,8 @@ void fifo_hub_close(struct fifo_hub *h)
         fifo_hub_detach(h, id);
     list_remove(&h->source.link);
     list_remove(&h->hook.link);
+    if (h->c.loop)
+        loop_timer_stop(h->c.loop, &h->timer);
     fifo_bell_unmap(h->bell);
     free(h);
 }

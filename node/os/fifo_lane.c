@@ -54,6 +54,11 @@ bool fifo_out_publish(struct fifo_out *o)
     return true;
 }
 
+bool fifo_out_unread(const struct fifo_out *o)
+{
+    return atomic_load_explicit(&o->lane->head, memory_order_relaxed) != o->published;
+}
+
 void fifo_out_starve(struct fifo_out *o) { atomic_exchange(&o->lane->hungry, 1); }
 
 void fifo_in_init(struct fifo_in *in, struct fifo_lane *lane, const char *data, size_t size)

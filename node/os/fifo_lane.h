@@ -34,6 +34,13 @@ static inline bool fifo_bell_ring(struct fifo_bell *b, unsigned self)
     return atomic_fetch_add(&b->sleeping, 0) && atomic_exchange(&b->sleeping, 0);
 }
 
+/* The same without waking it. Whether it sleeps, or is about to without having seen it. */
+static inline bool fifo_bell_note(struct fifo_bell *b, unsigned self)
+{
+    atomic_fetch_or(&b->pending[self / 64], UINT64_C(1) << (self % 64));
+    return atomic_fetch_add(&b->sleeping, 0);
+}
+
 static inline size_t fifo_padded(size_t n) { return FIFO_HEADER + ((n + 7) & ~(size_t)7); }
 
 struct fifo_out {
@@ -47,8 +54,9 @@ void fifo_out_init(struct fifo_out *o, struct fifo_lane *lane, char *data, size_
 bool fifo_out_room(struct fifo_out *o, size_t n, bool *bad);
 /* Appends without publishing; there must be room. */
 void fifo_out_write(struct fifo_out *o, const void *p, size_t n);
-void fifo_out_pad(struct fifo_out *o);     /* to a multiple of 8 */
-bool fifo_out_publish(struct fifo_out *o); /* whether there was anything */
+void fifo_out_pad(struct fifo_out *o);          /* to a multiple of 8 */
+bool fifo_out_publish(struct fifo_out *o);      /* whether there was anything */
+bool fifo_out_unread(const struct fifo_out *o); /* is something published not taken? */
 /* Asks the consumer for a wake-up when there is room. Look at the room again afterwards. */
 void fifo_out_starve(struct fifo_out *o);
 

@@ -126,13 +126,15 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     rooms_settled(s->edge, s->home, h, lost);
 }
 
-static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void send_to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct shard *s = ctx;
-    if (!s->membership)
+    if (!s->membership && later)
+        fifo_hub_send_later(s->hub, fifo_shard(peer), v, n);
+    else if (!s->membership)
         fifo_hub_send(s->hub, fifo_shard(peer), v, n);
     else if (peer < CHILD_SHARDS_MAX)
-        siblings_send(s->siblings, peer, v, n);
+        siblings_send(s->siblings, peer, v, n, later);
     else
         bus_send(s->bus, peer, v, n);
 }
@@ -197,8 +199,10 @@ static unsigned peer_id(enum child_kind kind, uint32_t index)
     return kind == CHILD_SHARD ? fifo_shard(index) : fifo_store(index);
 }
 
+/* What it said last may not have been a reason to wake us: it is heard before its end is. */
 static void peer_gone(struct shard *s, enum child_kind kind, uint32_t index)
 {
+    fifo_hub_poll(s->hub);
     fifo_hub_detach(s->hub, peer_id(kind, index));
     if (kind == CHILD_STORE) {
         store_client_worker_down(s->store);

@@ -108,10 +108,12 @@ void siblings_adopted(struct siblings *s, void (*bad)(void *ctx, unsigned shard)
 
 /* ---- frames ---- */
 
-void siblings_send(struct siblings *s, unsigned shard, const struct iovec *v, size_t n)
+void siblings_send(struct siblings *s, unsigned shard, const struct iovec *v, size_t n, bool later)
 {
     struct sibling *b = &s->of[shard];
-    if (in_step(b))
+    if (in_step(b) && later)
+        fifo_hub_send_later(s->hub, fifo_shard(shard), v, n);
+    else if (in_step(b))
         fifo_hub_send(s->hub, fifo_shard(shard), v, n);
     else if (b->view != b->gone)
         hold(&b->out, v, n);

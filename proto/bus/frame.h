@@ -78,6 +78,10 @@ enum frame_flag {
     FRAME_FORMER = 1 << 10,   /* ATTACH: from its former home, which has handed its slot over */
     FRAME_DISPOSED = 1 << 11, /* … and its queue is disposed of */
     FRAME_MORE = 1 << 11,     /* ANSWER: another piece follows */
+    FRAME_AWAITED = 1 << 4,   /* OUT: its home waits for the CACK */
+    /* Who sleeps need not be woken (cluster/channel.h): */
+    FRAME_PATIENT = 1 << 12, /* nobody waits for this one's ack */
+    FRAME_LATER = 1 << 13,   /* nobody waits for this one */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

@@ -25,7 +25,7 @@ static void on_frame(void *ctx, struct origin from, const struct frame *f)
         sum += (unsigned char)stanza_to(f->stanza).p[i];
 }
 static void on_settled(void *ctx, struct hold h, bool lost) {}
-static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n) {}
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later) {}
 static void on_wake(void *ctx) {}
 
 static void same_again(const char *p, size_t n, struct arena *a)

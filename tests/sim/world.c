@@ -218,7 +218,7 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     rooms_settled(s->edge, s->home, h, lost);
 }
 
-static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void to_shard(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct shard *s = ctx;
     struct world *w = s->world;

@@ -105,11 +105,16 @@ def test_stanzas_by_kind_and_deliveries(server):
         a.message(b.jid, f"m{i}")
     barrier(a, b)
     a.ping(), b.ping()
-    w.expect(11, "stanzas_received_total", kind="message", listener="c2s")
-    w.expect(11, "stanzas_sent_total", kind="message")
+    a.enable()  # else nobody waits for it
+    a.message(b.jid, "waited for")
+    b.expect_body("waited for")
+    a.send("<r xmlns='urn:xmpp:sm:3'/>")
+    a.expect("sm:a")
+    w.expect(12, "stanzas_received_total", kind="message", listener="c2s")
+    w.expect(12, "stanzas_sent_total", kind="message")
     w.expect(2, "stanzas_received_total", kind="iq")
-    w.expect(13, "delivery_seconds_count")
-    w.expect(11, "stanza_size_bytes_count", kind="message")
+    w.expect(14, "delivery_seconds_count")
+    w.expect(12, "stanza_size_bytes_count", kind="message")
     assert w.grew("safe_seconds_count") >= 1
     assert w.grew("connection_receive_bytes_total", listener="c2s") > 11 * 80
     a.close(), b.close()

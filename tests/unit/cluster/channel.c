@@ -17,7 +17,8 @@ struct end {
     unsigned self;
     struct arena turn;
     unsigned woken;
-    bool cut; /* bytes to the other end are lost */
+    bool cut;   /* bytes to the other end are lost */
+    bool later; /* the last were no reason to wake it */
     struct {
         struct origin from;
         uint64_t seq;
@@ -51,7 +52,7 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     e->settled[e->settled_count].hold = h;
     e->settled[e->settled_count++].lost = lost;
 }
-static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct end *e = ctx;
     char bytes[16384];
@@ -60,7 +61,7 @@ static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
         assert_true(v[i].iov_len <= sizeof bytes - have);
         memcpy(bytes + have, v[i].iov_base, v[i].iov_len);
     }
-    e->sent_bytes += have;
+    e->sent_bytes += have, e->later = later;
     if (!e->cut)
         assert_int_equal(channel_receive(e->other->c, e->self, str_from(bytes, have)), ERR_OK);
 }
@@ -307,6 +308,53 @@ static void a_ticket_acks_its_cause_when_the_last_effect_is_safe(void **state)
     assert_int_equal(a.settled_count, 1);
 }
 
+static void send_flagged(uint32_t flags)
+{
+    struct frame f = {.kind = FRAME_IN, .flags = flags, .sid = 5};
+    channel_send(a.c, 1, &f, (struct hold){0}, false);
+}
+
+static void an_ack_that_nobody_waits_for_is_no_reason_to_wake(void **state)
+{
+    send_flagged(FRAME_PATIENT);
+    assert_false(a.later); /* itself is one */
+    send_flagged(FRAME_PATIENT);
+    send_flagged(FRAME_PATIENT);
+    send_flagged(0);
+    for (size_t i = 0; i < 2; i++)
+        channel_done(b.c, b.got[i].from);
+    flush_both();
+    assert_true(b.later);
+    channel_done(b.c, b.got[2].from); /* with one that somebody waits for */
+    channel_done(b.c, b.got[3].from);
+    flush_both();
+    assert_false(b.later);
+    assert_int_equal(channel_unacked(a.c), 0);
+    send_flagged(FRAME_PATIENT | FRAME_LATER);
+    assert_true(a.later);
+}
+
+static uint32_t flags_of_one_from(struct origin o)
+{
+    struct ticket *t = ticket_new(b.c, o, (struct uid){1, 1, 0}, NULL, NULL);
+    uint32_t flags = ticket_flags(t);
+    ticket_close(t);
+    return flags;
+}
+
+static void what_a_patient_frame_leads_to_is_patient(void **state)
+{
+    send_flagged(FRAME_PATIENT);
+    send_flagged(0);
+    struct frame own = {.kind = FRAME_ROUTE, .flags = FRAME_PATIENT};
+    channel_send(b.c, 1, &own, (struct hold){0}, false);
+    channel_run(b.c);
+    assert_int_equal(flags_of_one_from(b.got[0].from), FRAME_PATIENT);
+    assert_int_equal(flags_of_one_from(b.got[1].from), 0);
+    assert_int_equal(flags_of_one_from(b.got[2].from), FRAME_PATIENT);
+    assert_int_equal(ticket_flags(NULL), FRAME_PATIENT);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_both, close_both)
@@ -320,6 +368,8 @@ int main(void)
         T(a_gap_or_garbage_from_a_peer_is_an_error_and_no_crash),
         T(a_stanza_for_many_crosses_once_and_again_behind_another_or_a_death),
         T(who_sends_the_same_as_nothing_is_no_peer),
+        T(an_ack_that_nobody_waits_for_is_no_reason_to_wake),
+        T(what_a_patient_frame_leads_to_is_patient),
         T(a_ticket_acks_its_cause_when_the_last_effect_is_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,7 +55,7 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     assert_false(lost);
     e->settled[e->settled_n++] = h.a;
 }
-static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct end *e = ctx;
     size_t all = 0;

@@ -45,7 +45,7 @@ static void on_settled(void *ctx, struct hold h, bool lost)
     e->settled[e->settled_n++] = h.a;
     e->lost_n += lost;
 }
-static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct end *e = ctx;
     uint32_t length = 0;

@@ -58,6 +58,29 @@ static void a_full_window_stops_reading_and_opens_again(void **state)
     world_close();
 }
 
+static bool last_in_is_patient(void)
+{
+    const struct frame *f = &last_frame(FRAME_IN)->f;
+    return f->sent || (f->flags & FRAME_PATIENT);
+}
+static bool last_in_is_waited_for(void) { return !(last_frame(FRAME_IN)->f.flags & FRAME_PATIENT); }
+
+static void nobody_waits_for_acks_without_sm_while_windows_are_wide(void **state)
+{
+    bound((const char *const[]){"limits.unsafe_max=8", NULL});
+    for (int i = 0; i < 6; i++) {
+        client_sends("<message to='romeo@localhost'/>");
+        assert_true(i < 3 ? last_in_is_patient() : last_in_is_waited_for());
+    }
+    for (size_t i = 0; i < 6; i++)
+        settle(i);
+    client_sends("<message to='romeo@localhost'/>");
+    assert_true(last_in_is_patient());
+    client_sends("<enable " SM "/><message to='romeo@localhost'/>");
+    assert_true(last_in_is_waited_for());
+    world_close();
+}
+
 static void the_shards_bytes_have_a_bound_of_their_own(void **state)
 {
     static char large[70000];
@@ -254,6 +277,15 @@ static void without_sm_the_transport_acks(void **state)
     assert_int_equal(frame_count(FRAME_CACK), 1);
     assert_int_equal(last_frame(FRAME_CACK)->f.seq, 2);
     assert_null(w.conn->session->outs);
+    uint32_t both = FRAME_PATIENT | FRAME_LATER;
+    assert_int_equal(last_frame(FRAME_CACK)->f.flags, both);
+    home_sends_out(3, "<message/>", FRAME_AWAITED);
+    home_sends_out(4, "<message/>", 0);
+    turn();
+    assert_int_equal(last_frame(FRAME_CACK)->f.flags, FRAME_PATIENT);
+    home_sends_out(5, "<message/>", 0);
+    turn();
+    assert_int_equal(last_frame(FRAME_CACK)->f.flags, both);
     world_close();
 }
 
@@ -521,6 +553,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_window_counts_contiguous_ones_in_any_order),
         cmocka_unit_test(a_full_window_stops_reading_and_opens_again),
+        cmocka_unit_test(nobody_waits_for_acks_without_sm_while_windows_are_wide),
         cmocka_unit_test(the_shards_bytes_have_a_bound_of_their_own),
         cmocka_unit_test(a_full_bus_stops_who_sends_with_its_next_stanza),
         cmocka_unit_test(enable_tells_the_home_and_enabled_stands_at_its_place),

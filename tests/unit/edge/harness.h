@@ -426,7 +426,7 @@ __attribute__((unused)) static size_t frame_count(enum frame_kind kind)
 }
 static void home_sends(const struct frame *f)
 {
-    edge_frame(w.edge, (struct origin){ring_home(w.node.ring, STR(JULIET)), 1, 1}, f);
+    edge_frame(w.edge, (struct origin){ring_home(w.node.ring, STR(JULIET)), 1, 1, false}, f);
 }
 
 #define HEADER \

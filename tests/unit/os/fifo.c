@@ -359,6 +359,67 @@ static void hubs_exchange_frames_and_wake_only_sleepers(void **state)
     proc_close(&a), proc_close(&b);
 }
 
+static void send_later(struct proc *p, unsigned to, uint64_t k)
+{
+    static char bytes[FRAME_MAX];
+    struct iovec iov = {bytes, frame_len(k)};
+    frame_make(k, bytes, frame_len(k));
+    fifo_hub_send_later(p->hub, to, &iov, 1);
+}
+static bool was_woken(const struct proc *p)
+{
+    uint64_t n;
+    return read(p->wake_fd, &n, sizeof n) == sizeof n;
+}
+
+static void what_may_wait_wakes_a_sleeper_only_after_a_while(void **state)
+{
+    struct proc a = proc_make(0, 1), b = proc_make(1, 2);
+    struct loop_config lc = {.choice = LOOP_EPOLL, .wake_fd = dup(a.wake_fd)};
+    struct loop_fault fault;
+    struct loop *l;
+    assert_int_equal(loop_new(&lc, &fault, &l), ERR_OK);
+    proc_open(&a, l), proc_open(&b, NULL);
+    b.c.next = 1;
+    int fd = segment(&a, &b);
+    assert_int_equal(proc_attach(&a, &b, fd), ERR_OK);
+    assert_int_equal(proc_attach(&b, &a, fd), ERR_OK);
+    fifo_hub_poll(b.hub);
+
+    send_later(&a, 1, 1); /* to one that is awake */
+    loop_turn(l, 0);
+    assert_int_equal(loop_timers(l), 0);
+    assert_true(fifo_hub_poll(b.hub));
+    fifo_hub_sleep(b.hub, true);
+    send_later(&a, 1, 2);
+    loop_turn(l, 0);
+    assert_int_equal(loop_timers(l), 1);
+    assert_false(was_woken(&b));
+    assert_true(fifo_hub_poll(b.hub)); /* woken by somebody else, it finds that */
+    while (loop_timers(l))
+        loop_turn(l, 1000);
+    assert_false(was_woken(&b));
+
+    send_later(&a, 1, 3);
+    loop_turn(l, 0);
+    assert_false(was_woken(&b));
+    while (loop_timers(l))
+        loop_turn(l, 1000);
+    assert_true(was_woken(&b));
+    fifo_hub_poll(b.hub);
+    fifo_hub_sleep(b.hub, true);
+    send_later(&a, 1, 4);
+    send_frames(&a, 1, 5, 1); /* this one may not wait */
+    loop_turn(l, 0);
+    assert_true(was_woken(&b));
+    fifo_hub_poll(b.hub);
+    assert_int_equal(b.c.next, 6);
+    assert_false(b.c.bad);
+    close(fd);
+    proc_close(&a), proc_close(&b);
+    loop_close(l);
+}
+
 static void a_segment_of_another_incarnation_is_refused(void **state)
 {
     struct proc a = proc_make(0, 1), b = proc_make(1, 2), b_new = proc_make(1, 3);
@@ -495,6 +556,7 @@ int main(void)
         cmocka_unit_test(every_broken_rule_poisons_and_nothing_else),
         cmocka_unit_test(a_consumer_that_lies_about_its_head_poisons),
         cmocka_unit_test(hubs_exchange_frames_and_wake_only_sleepers),
+        cmocka_unit_test(what_may_wait_wakes_a_sleeper_only_after_a_while),
         cmocka_unit_test(a_segment_of_another_incarnation_is_refused),
         cmocka_unit_test(a_peer_may_be_detached_from_its_own_frame),
         cmocka_unit_test(a_poisoned_peer_is_told_once),

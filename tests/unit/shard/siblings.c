@@ -23,6 +23,10 @@ void fifo_hub_send(struct fifo_hub *h, unsigned peer, const struct iovec *iov, s
                                (const char *)iov[i].iov_base);
     snprintf(sent + at, sizeof sent - at, " ");
 }
+void fifo_hub_send_later(struct fifo_hub *h, unsigned peer, const struct iovec *iov, size_t n)
+{
+    fifo_hub_send(h, peer, iov, n);
+}
 err channel_receive(struct channels *c, unsigned peer, str bytes)
 {
     size_t at = strlen(received);
@@ -56,7 +60,7 @@ static void view_has(struct siblings *s, uint64_t incarnation)
 static void send_text(struct siblings *s, const char *a, const char *b)
 {
     struct iovec v[] = {{(void *)(uintptr_t)a, strlen(a)}, {(void *)(uintptr_t)b, strlen(b)}};
-    siblings_send(s, 1, v, 2);
+    siblings_send(s, 1, v, 2, false);
 }
 static void comes(struct siblings *s, const char *text)
 {

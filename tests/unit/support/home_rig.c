@@ -192,7 +192,7 @@ static void on_settled(void *ctx, struct hold h, bool lost)
             s->rig->clients[i]->safe = h.b;
 }
 
-static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n)
+static void on_send(void *ctx, unsigned peer, const struct iovec *v, size_t n, bool later)
 {
     struct side *s = ctx;
     size_t all = 0;
