@@ -14,6 +14,7 @@ struct giving {
     struct list waiting; /* struct route.work */
     struct user *user;
     uint64_t sid, after_id, waiting_since_ms;
+    unsigned tries; /* of this page */
     bool asked, more;
     bool again; /* rows have come back from a queue, or left it: from the first one on */
     bool late;  /* one was put into the store since a page was asked for: another page */
@@ -50,22 +51,32 @@ static uint64_t get_u64(const unsigned char *p)
     return x;
 }
 
-enum { UID_BYTES = 20 };
-static void uid_encode(struct uid uid, unsigned char out[UID_BYTES])
+static void put_u32(unsigned char *p, uint32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (unsigned char)(x >> (24 - 8 * i));
+}
+static uint32_t get_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* The key of a row: the fingerprint too, because a client that does not send again what it had sent
+ * sends another stanza under the same uid, which is a new one (delivery.md 2). Rows of former
+ * versions have none. */
+enum { UID_BYTES = 20, KEY_BYTES = UID_BYTES + 4 };
+static void key_encode(struct uid uid, uint32_t fp, unsigned char out[KEY_BYTES])
 {
     put_u64(out, uid.sid);
     put_u64(out + 8, uid.ord);
-    for (int i = 0; i < 4; i++)
-        out[16 + i] = (unsigned char)(uid.lane >> (24 - 8 * i));
+    put_u32(out + 16, uid.lane);
+    put_u32(out + UID_BYTES, fp);
 }
-static struct uid uid_decode(ProtobufCBinaryData b)
+static struct uid uid_of_key(ProtobufCBinaryData b)
 {
-    if (b.len != UID_BYTES)
+    if (b.len != KEY_BYTES && b.len != UID_BYTES)
         return (struct uid){0, 0, 0};
-    const unsigned char *p = b.data;
-    return (struct uid){get_u64(p), get_u64(p + 8),
-                        (uint32_t)p[16] << 24 | (uint32_t)p[17] << 16 | (uint32_t)p[18] << 8 |
-                            p[19]};
+    return (struct uid){get_u64(b.data), get_u64(b.data + 8), get_u32(b.data + 16)};
 }
 
 static void submit(struct route *r);
@@ -115,9 +126,9 @@ static void submit(struct route *r)
     const struct conf_host *host = user_host(r->user);
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflinePut op = STORE__OFFLINE_PUT__INIT;
-    unsigned char uid[UID_BYTES], token[8];
-    uid_encode(r->uid, uid);
-    op.uid = home_bytes(str_from(uid, sizeof uid));
+    unsigned char key[KEY_BYTES], token[8];
+    key_encode(r->uid, stanza_fp(r->stanza), key);
+    op.uid = home_bytes(str_from(key, sizeof key));
     op.time_us = r->us;
     op.stanza = home_bytes(stanza_xml(r->stanza));
     if (r->sid) {
@@ -204,8 +215,8 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
     }
     str domain = jid_parse_prepared(user_bare(u)).domain;
     given = stanza_with_delay(h->node->scan, was, domain, row->time_us, home_arena(h));
-    route_note(h, was, uid_decode(row->uid)); /* its sender may send it again to us */
-    session_send_row(s, given, uid_decode(row->uid), given->index.to.off ? 0 : FRAME_TO_BARE,
+    route_note(h, was, uid_of_key(row->uid)); /* its sender may send it again to us */
+    session_send_row(s, given, uid_of_key(row->uid), given->index.to.off ? 0 : FRAME_TO_BARE,
                      row->time_us, row->id);
     u->offline_count -= u->offline_count > 0;
     home_count(h, METRIC_offline_delivered, 1);
@@ -258,6 +269,10 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
     }
     struct session *s = session_find(h, g->sid);
     bool there = s && session_eligible(s) && !s->detached && !s->doomed;
+    if (e == ERR_AWAY && there && ++g->tries < TRIES) {
+        ask(g); /* what came live meanwhile waits on, behind these */
+        return;
+    }
     if (e != ERR_OK || !reply || reply->body_case != STORE__REPLY__BODY_OFFLINE || !there) {
         finish(g); /* what is in the store stays there for the next one who comes */
         return;
@@ -267,6 +282,7 @@ static void on_page(struct home *h, void *ctx, err e, const Store__Reply *reply)
         return;
     }
     const Store__OfflinePage *page = reply->offline;
+    g->tries = 0;
     give_page(s, g, page);
     g->more = (page->more && page->n_rows) || g->late;
     if (g->more) {

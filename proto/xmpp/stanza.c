@@ -148,6 +148,8 @@ static void set_fingerprints(struct stanza *s)
     str to = stanza_to(s), id = stanza_id(s);
     uint64_t h = XXH3_64bits_withSeed(to.p, to.n, (uint64_t)s->kind << 8 | s->type);
     s->to_fp = (uint16_t)h;
+    if (s->kind == STANZA_PRESENCE && !id.n) /* as nearly all: what tells two of them apart? */
+        id = stanza_xml(s);
     s->fp = (uint32_t)XXH3_64bits_withSeed(id.p, id.n, h);
 }
 

@@ -151,8 +151,8 @@ static inline const void *stanza_block(const struct stanza *s, size_t *n)
 /* A stanza of a block that came in a frame. ERR_BAD when an offset leaves the block. */
 nodiscard err stanza_from_block(const void *p, size_t n, struct stanza **out);
 
-/* 32-bit fingerprint of (kind, to, type, id): a uid that comes again with another one is another
- * stanza (delivery.md 2). */
+/* 32-bit fingerprint of (kind, to, type, id), of presence without an id its bytes: a uid that comes
+ * again with another one is another stanza (delivery.md 2). */
 static inline uint32_t stanza_fp(const struct stanza *s) { return s->fp; }
 /* The same of (kind, to, type), 16-bit. */
 static inline uint16_t stanza_to_fp(const struct stanza *s) { return s->to_fp; }

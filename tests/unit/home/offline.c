@@ -340,6 +340,49 @@ static void what_waited_is_stored_behind_what_was_given(void **state)
     rig_close(r);
 }
 
+/* A client that goes on under numbers that it has used says something new (delivery.md 2). */
+static void another_message_under_an_old_number_is_stored_too(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    const struct uid uid = {99, 1, 0};
+    const char *first = "<message from='alice@localhost/x' to='bob@localhost' type='chat' id='1'>"
+                        "<body>first</body></message>";
+    rig_inject(r, first, uid, 0);
+    rig_inject(r, first, uid, FRAME_AGAIN);
+    rig_inject(r,
+               "<message from='alice@localhost/x' to='bob@localhost' type='chat' id='2'>"
+               "<body>second</body></message>",
+               uid, FRAME_AGAIN);
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    rig_expect(&bob, ">first<");
+    rig_expect(&bob, ">second<");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
+static void a_page_that_does_not_come_is_asked_for_again(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "stored");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    fake_store_pause(rig_store(r), true);
+    rig_online(&bob, 0);
+    say(&alice, "live");
+    rig_run(r);
+    fake_store_fail_next(rig_store(r), 1, ERR_AWAY);
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&bob, ">stored<");
+    rig_expect(&bob, ">live<");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
 /* What was stored when its resource was not there is given to another one: when that goes, or the
  * next page, it may be that resource's turn, and what is sent to it now is newer. */
 static void what_comes_to_a_resource_waits_behind_what_was_stored_for_it(void **state)
@@ -380,6 +423,8 @@ int main(void)
         cmocka_unit_test(who_takes_no_more_messages_leaves_them_to_another),
         cmocka_unit_test(a_senders_own_delay_is_not_taken_for_ours),
         cmocka_unit_test(what_waited_is_stored_behind_what_was_given),
+        cmocka_unit_test(another_message_under_an_old_number_is_stored_too),
+        cmocka_unit_test(a_page_that_does_not_come_is_asked_for_again),
         cmocka_unit_test(what_comes_to_a_resource_waits_behind_what_was_stored_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
