@@ -182,8 +182,7 @@ static void acked(struct copies *c, struct copy *k, uint64_t seq)
     while (k->outs && k->acked < seq) {
         const struct out *first = outs_at(k->outs, 0);
         struct uid uid = {first->sid, first->ord, first->lane};
-        marks_put(c->config.marks,
-                  (struct mark){uid, (unsigned)(k->sid >> 50), stanza_fp(first->stanza), now});
+        marks_put(c->config.marks, (struct mark){uid, k->sid, stanza_fp(first->stanza), now});
         c->bytes -= first->stanza->index.len;
         outs_pop(&k->outs);
         k->acked++;
@@ -250,13 +249,15 @@ static void acked_in_all(struct copies *c, uint64_t sid, uint64_t seq)
 
 static void on_note(struct copies *c, struct copy_note n)
 {
-    struct copy *k = n.kind == NOTE_DROP ? find(c, n.sid, (uint32_t)n.value) : latest(c, n.sid);
+    bool of_gen = n.kind == NOTE_DROP || n.kind == NOTE_ENDED;
+    struct copy *k = of_gen ? find(c, n.sid, (uint32_t)n.value) : latest(c, n.sid);
     if (!k)
         return;
     switch (n.kind) {
     case NOTE_SAFE: window_mark(&k->window, n.value); break;
     case NOTE_ACKED: acked_in_all(c, n.sid, n.value); break;
     case NOTE_DROP: forget(c, k); break;
+    case NOTE_ENDED: k->ended = true; break;
     }
 }
 

@@ -43,6 +43,7 @@ enum note_kind {
     NOTE_SAFE,  /* value: ord of a stanza of the client that is safe */
     NOTE_ACKED, /* value: seq; the client has all up to it */
     NOTE_DROP,  /* value: gen; that copy is not needed any more */
+    NOTE_ENDED, /* value: gen; its home has ended it, and is disposing of its queue */
 };
 struct copy_note {
     uint64_t sid, value;

@@ -6,7 +6,7 @@
  * opens.
  *
  * A stanza may have several addressees under one uid: a mark is of one of them, by the slot of its
- * account. */
+ * account, and of one of its sessions. */
 #ifndef PEMBERLEY_MARK_H
 #define PEMBERLEY_MARK_H
 
@@ -16,9 +16,9 @@
 
 struct mark {
     struct uid uid;
-    unsigned slot; /* of the addressee */
-    uint32_t fp;   /* stanza_fp: a client may go on with another one under an old uid */
-    uint64_t ms;   /* when it was let go of */
+    uint64_t sid; /* of the session whose client has it: the slot of its account, and some bits */
+    uint32_t fp;  /* stanza_fp: a client may go on with another one under an old uid */
+    uint64_t ms;  /* when it was let go of */
 };
 
 /* The last ones, the oldest overwritten. Memory is taken with the first. */
@@ -44,7 +44,10 @@ struct mark_set {
     struct htable table; /* zeroed: empty */
 };
 void mark_set_add(struct mark_set *s, str bytes);
+void mark_set_put(struct mark_set *s, struct mark mark);
+/* A client of an account of that slot has it; that of this session has. */
 bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint32_t fp);
+bool mark_set_has_of(const struct mark_set *s, struct uid uid, uint64_t sid, uint32_t fp);
 void mark_set_clear(struct mark_set *s);
 
 #endif

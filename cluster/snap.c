@@ -13,7 +13,7 @@ str snap_encode(const struct snap *s, struct arena *a)
     Bus__Snap m = BUS__SNAP__INIT;
     m.sid = s->sid, m.gen = s->gen;
     m.full = bytes_of(s->full), m.address = bytes_of(s->address);
-    m.presence = bytes_of(s->presence);
+    m.presence = bytes_of(s->presence), m.presence_ord = s->presence_ord;
     m.presence_us = s->presence_us, m.since_us = s->since_us, m.tls = s->tls;
     m.interested = s->interested, m.anonymous = s->anonymous;
     m.blocklist = s->blocklist, m.carbons = s->carbons, m.inactive = s->inactive;
@@ -53,6 +53,7 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
         .out_base = m->out_base,
         .out_acked = m->out_acked,
         .presence = str_of_bytes(m->presence),
+        .presence_ord = m->presence_ord,
         .presence_us = m->presence_us,
         .since_us = m->since_us,
         .interested = m->interested,
@@ -71,6 +72,7 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
 void snap_learn(struct snap *s, const struct snap *told)
 {
     s->presence = told->presence, s->presence_us = told->presence_us;
+    s->presence_ord = told->presence_ord;
     s->since_us = told->since_us;
     s->interested = told->interested, s->anonymous = told->anonymous;
     s->blocklist = told->blocklist, s->carbons = told->carbons;

@@ -20,6 +20,7 @@ struct snap {
     uint64_t out_acked; /* all up to here were acknowledged by the client */
     int64_t presence_us, since_us; /* wall time */
     str presence;                  /* XML of its last broadcast; empty: not available */
+    uint64_t presence_ord;         /* … or unavailable, of this attachment; 0: none */
     bool interested;               /* has asked for the roster */
     bool blocklist;                /* has asked for the block list (XEP-0191 3.2) */
     bool carbons;                  /* wants copies (XEP-0280) */

@@ -62,7 +62,7 @@ static void take(struct c2s *s)
     struct edge *e = s->conn->edge;
     uint64_t row = o->row;
     marks_put(&e->node->marks, (struct mark){{o->sid, o->ord, o->lane},
-                                             (unsigned)(s->sid >> 50),
+                                             s->sid,
                                              stanza_fp(o->stanza),
                                              loop_now_ms(e->node->loop)});
     if (row)

@@ -212,11 +212,18 @@ static struct snap snap_of_all(const struct attached *a, const struct offer *bes
     return snap;
 }
 
-static void fill_queue(struct session *s, struct attached *a, struct offer *longest)
+/* The client has all up to it, as far as any of them knows. */
+static uint64_t acked_of(const struct attached *a)
 {
-    uint64_t acked = s->out_acked;
+    uint64_t acked = 0;
     list_each(o, &a->offers, struct offer, link)
         acked = o->acked > acked ? o->acked : acked;
+    return acked;
+}
+
+static void fill_queue(struct session *s, struct attached *a, struct offer *longest)
+{
+    uint64_t all = acked_of(a), acked = all > s->out_acked ? all : s->out_acked;
     for (; longest->outs && longest->acked < acked; longest->acked++)
         outs_pop(&longest->outs);
     s->out_seq = s->out_acked = longest->outs ? longest->acked : acked;
@@ -356,14 +363,19 @@ static void load(struct attached *a)
     user_with(a->home, bare, &a->work);
 }
 
-/* What they hold was handled: known before anything that may be the same again is looked at. */
+/* What they hold was handled: known before anything that may be the same again is looked at. And
+ * what one of them holds although another knows that the client has it, that client has: its former
+ * home may have died before it could say so to all. */
 static void note_queues(struct attached *a)
 {
+    uint64_t acked = acked_of(a);
     list_each(o, &a->offers, struct offer, link)
         for (uint32_t i = 0; i < outs_count(o->outs); i++) {
             const struct out *k = outs_at(o->outs, i);
             struct uid uid = {k->sid, k->ord, k->lane};
             route_note(a->home, k->stanza, uid);
+            if (o->acked + 1 + i <= acked)
+                home_know(a->home, uid, a->sid, stanza_fp(k->stanza));
         }
 }
 

@@ -346,6 +346,12 @@ static uint64_t late_ms(const struct home *h)
     return (uint64_t)h->node->conf->limits_resume_timeout + SEEN_MS;
 }
 
+void home_know(struct home *h, struct uid uid, uint64_t sid, uint32_t fp)
+{
+    mark_set_put(&h->known, (struct mark){uid, sid, fp, 0});
+    h->known_until_ms = loop_now_ms(h->node->loop) + late_ms(h);
+}
+
 static void on_known(struct home *h, struct origin from, const struct frame *f)
 {
     mark_set_add(&h->known, f->payload);

@@ -94,6 +94,9 @@ size_t home_part_with_requests(struct home *h, ring_wanted_f *wanted, const void
  * (delivery.md 5.6)? */
 bool home_obeys(const struct home *h, struct origin from, unsigned slot);
 
+/* The client of that session of a former home has this. */
+void home_know(struct home *h, struct uid uid, uint64_t sid, uint32_t fp);
+
 /* lane of what `deriver` makes of a stanza for `purpose` (delivery.md 2): no counter, the same
  * wherever and whenever it is made again. */
 uint32_t home_lane(str deriver, const char *purpose);

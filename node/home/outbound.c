@@ -241,8 +241,8 @@ static void note_taken(const struct session *s, const struct outbound *o)
 {
     struct node *n = home_of(s)->node;
     if (n->epoch)
-        marks_put(&n->marks, (struct mark){o->uid, (unsigned)(s->sid >> 50), stanza_fp(o->stanza),
-                                           loop_now_ms(n->loop)});
+        marks_put(&n->marks,
+                  (struct mark){o->uid, s->sid, stanza_fp(o->stanza), loop_now_ms(n->loop)});
 }
 
 void session_out_acked(struct session *s, uint64_t seq, bool rows)

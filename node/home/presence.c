@@ -345,19 +345,32 @@ static void show_pending(struct session *s, struct ticket *t)
     }
 }
 
-/* RFC 6121 4.2.2 and 4.4; the order is that of xmpp.md 4. */
-static void available(struct session *s, struct stanza *stanza, struct ticket *t)
+/* Our predecessor had handled a later one before it died, whoever is to hear of that hears of it:
+ * this one was not safe, and would be news of the past (delivery.md 9, 5). */
+static bool is_past(const struct session *s, const struct ticket *t)
 {
-    struct home *h = s->user->home;
-    bool initial = !s->shown || ticket_is_again(t); /* our predecessor may have done but the half */
+    return ticket_is_again(t) && ticket_uid(t).ord < s->shown_ord;
+}
+
+static void show_to_all(struct session *s, struct stanza *stanza, struct ticket *t)
+{
     struct uid uid = ticket_uid(t);
     show(s, stanza);
-    s->priority = priority_of(stanza, home_arena(h));
+    s->shown_ord = uid.ord;
+    s->priority = priority_of(stanza, home_arena(s->user->home));
     record_put(s);
     second_state(s, t);
     to_own(s, stanza, uid, true, t);
     to_contacts(s->user, stanza, uid, t);
-    if (initial) {
+}
+
+/* RFC 6121 4.2.2 and 4.4; the order is that of xmpp.md 4. */
+static void available(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    bool initial = !s->shown || ticket_is_again(t); /* our predecessor may have done but the half */
+    if (!is_past(s, t))
+        show_to_all(s, stanza, t);
+    if (initial && s->shown) {
         probe_contacts(s, t);
         show_others_to(s, t);
         show_pending(s, t);
@@ -415,6 +428,14 @@ static void gone(struct session *s, struct stanza *stanza, struct uid uid, bool 
         second_state(s, t);
 }
 
+static void unavailable(struct session *s, struct stanza *stanza, struct ticket *t)
+{
+    if (is_past(s, t))
+        return;
+    s->shown_ord = ticket_uid(t).ord;
+    gone(s, stanza, ticket_uid(t), true, t);
+}
+
 /* Two of one full JID: only while sessions are made again (attach.c). */
 static bool namesake_is_shown(const struct session *s)
 {
@@ -454,6 +475,7 @@ void presence_snap(const struct session *s, struct snap *snap)
 {
     struct arena *a = home_arena(s->user->home);
     size_t bytes = 0;
+    snap->presence_ord = s->shown_ord;
     if (s->shown)
         snap->presence = presence_kept(s), snap->presence_us = s->shown->us;
     if (!s->directed)
@@ -474,6 +496,7 @@ void presence_restore(struct session *s, const struct snap *snap)
     for (size_t i = 0; i < snap->directed_count; i++)
         if (!directed_find(s, snap->directed[i]) && !directed_full(s))
             directed_add(s, snap->directed[i]);
+    s->shown_ord = snap->presence_ord;
     if (!snap->presence.n)
         return;
     keep_shown(s, snap->presence, snap->presence_us);
@@ -501,7 +524,7 @@ void presence_from(struct session *s, struct stanza *stanza, struct ticket *t)
         break;
     case TYPE_UNAVAILABLE:
         if (!to) {
-            gone(s, stanza, ticket_uid(t), true, t);
+            unavailable(s, stanza, t);
             return;
         }
         break;

@@ -248,14 +248,23 @@ static void run_behind_change(struct work *w, struct user *u)
     route_done(r);
 }
 
+/* Each session for itself, for presence of many is in the hands of some clients while others wait;
+ * and not again where what has followed it is there already (delivery.md 9, 5). */
+static bool client_has(const struct session *s, const struct route *r)
+{
+    return (r->flags & FRAME_AGAIN) &&
+           mark_set_has_of(&r->home->known, r->uid, s->sid, stanza_fp(r->stanza));
+}
+
 static void presence_to_sessions(struct user *u, struct route *r)
 {
     bool any = false;
     user_each_session(s, u) {
         bool meant =
             r->to.resource.n ? str_eq(session_resource(s), r->to.resource) : session_available(s);
-        if (meant)
-            give(s, r), any = true;
+        if (meant && !client_has(s, r))
+            give(s, r);
+        any |= meant;
     }
     if (!any)
         drop(r);
@@ -359,7 +368,8 @@ static bool is_known(struct home *h, const struct route *r)
     bool known = note(h, r->user->node.hash, r->user->slot, r->stanza, r->uid);
     if (!(r->flags & FRAME_AGAIN))
         return false;
-    known |= mark_set_has(&h->known, r->uid, r->user->slot, stanza_fp(r->stanza));
+    known |= r->stanza->kind != STANZA_PRESENCE &&
+             mark_set_has(&h->known, r->uid, r->user->slot, stanza_fp(r->stanza));
     if (!known)
         return false;
     home_count(h, METRIC_duplicates_home, 1);

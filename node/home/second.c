@@ -120,10 +120,15 @@ static void note(struct home *h, unsigned peer, struct copy_note n, const struct
         b->origins[b->origin_n++] = *o;
 }
 
-void second_drop(struct home *h, struct holder who, uint64_t sid)
+static void note_holder(struct home *h, struct holder who, uint64_t sid, enum note_kind kind)
 {
     if (who.gen && (who.peer == h->node->shard || is_up(h, who.peer)))
-        note(h, who.peer, (struct copy_note){sid, who.gen, NOTE_DROP}, NULL);
+        note(h, who.peer, (struct copy_note){sid, who.gen, kind}, NULL);
+}
+
+void second_drop(struct home *h, struct holder who, uint64_t sid)
+{
+    note_holder(h, who, sid, NOTE_DROP);
 }
 
 /* ---- what a holder is told ---- */
@@ -558,6 +563,11 @@ struct ticket *second_disposal(struct session *s)
     if (s->second_kind != SECOND_EDGE && !s->detached && s->edge != h->node->shard)
         d->edge = (struct holder){s->edge, s->gen};
     set_kind(s, SECOND_NONE);
+    /* The queue may wait for the store, and others have heard that it is gone: should we die, it
+     * must not come back. */
+    note_holder(h, d->former, d->sid, NOTE_ENDED);
+    note_holder(h, d->second, d->sid, NOTE_ENDED);
+    note_holder(h, d->edge, d->sid, NOTE_ENDED);
     return ticket_new(h->node->channels, (struct origin){0}, (struct uid){s->sid, 0, 0},
                       on_disposed, d);
 }

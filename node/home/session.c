@@ -527,6 +527,7 @@ static void resume_go(struct session *s)
     if (good)
         session_out_acked(s, seq, true); /* before its holders change: they are told */
     s->edge = a->resume.edge;
+    s->shown_ord = 0; /* what came before is safe; its client may say something else again */
     second_fence(s);
     s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
     s->others->asked = a->resume.ticket;

@@ -93,6 +93,7 @@ struct session {
     struct absence *absence;    /* detached: until when, and a RESUME; NULL: attached */
     struct htable *directed;    /* JIDs that got directed presence; NULL: none */
     struct shown *shown;        /* NULL: not available */
+    uint64_t shown_ord;         /* of the stanza that said so, of this attachment; 0: none */
     int64_t since_us;           /* wall time */
     uint32_t gen, max_ms, edge; /* edge: shard */
     struct holder second;       /* a copy, or the edge of the connection that has gone */

@@ -92,13 +92,27 @@ static uint64_t big_endian(const char *p, size_t n)
 
 static void trace_notes(const struct world *w, str p)
 {
-    static const char *const names[] = {"safe", "acked", "drop"};
+    static const char *const names[] = {"safe", "acked", "drop", "ended"};
     for (; p.n >= NOTE_BYTES; p = str_skip(p, NOTE_BYTES)) {
         unsigned kind = (unsigned char)p.p[16];
         world_say(w, "    %s sid %llx %llu", kind < array_len(names) ? names[kind] : "?",
                   (unsigned long long)big_endian(p.p, 8),
                   (unsigned long long)big_endian(p.p + 8, 8));
     }
+}
+
+static void trace_one(const struct world *w, unsigned from, unsigned to, uint64_t number,
+                      const struct frame *f)
+{
+    str xml = f->stanza ? stanza_xml(f->stanza) : STR_NONE;
+    world_say(w,
+              "%u>%u #%llu %s sid %llx gen %u ord %llu lane %x seq %llu conn %llx flags %x ms "
+              "%llu %.*s",
+              from, to, (unsigned long long)number, kind_name(f->kind), (unsigned long long)f->sid,
+              f->gen, (unsigned long long)f->ord, f->lane, (unsigned long long)f->seq,
+              (unsigned long long)f->conn, f->flags, (unsigned long long)f->ms, (int)xml.n, xml.p);
+    if (f->kind == FRAME_NOTE)
+        trace_notes(w, f->payload);
 }
 
 static void trace_frame(const struct world *w, unsigned from, unsigned to, str bytes)
@@ -110,16 +124,7 @@ static void trace_frame(const struct world *w, unsigned from, unsigned to, str b
         return;
     arena_init(&a);
     if (frame_decode(bytes.p, bytes.n, &a, &f, &number) == ERR_OK) {
-        str xml = f.stanza ? stanza_xml(f.stanza) : STR_NONE;
-        world_say(w,
-                  "%u>%u #%llu %s sid %llx gen %u ord %llu lane %x seq %llu conn %llx flags %x ms "
-                  "%llu %.*s",
-                  from, to, (unsigned long long)number, kind_name(f.kind),
-                  (unsigned long long)f.sid, f.gen, (unsigned long long)f.ord, f.lane,
-                  (unsigned long long)f.seq, (unsigned long long)f.conn, f.flags,
-                  (unsigned long long)f.ms, (int)xml.n, xml.p);
-        if (f.kind == FRAME_NOTE)
-            trace_notes(w, f.payload);
+        trace_one(w, from, to, number, &f);
         stanza_unref(f.stanza);
     }
     arena_close(&a);
@@ -209,6 +214,8 @@ bool world_is_ready(const struct world *w, unsigned shard)
 static void on_frame(void *ctx, struct origin from, const struct frame *f)
 {
     struct shard *s = ctx;
+    if (s->world->trace && from.peer == s->node.shard) /* the others are said as they arrive */
+        trace_one(s->world, s->place, s->place, from.number, f);
     rooms_frame(&s->node, s->edge, s->home, from, f);
 }
 

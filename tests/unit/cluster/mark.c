@@ -11,7 +11,7 @@ static bool is_odd(const void *ctx, unsigned slot) { return slot % 2; }
 
 static struct mark mark_of(uint64_t n, unsigned slot)
 {
-    return (struct mark){{0xfedcba9876543210u, n, 0x89abcdefu}, slot, 5, n};
+    return (struct mark){{0xfedcba9876543210u, n, 0x89abcdefu}, (uint64_t)slot << 50 | 7, 5, n};
 }
 
 /* Everything of odd slots that m tells at now_ms, in as many frames as it takes. */
@@ -50,6 +50,23 @@ static void a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot(void **sta
     marks_close(&m);
 }
 
+static void a_mark_is_of_one_session_of_the_account(void **state)
+{
+    struct marks m = {0};
+    struct mark_set known = {0};
+    struct mark a = mark_of(1, 3);
+    marks_put(&m, a);
+    tell(&m, &known, 1);
+    assert_true(mark_set_has_of(&known, a.uid, a.sid, 5));
+    assert_false(mark_set_has_of(&known, a.uid, a.sid + 1, 5));
+    a.sid++;
+    mark_set_put(&known, a);
+    assert_true(mark_set_has_of(&known, a.uid, a.sid, 5));
+    assert_true(mark_set_has_of(&known, a.uid, a.sid - 1, 5));
+    mark_set_clear(&known);
+    marks_close(&m);
+}
+
 static void the_oldest_are_overwritten_and_the_old_not_told(void **state)
 {
     struct marks m = {0};
@@ -73,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot),
+        cmocka_unit_test(a_mark_is_of_one_session_of_the_account),
         cmocka_unit_test(the_oldest_are_overwritten_and_the_old_not_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
