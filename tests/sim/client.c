@@ -197,6 +197,7 @@ uint64_t lines_next_us(const struct sim *s)
 
 void lines_shard_died(struct sim *s, unsigned shard)
 {
+    s->died_us = s->w.now_us;
     list_each(l, &s->lines, struct line, link)
         if (l->shard == shard) {
             if (l->loose)
@@ -267,12 +268,6 @@ static void put_number(struct client *c, uint32_t number)
     c->sent[c->sent_n++] = number;
     say(c, "<message to='%s' type='chat' id='%u'><body>%u</body></message>",
         m->full ? to->full : to->bare, number, number);
-}
-
-static void put_again(struct client *c, uint32_t number)
-{
-    c->sim->message[number].resent = true;
-    put_number(c, number);
 }
 
 void client_message(struct client *c, unsigned to, bool full)
@@ -437,7 +432,7 @@ static void resumed(struct client *c, uint32_t h)
         if (!c->sent[i])
             put_presence(c); /* what is so now */
         else if (c->manner.resends)
-            put_again(c, c->sent[i]);
+            put_number(c, c->sent[i]);
 }
 
 static long number_after(const char *xml, const char *what)
@@ -477,13 +472,17 @@ static bool is_alone(const struct client *c)
  *     others came (delivery.md 6, "End of session")
  *   - delayed, and in the queue of its own former session: what came while that was unavailable,
  *     or lost while others were stored, was stored at once, the queue at its end (the same)
- *   - sent again by a client whose edge and home died together, when it was not there the first
- *     time: the new home chooses among those who are (delivery.md 8, "H1+H2") */
+ *   - delayed, and the store fails: it refuses one and takes the next, and where its answers do not
+ *     come either, the first one is put there again, behind (node/home/offline.c)
+ *   - to the bare JID, and handled again after a death, when it was not there the first time: the
+ *     new home chooses among those who are (delivery.md 8: "unknown: new"), whether it was the
+ *     sender's edge or home that sent it again or, when both died, its client */
 static bool may_be_late(const struct client *c, const struct message *m, bool delayed)
 {
     bool queued = m->sent_us < c->ended_us;
-    return !c->shown || (delayed && (queued || !is_alone(c))) ||
-           (m->resent && !m->full && m->sent_us < c->shown_us) || c->sim->overlapped;
+    return !c->shown || (delayed && (queued || !is_alone(c) || c->sim->store_fails)) ||
+           (!m->full && m->sent_us < c->shown_us && m->sent_us < c->sim->died_us) ||
+           c->sim->overlapped;
 }
 
 /* delayed: it has been elsewhere before, stored or in a queue. */

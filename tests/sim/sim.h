@@ -9,7 +9,7 @@ struct message {
     unsigned from, session, to; /* clients; to: also for the account when not full */
     bool full;
     bool confirmed; /* XEP-0198 h has said so */
-    bool bounced, excused, resent;
+    bool bounced, excused;
     uint32_t heard, may_again; /* a bit per client */
     uint64_t sent_us;
 };
@@ -24,6 +24,7 @@ struct sim {
     struct message message[MESSAGES_MAX];
     unsigned messages;
     uint64_t seed, stall_until_us[WORLD_ENDS][WORLD_ENDS];
+    uint64_t died_us; /* the last death of a shard */
     bool anytime;     /* kills at any moment */
     bool overlapped;  /* one came before copies were complete again: only crashes, endless waits
                          and h count (delivery.md 9, 1) */
