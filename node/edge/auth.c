@@ -6,6 +6,7 @@
 #include "node/edge/auth.h"
 
 #include "node/edge/admit.h"
+#include "node/edge/sasl2.h"
 #include "node/tls/helper.h"
 #include "proto/bus/store.pb-c.h"
 
@@ -37,7 +38,9 @@ void auth_offer(struct conn *c)
     const struct conf_host *host = conf_host_find(node->conf, stream_host(c));
     *o = (struct sasl_offer){
         .tls = c->secured,
+        .tls_version = conn_tls_version(c),
         .host = stream_host(c),
+        .from = c->negotiation->from,
         .iterations = (uint32_t)node->conf->auth_scram_iterations,
         .secret = str_from(node->secret, sizeof node->secret),
         .entropy = node->entropy,
@@ -51,14 +54,19 @@ void auth_offer(struct conn *c)
     o->mechanisms = host ? sasl_offered(o, configured(c, host)) : 0;
 }
 
+void auth_put_mechanisms(const struct sasl_offer *o, struct xml_writer *w)
+{
+    for (int m = 0; m < SASL_MECHANISMS; m++)
+        if (o->mechanisms & SASL_BIT(m))
+            xml_put_leaf(w, "mechanism", NULL, sasl_mechanism_name((enum sasl_mechanism)m));
+}
+
 void auth_put_features(struct conn *c, struct xml_writer *w)
 {
     const struct sasl_offer *o = &c->negotiation->offer;
     bool bound = false;
     xml_open_ns(w, "mechanisms", xml_ns_uri(NS_SASL).p);
-    for (int m = 0; m < SASL_MECHANISMS; m++)
-        if (o->mechanisms & SASL_BIT(m))
-            xml_put_leaf(w, "mechanism", NULL, sasl_mechanism_name((enum sasl_mechanism)m));
+    auth_put_mechanisms(o, w);
     xml_close(w, "mechanisms");
     for (int b = 0; b < SASL_BINDINGS; b++)
         bound |= o->binding[b].n > 0;
@@ -75,6 +83,25 @@ void auth_put_features(struct conn *c, struct xml_writer *w)
 }
 
 /* ---- failures ---- */
+
+void auth_put_failure(struct conn *c, err reason, str text)
+{
+    struct negotiation *n = c->negotiation;
+    bool second = n->sasl2;
+    struct xml_writer w;
+    xml_writer_init(&w, c->edge->node->turn);
+    xml_open_ns(&w, "failure", xml_ns_uri(second ? NS_SASL2 : NS_SASL).p);
+    xml_put_leaf(&w, err_row(reason)->condition, second ? xml_ns_uri(NS_SASL).p : NULL, STR_NONE);
+    if (text.n) {
+        xml_open(&w, "text");
+        xml_put_attr(&w, "xml:lang", STR("en"));
+        xml_put_text(&w, text);
+        xml_close(&w, "text");
+    }
+    xml_close(&w, "failure");
+    conn_put(c, xml_written(&w));
+    sasl2_free(n); /* the next one may be of the other profile */
+}
 
 static struct throttle_entry *by_address(struct conn *c)
 {
@@ -164,22 +191,18 @@ static void refuse_binding(struct conn *c)
     log_failed(c, STR_NONE, ERR_SASL_NOT_AUTHORIZED);
     sasl_end(&n->sasl);
     n->sasl.user = STR_NONE;
-    conn_put_cstr(c, "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
-                     "</failure>");
+    auth_put_failure(c, ERR_SASL_NOT_AUTHORIZED, STR_NONE);
 }
 
 void auth_put_deferred(struct conn *c, str text)
 {
     struct negotiation *n = c->negotiation;
-    if (n->sasl.state == SASL_IDLE || n->sasl.state == SASL_DONE)
+    if (!auth_is_going_on(n))
         return;
     log_failed(c, n->sasl.user, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     sasl_end(&n->sasl);
     n->sasl.user = STR_NONE;
-    conn_put(c, arena_printf(c->edge->node->turn,
-                             "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-                             "<temporary-auth-failure/><text xml:lang='en'>%.*s</text></failure>",
-                             STR_ARG(text)));
+    auth_put_failure(c, ERR_SASL_TEMPORARY_AUTH_FAILURE, text);
 }
 
 /* ---- the exchange ---- */
@@ -190,8 +213,9 @@ static void put(struct conn *c, const char *name, str bytes)
 {
     struct arena *a = c->edge->node->turn;
     str text = bytes.n ? sasl_encode(bytes, a) : STR("");
-    conn_put(c, arena_printf(a, "<%s xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%.*s</%s>", name,
-                             STR_ARG(text), name));
+    str ns = xml_ns_uri(c->negotiation->sasl2 ? NS_SASL2 : NS_SASL);
+    conn_put(c,
+             arena_printf(a, "<%s xmlns='%.*s'>%.*s</%s>", name, STR_ARG(ns), STR_ARG(text), name));
 }
 
 static void succeed(struct conn *c, str additional)
@@ -207,9 +231,11 @@ static void succeed(struct conn *c, str additional)
         F_STR("tls", c->secured ? STR("yes") : STR("no")), F_ADDR("address", &address),
         F_INT("ms", loop_now_ms(node->loop) - c->opened_ms));
     metric_add(node->metrics, METRIC_AT(logins, n->sasl.mechanism, 0), 1);
-    put(c, "success", additional);
     sasl_end(&n->sasl);
     conn_authenticated(c);
+    if (n->sasl2)
+        return sasl2_authenticated(c, additional);
+    put(c, "success", additional);
     stream_restart(c);
 }
 
@@ -387,29 +413,50 @@ static void answer(struct conn *c, struct sasl_answer a)
     }
 }
 
-void auth_begin(struct conn *c, str item, const struct xml_index *x)
+bool auth_is_going_on(const struct negotiation *n)
+{
+    return n->sasl.state != SASL_IDLE && n->sasl.state != SASL_DONE;
+}
+
+void auth_start(struct conn *c, str mechanism, const str *initial)
 {
     struct arena *a = c->edge->node->turn;
     struct negotiation *n = c->negotiation;
-    struct xml_el el = xml_root(item, STR("jabber:client"), a);
-    str mechanism = xml_attr(&el, "mechanism", a), text = xml_text(&el, a), initial = STR_NONE;
-    if (n->sasl.state != SASL_IDLE && n->sasl.state != SASL_DONE)
-        return auth_fail(c, ERR_SASL_MALFORMED_REQUEST); /* one exchange at a time */
+    str message = STR("");
     if (is_address_beyond(c))
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     if (mechanism.n == 0)
         return auth_fail(c, ERR_SASL_INVALID_MECHANISM);
-    if (text.n) {
-        err e = sasl_decode(text, a, &initial);
+    if (initial && initial->n) {
+        err e = sasl_decode(*initial, a, &message);
         if (e != ERR_OK)
             return auth_fail(c, e);
     }
     struct sasl_answer first =
-        sasl_begin(&n->sasl, mechanism, &n->offer, text.n ? &initial : NULL, a);
+        sasl_begin(&n->sasl, mechanism, &n->offer, initial ? &message : NULL, a);
     if (first.verdict == SASL_FAILURE && first.reason == ERR_SASL_NOT_AUTHORIZED &&
         n->refusals++ < BINDING_REFUSALS_MAX)
         return refuse_binding(c);
     answer(c, first);
+}
+
+void auth_begin(struct conn *c, str item, const struct xml_index *x)
+{
+    struct arena *a = c->edge->node->turn;
+    struct xml_el el = xml_root(item, STR("jabber:client"), a);
+    str text = xml_text(&el, a);
+    if (c->negotiation->sasl2)
+        return conn_end(c, ERR_STREAM_NOT_AUTHORIZED);
+    if (auth_is_going_on(c->negotiation))
+        return auth_fail(c, ERR_SASL_MALFORMED_REQUEST); /* one exchange at a time */
+    auth_start(c, xml_attr(&el, "mechanism", a), text.n ? &text : NULL);
+}
+
+/* Is this not the profile in which the exchange began? */
+static bool is_mixed(const struct conn *c, const struct xml_index *x)
+{
+    return auth_is_going_on(c->negotiation) &&
+           (x->ns == NS_SASL2) != (c->negotiation->sasl2 != NULL);
 }
 
 void auth_response(struct conn *c, str item, const struct xml_index *x)
@@ -418,6 +465,8 @@ void auth_response(struct conn *c, str item, const struct xml_index *x)
     struct negotiation *n = c->negotiation;
     struct xml_el el = xml_root(item, STR("jabber:client"), a);
     str response = STR_NONE;
+    if (is_mixed(c, x))
+        return conn_end(c, ERR_STREAM_NOT_AUTHORIZED);
     if (n->sasl.state != SASL_FIRST && n->sasl.state != SASL_FINAL)
         return auth_fail(c, ERR_SASL_MALFORMED_REQUEST);
     err e = sasl_decode(xml_text(&el, a), a, &response);
@@ -428,5 +477,7 @@ void auth_response(struct conn *c, str item, const struct xml_index *x)
 
 void auth_abort(struct conn *c, str item, const struct xml_index *x)
 {
+    if (is_mixed(c, x))
+        return conn_end(c, ERR_STREAM_NOT_AUTHORIZED);
     auth_fail(c, ERR_SASL_ABORTED);
 }

@@ -10,6 +10,14 @@
 void auth_offer(struct conn *c);
 /* <mechanisms/> and <sasl-channel-binding/> of the offer. */
 void auth_put_features(struct conn *c, struct xml_writer *w);
+/* A <mechanism/> each. */
+void auth_put_mechanisms(const struct sasl_offer *o, struct xml_writer *w);
+/* One attempt; initial: as it came, in base64, NULL: none. */
+void auth_start(struct conn *c, str mechanism, const str *initial);
+/* Is an exchange under way? */
+bool auth_is_going_on(const struct negotiation *n);
+/* <failure/> of the profile that is spoken; text may be empty. */
+void auth_put_failure(struct conn *c, err reason, str text);
 void auth_begin(struct conn *c, str item, const struct xml_index *x);
 void auth_response(struct conn *c, str item, const struct xml_index *x);
 void auth_abort(struct conn *c, str item, const struct xml_index *x);

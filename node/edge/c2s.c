@@ -1,7 +1,7 @@
 /* c2s: a session begins, takes its client's stanzas in, and ends (c2s.h). */
 #include "node/edge/c2s.h"
 
-#include "node/edge/stream.h"
+#include "node/edge/sasl2.h"
 #include "proto/xmpp/jid.h"
 
 /* ---- frames ---- */
@@ -17,13 +17,6 @@ void c2s_tell(struct c2s *s, struct frame *f, bool keep)
     channel_send(s->conn->edge->node->channels, c2s_home(s), f, (struct hold){0}, keep);
 }
 
-static uint32_t tls_version(const struct conn *c)
-{
-    struct transport_info info;
-    transport_info(c->transport, &info);
-    return info.tls_version;
-}
-
 static void tell_home_of(struct conn *c, str bare, struct frame *f)
 {
     struct node *n = c->edge->node;
@@ -31,7 +24,7 @@ static void tell_home_of(struct conn *c, str bare, struct frame *f)
         negotiation_renumber(c->negotiation);
     f->bare = bare, f->conn = c->negotiation->number;
     f->text = conn_address_text(c, n->turn);
-    f->lane = tls_version(c);
+    f->lane = conn_tls_version(c);
     conn_pause(c, PAUSE_HOME);
     channel_send(n->channels, ring_home(n->ring, bare), f, (struct hold){0}, true);
 }
@@ -93,6 +86,20 @@ void c2s_bind(struct conn *c, str item)
     if (resource.n && jid_prepare_resource(resource, a, &f.resource) != ERR_OK)
         return stream_put_iq_error(c, c->negotiation->bind_id, ERR_STANZA_BAD_REQUEST);
     f.flags = c->negotiation->anonymous ? FRAME_ANONYMOUS : 0;
+    tell_home_of(c, c->negotiation->bare, &f);
+}
+
+void c2s_bind2(struct conn *c, const struct xml_el *bind, str resource, bool client)
+{
+    struct arena *a = c->edge->node->turn;
+    struct frame f = {.kind = FRAME_BIND,
+                      .flags = FRAME_BIND2 | (client ? (uint32_t)FRAME_CLIENT : 0) |
+                               (c->negotiation->anonymous ? (uint32_t)FRAME_ANONYMOUS : 0),
+                      .resource = resource,
+                      .payload = bind->all};
+    struct xml_el enable;
+    if (xml_find(bind, xml_ns_uri(NS_SM).p, "enable", &enable, a))
+        f.flags |= FRAME_WANT_SM | c2s_enable_wish(c, &enable, &f.ms);
     tell_home_of(c, c->negotiation->bare, &f);
 }
 
@@ -173,12 +180,18 @@ static bool parse_previd(str previd, uint64_t *sid)
     return *sid != 0;
 }
 
-static void put_failed(struct conn *c, const struct frame *f)
+static void resume_failed(struct conn *c, const struct frame *f)
 {
-    conn_put_cstr(c, "<failed xmlns='urn:xmpp:sm:3'");
-    if (f->flags & FRAME_HAS_H)
-        conn_put(c, arena_printf(c->edge->node->turn, " h='%u'", (uint32_t)f->h));
-    conn_put_cstr(c, "><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
+    struct arena *a = c->edge->node->turn;
+    bool has_h = f->flags & FRAME_HAS_H;
+    str parts[] = {STR("<failed xmlns='urn:xmpp:sm:3'"),
+                   has_h ? arena_printf(a, " h='%u'", (uint32_t)f->h) : STR_NONE,
+                   STR("><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>")};
+    str failed = arena_concat(a, parts, array_len(parts));
+    if (c->negotiation->sasl2)
+        return sasl2_resume_failed(c, failed);
+    conn_put(c, failed);
+    conn_resume(c, PAUSE_HOME);
 }
 
 static bool parse_u32(str s, uint32_t *out)
@@ -203,7 +216,7 @@ void c2s_resume(struct conn *c, str item)
     uint32_t h = 0;
     if (!parse_previd(previd, &f.sid) || !parse_u32(xml_attr(&el, "h", a), &h)) {
         metric_add(c->edge->node->metrics, METRIC_resumption_failures_malformed, 1);
-        return put_failed(c, &f);
+        return resume_failed(c, &f);
     }
     f.h = h;
     negotiation_keep(&c->negotiation->bind_id, xml_escape(previd, a));
@@ -244,8 +257,12 @@ void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f)
     }
     struct c2s *s = c->session = c2s_new(c, f->sid, f->gen, snap.full);
     take_snap(s, &snap);
-    conn_put(c, arena_printf(a, "<resumed xmlns='urn:xmpp:sm:3' previd='%.*s' h='%u'/>",
-                             STR_ARG(c->negotiation->bind_id), c2s_h(s)));
+    str resumed = arena_printf(a, "<resumed xmlns='urn:xmpp:sm:3' previd='%.*s' h='%u'/>",
+                               STR_ARG(c->negotiation->bind_id), c2s_h(s));
+    if (c->negotiation->sasl2)
+        sasl2_resumed(c, snap.full, resumed);
+    else
+        conn_put(c, resumed);
     stream_resumed(c);
 }
 
@@ -254,8 +271,7 @@ void c2s_on_failed(struct edge *e, const struct frame *f)
     struct conn *c = c2s_waiting_conn(e, f);
     if (!c)
         return;
-    put_failed(c, f);
-    conn_resume(c, PAUSE_HOME);
+    resume_failed(c, f);
 }
 
 /* ---- stanzas in ---- */
@@ -464,7 +480,7 @@ static struct snap snap_of(const struct c2s *s)
                         .gen = s->gen,
                         .full = c2s_full(s),
                         .address = conn_address_text(s->conn, a),
-                        .tls = (uint16_t)tls_version(s->conn),
+                        .tls = conn_tls_version(s->conn),
                         .sm = s->sm,
                         .resumable = s->resumable,
                         .max_ms = s->max_s * 1000,

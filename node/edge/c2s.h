@@ -91,6 +91,9 @@ void c2s_tell(struct c2s *s, struct frame *f, bool keep);
 /* The bind request (one child, in jabber:client's bind namespace). */
 void c2s_bind(struct conn *c, str item);
 void c2s_resume(struct conn *c, str item);
+/* The same by XEP-0386: <bind/>, the whole resource; client: its last part is one client's alone.
+ */
+void c2s_bind2(struct conn *c, const struct xml_el *bind, str resource, bool client);
 /* The conn that waits for the answer to this BIND or RESUME; NULL: it has gone. */
 struct conn *c2s_waiting_conn(struct edge *e, const struct frame *f);
 void c2s_on_bound(struct edge *e, struct origin from, const struct frame *f);
@@ -115,12 +118,16 @@ void c2s_attach(struct c2s *s);
 /* ---- sm.c ---- */
 
 void c2s_enable(struct c2s *s, str item);
+/* What <enable/> wishes: FRAME_WANT_RESUME or 0, and for how long at most. */
+uint32_t c2s_enable_wish(const struct conn *c, const struct xml_el *enable, uint64_t *ms);
 void c2s_on_enabled(struct c2s *s, const struct frame *f);
 void c2s_request(struct c2s *s);       /* <r/> */
 void c2s_ack(struct c2s *s, str item); /* <a/> */
 void c2s_check_ack(struct c2s *s);     /* `safe` has moved: is an <a/> due? */
 void c2s_put_ack(struct c2s *s);       /* <a/> now */
 void c2s_put_enabled(struct c2s *s);
+/* On since it was bound, for max_ms (0: it cannot be resumed). <enabled/>, in the turn's arena. */
+str c2s_begin_sm(struct c2s *s, uint64_t max_ms);
 void c2s_put_request(struct c2s *s); /* <r/>, if the end of a batch needs one */
 void c2s_ack_free(struct c2s *s);
 void c2s_ping(struct c2s *s);

@@ -90,6 +90,13 @@ void conn_address(const struct conn *c, struct sockaddr_storage *out)
     *out = info.address;
 }
 
+uint16_t conn_tls_version(const struct conn *c)
+{
+    struct transport_info info;
+    transport_info(c->transport, &info);
+    return info.tls_version;
+}
+
 str conn_address_text(const struct conn *c, struct arena *a)
 {
     struct sockaddr_storage s;

@@ -120,6 +120,7 @@ void conn_authenticated(struct conn *c);
 /* A write has begun: look after it when it should have ended. */
 void conn_set_stall_timer(struct conn *c);
 void conn_address(const struct conn *c, struct sockaddr_storage *out);
+uint16_t conn_tls_version(const struct conn *c); /* 0x0304; 0: none */
 /* "192.0.2.1:5222", in the arena. */
 str conn_address_text(const struct conn *c, struct arena *a);
 

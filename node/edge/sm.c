@@ -49,18 +49,26 @@ static void unexpected(struct c2s *s)
                            "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
 }
 
+uint32_t c2s_enable_wish(const struct conn *c, const struct xml_el *enable, uint64_t *ms)
+{
+    struct arena *a = c->edge->node->turn;
+    uint64_t limit = (uint64_t)c->edge->node->conf->limits_resume_timeout, max_s;
+    str resume = xml_attr(enable, "resume", a);
+    *ms = limit;
+    if (parse_number(xml_attr(enable, "max", a), UINT32_MAX, &max_s) && max_s &&
+        max_s * 1000 < limit)
+        *ms = max_s * 1000;
+    return str_is(resume, "true") || str_is(resume, "1") ? FRAME_WANT_RESUME : 0;
+}
+
 void c2s_enable(struct c2s *s, str item)
 {
-    uint64_t limit = (uint64_t)s->conn->edge->node->conf->limits_resume_timeout, max_s;
+    struct xml_el el = xml_root(item, STR("jabber:client"), s->conn->edge->node->turn);
     count_in(s);
     if (s->sm || s->enabling)
         return unexpected(s);
-    str resume = attr(s, item, "resume");
-    struct frame f = {.kind = FRAME_ENABLE, .ord = s->in_ord, .ms = limit};
-    if (str_is(resume, "true") || str_is(resume, "1"))
-        f.flags = FRAME_WANT_RESUME;
-    if (parse_number(attr(s, item, "max"), UINT32_MAX, &max_s) && max_s && max_s * 1000 < limit)
-        f.ms = max_s * 1000;
+    struct frame f = {.kind = FRAME_ENABLE, .ord = s->in_ord};
+    f.flags = c2s_enable_wish(s->conn, &el, &f.ms);
     s->enabling = true;
     s->in_base = s->in_ord;
     c2s_tell(s, &f, true);
@@ -78,6 +86,15 @@ void c2s_on_enabled(struct c2s *s, const struct frame *f)
     conn_at_turn_end(s->conn);
 }
 
+static str enabled(const struct c2s *s)
+{
+    if (!s->resumable)
+        return STR("<enabled xmlns='urn:xmpp:sm:3'/>");
+    return arena_printf(s->conn->edge->node->turn,
+                        "<enabled xmlns='urn:xmpp:sm:3' id='%016llx-%x' resume='true' max='%u'/>",
+                        (unsigned long long)s->sid, s->gen, s->max_s);
+}
+
 /* At exactly its place among the stanzas: the client counts from here. */
 void c2s_put_enabled(struct c2s *s)
 {
@@ -85,13 +102,14 @@ void c2s_put_enabled(struct c2s *s)
         return;
     s->enabled_due = false;
     s->asked = s->out_base;
-    if (s->resumable)
-        put(s, arena_printf(s->conn->edge->node->turn,
-                            "<enabled xmlns='urn:xmpp:sm:3' id='%016llx-%x' "
-                            "resume='true' max='%u'/>",
-                            (unsigned long long)s->sid, s->gen, s->max_s));
-    else
-        put(s, STR("<enabled xmlns='urn:xmpp:sm:3'/>"));
+    put(s, enabled(s));
+}
+
+str c2s_begin_sm(struct c2s *s, uint64_t max_ms)
+{
+    s->sm = true, s->resumable = max_ms > 0;
+    s->max_s = (uint32_t)(max_ms / 1000);
+    return enabled(s);
 }
 
 /* ---- acks to the client ---- */

@@ -7,6 +7,7 @@
 #include "node/edge/admit.h"
 #include "node/edge/auth.h"
 #include "node/edge/register.h"
+#include "node/edge/sasl2.h"
 #include "node/edge/c2s.h"
 #include "proto/xmpp/jid.h"
 
@@ -55,6 +56,8 @@ void negotiation_free(struct negotiation *n)
     free((char *)n->host.p);
     free((char *)n->bare.p);
     free((char *)n->bind_id.p);
+    free((char *)n->from.p);
+    sasl2_free(n);
     free(n);
 }
 
@@ -67,9 +70,7 @@ static void failure_due(struct timer *t)
         return;
     if (waited)
         return admit_defer(c, ADMIT_LATE);
-    conn_put(c, arena_printf(c->edge->node->turn,
-                             "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",
-                             err_row(n->failure)->condition));
+    auth_put_failure(c, n->failure, STR_NONE);
     if (n->tries >= c->edge->node->conf->auth_failures_max)
         return conn_end(c, ERR_STREAM_SASL_TRIES);
     conn_resume(c, PAUSE_LOGIN);
@@ -211,13 +212,32 @@ static enum step step_after_header(const struct conn *c)
     return c->secured || stream_plain_allowed(c) ? STEP_LOGIN : STEP_TLS;
 }
 
-static void put_features(struct conn *c)
+/* XEP-0478: what is in force from here on. Before login a silent client is not pinged: it has its
+ * time and no more. */
+static void put_limits(const struct conn *c, struct xml_writer *w)
+{
+    const struct conf *conf = c->edge->node->conf;
+    uint64_t max = c->authenticated ? conf->limits_c2s_stanza_max : conf->limits_preauth_stanza_max;
+    str bytes = arena_printf(w->arena, "%llu", (unsigned long long)max);
+    uint64_t idle_s = c->authenticated ? (uint64_t)conf->limits_ping_interval / 1000 : 0;
+    xml_open_ns(w, "limits", "urn:xmpp:stream-limits:0");
+    xml_put_leaf(w, "max-bytes", NULL, bytes);
+    if (idle_s)
+        xml_put_leaf(w, "idle-seconds", NULL,
+                     arena_printf(w->arena, "%llu", (unsigned long long)idle_s));
+    xml_close(w, "limits");
+}
+
+void stream_put_features(struct conn *c)
 {
     const struct conf *conf = c->edge->node->conf;
     struct xml_writer w;
     xml_writer_init(&w, c->edge->node->turn);
     xml_open(&w, "stream:features");
-    if (c->step == STEP_BIND) {
+    if (c->step == STEP_BOUND || c->session) {
+        xml_put_leaf(&w, "ver", xml_ns_uri(NS_ROSTERVER).p, STR_NONE);
+        xml_put_leaf(&w, "sub", xml_ns_uri(NS_PREAPPROVAL).p, STR_NONE);
+    } else if (c->step == STEP_BIND) {
         xml_put_leaf(&w, "bind", xml_ns_uri(NS_BIND).p, STR_NONE);
         /* RFC 3921's session: old clients ask for it unless told that they need not. */
         xml_put_raw(&w, STR("<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/>"
@@ -234,11 +254,13 @@ static void put_features(struct conn *c)
         if (c->step == STEP_LOGIN) {
             auth_offer(c);
             auth_put_features(c, &w);
+            sasl2_put_features(c, &w);
             const struct conf_host *host = conf_host_find(conf, stream_host(c));
             if (host && host->registration == CONF_REGISTRATION_OPEN)
                 xml_put_leaf(&w, "register", xml_ns_uri(NS_REGISTER_FEATURE).p, STR_NONE);
         }
     }
+    put_limits(c, &w);
     xml_close(&w, "stream:features");
     conn_put(c, xml_written(&w));
 }
@@ -268,13 +290,17 @@ static void on_header(struct conn *c, str item, const struct xml_index *x)
         lang = STR_NONE;
     if (lang.n)
         lang = xml_attr_text("xml:lang", lang, a);
+    str from = answer_to(item, x, a);
+    if (from.n && !str_eq(jid_parse_prepared(from).domain, stream_host(c)))
+        return conn_end(c, ERR_STREAM_INVALID_FROM); /* XEP-0388 2.1 */
+    negotiation_keep(&c->negotiation->from, from);
     c->header = header_intern(c->edge, &h, lang);
     c->step = step_after_header(c);
     loop_timer_set(c->edge->node->loop, &c->timer, stream_deadline_ms(c));
-    put_header(c, answer_to(item, x, a));
+    put_header(c, from);
     if (!c->authenticated && admit_is_full(c->edge))
         return admit_defer(c, ADMIT_FULL);
-    put_features(c);
+    stream_put_features(c);
     if (x->empty)
         conn_end(c, ERR_OK);
 }
@@ -400,6 +426,7 @@ uint64_t stream_tick(struct conn *c)
 enum event {
     EV_STARTTLS,
     EV_AUTH,
+    EV_AUTHENTICATE, /* XEP-0388 */
     EV_RESPONSE,
     EV_ABORT,
     EV_ENABLE,
@@ -428,6 +455,9 @@ static enum event event_of(str item, const struct xml_index *x)
         {NS_SM, "resume", EV_RESUME},
         {NS_TLS, "starttls", EV_STARTTLS},
         {NS_SASL, "auth", EV_AUTH},
+        {NS_SASL2, "authenticate", EV_AUTHENTICATE},
+        {NS_SASL2, "response", EV_RESPONSE},
+        {NS_SASL2, "abort", EV_ABORT},
         {NS_SASL, "response", EV_RESPONSE},
         {NS_SASL, "abort", EV_ABORT},
         {NS_STREAM, "error", EV_ERROR},
@@ -568,6 +598,7 @@ static step_f *const table[EVENTS][STEPS] = {
     /*               STEP_TLS        STEP_LOGIN       STEP_BIND        STEP_BOUND */
     [EV_STARTTLS] = {[STEP_TLS] = starttls, starttls, unsupported, unsupported},
     [EV_AUTH] = {[STEP_TLS] = auth_in_clear, auth_begin, not_authorized, unsupported},
+    [EV_AUTHENTICATE] = {[STEP_TLS] = tls_required, sasl2_begin, not_authorized, unsupported},
     [EV_RESPONSE] = {[STEP_TLS] = tls_required, auth_response, not_authorized, unsupported},
     [EV_ABORT] = {[STEP_TLS] = tls_required, auth_abort, not_authorized, unsupported},
     [EV_ENABLE] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_enable},
@@ -621,23 +652,33 @@ static void become_bound(struct conn *c)
     conn_resume(c, PAUSE_HOME);
 }
 
+/* A new one, if there is one. */
+static void begin_session(struct conn *c)
+{
+    if (!c->session)
+        return;
+    metric_observe(c->edge->node->metrics, HISTOGRAM_login,
+                   (loop_now_ms(c->edge->node->loop) - c->opened_ms) * 1000);
+    become_bound(c);
+}
+
 void stream_bound(struct conn *c, const struct frame *f)
 {
     struct arena *a = c->edge->node->turn;
     struct negotiation *n = c->negotiation;
+    if (n->sasl2)
+        return sasl2_bound(c, f), begin_session(c);
     if (f->reason != ERR_OK) {
         stream_put_iq_error(c, n->bind_id, f->reason);
         return conn_resume(c, PAUSE_HOME);
     }
     c->session = c2s_new(c, f->sid, f->gen, f->text);
-    metric_observe(c->edge->node->metrics, HISTOGRAM_login,
-                   (loop_now_ms(c->edge->node->loop) - c->opened_ms) * 1000);
     conn_put_cstr(c, "<iq type='result' id='");
     conn_put(c, n->bind_id);
     conn_put_cstr(c, "'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>");
     conn_put(c, xml_escape(f->text, a));
     conn_put_cstr(c, "</jid></bind></iq>");
-    become_bound(c);
+    begin_session(c);
 }
 
 void stream_resumed(struct conn *c) { become_bound(c); }

@@ -20,10 +20,12 @@ struct header {
 struct negotiation {
     struct conn *conn;
     struct hnode by_number;
-    uint64_t number; /* of the conn, for whoever is asked for something */
-    str host;        /* own memory: the stream's `to`, prepared; empty before the header */
-    str bare;        /* own memory: who has logged in */
-    str bind_id;     /* own memory: of the bind request, escaped */
+    uint64_t number;     /* of the conn, for whoever is asked for something */
+    str host;            /* own memory: the stream's `to`, prepared; empty before the header */
+    str bare;            /* own memory: who has logged in */
+    str bind_id;         /* own memory: of the bind request, escaped */
+    str from;            /* own memory: the bare JID of the header's `from`, or empty */
+    struct sasl2 *sasl2; /* XEP-0388 is spoken; NULL: RFC 6120's SASL, or nothing yet */
     bool anonymous;
     struct sasl sasl;
     struct sasl_offer offer;
@@ -48,6 +50,8 @@ void stream_bad(struct conn *c, err e);
 const struct xml_header *stream_header(const struct conn *c);
 void stream_header_unref(struct edge *e, struct header *h);
 str stream_host(const struct conn *c);
+/* What this step offers. */
+void stream_put_features(struct conn *c);
 /* A new header is awaited: TLS or SASL has succeeded. */
 void stream_restart(struct conn *c);
 /* Our end of the stream, after its header if that had not been sent. */

@@ -8,6 +8,7 @@
 #define RECEIVED(xep, hook) chain_received_f hook;
 #define KNOWN(xep, hook) chain_known_f hook;
 #define GIVEN(xep, hook) chain_given_f hook;
+#define BOUND(xep, hook) chain_bound_f hook;
 #define SHOWN(xep, hook) chain_shown_f hook;
 #define LOADED(xep, hook) chain_loaded_f hook;
 #define FORGOTTEN(xep, hook) chain_forgotten_f hook;
@@ -38,6 +39,11 @@ known_hooks[] = {
 TABLE(chain_given_f)
 given_hooks[] = {
 #define GIVEN ROW
+#include "node/xep/chains.def"
+    {NULL, NULL}};
+TABLE(chain_bound_f)
+bound_hooks[] = {
+#define BOUND ROW
 #include "node/xep/chains.def"
     {NULL, NULL}};
 TABLE(chain_shown_f)
@@ -96,6 +102,13 @@ void chain_given(struct user *u, struct route *r)
     for (size_t i = 0; given_hooks[i].hook; i++)
         if (active(u, given_hooks[i].xep))
             given_hooks[i].hook(u, r);
+}
+
+void chain_bound(struct session *s, struct binding *b)
+{
+    for (size_t i = 0; bound_hooks[i].hook; i++)
+        if (active(s->user, bound_hooks[i].xep))
+            bound_hooks[i].hook(s, b);
 }
 
 void chain_shown(struct session *s, enum shown_change change, struct ticket *t)

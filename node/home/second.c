@@ -146,6 +146,7 @@ static struct snap told_snap(const struct session *s)
                         .blocklist = s->blocklist,
                         .carbons = s->carbons,
                         .inactive = s->inactive,
+                        .bind2 = s->bind2,
                         .anonymous = s->user->anonymous};
     presence_snap(s, &snap);
     return snap;

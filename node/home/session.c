@@ -9,6 +9,7 @@
 #include "cluster/copy.h"
 #include "cluster/peers.h"
 #include "node/home/inside.h"
+#include "pemberley/buf.h"
 
 static const struct hold NOBODY = {HOLD_NONE, 0, 0};
 
@@ -88,6 +89,33 @@ static void answer_bound(struct home *h, unsigned edge, const struct frame *aske
     to_edge(h, edge, &f);
 }
 
+/* To a BIND2: what was switched on as it was bound is safe by now. */
+static void answer_bind2(struct session *s)
+{
+    struct home *h = home_of(s);
+    const struct buf *bound = s->others->bound;
+    struct frame f = {.kind = FRAME_BOUND,
+                      .conn = s->others->conn,
+                      .sid = s->sid,
+                      .gen = s->gen,
+                      .flags = s->sm ? FRAME_WANT_SM : 0,
+                      .ms = s->max_ms,
+                      .text = session_full(s, home_arena(h)),
+                      .payload = str_from(bound->data, bound->len)};
+    to_edge(h, s->edge, &f);
+    session_answered(s);
+}
+
+/* It ends before it was answered: its edge knows nothing of it to be closed. */
+static void give_up_bind2(struct session *s)
+{
+    if (!s->others || s->others->answer != ANSWER_BOUND)
+        return;
+    struct frame asked = {.conn = s->others->conn};
+    answer_bound(home_of(s), s->edge, &asked, NULL, ERR_STANZA_CONFLICT);
+    session_answered(s);
+}
+
 static str random_resource(struct home *h)
 {
     return arena_printf(home_arena(h), "%016llx",
@@ -107,6 +135,22 @@ static err settle_resource(struct user *u, str wish, str *out)
     case CONF_CONFLICT_RENAME: *out = random_resource(h); return ERR_OK;
     default: session_end(old, ERR_STREAM_CONFLICT, true); return ERR_OK;
     }
+}
+
+/* What a client that named itself has as the end of its resources, whatever it calls itself. */
+static str client_of(str resource)
+{
+    const char *slash = resource.n ? memrchr(resource.p, '/', resource.n) : NULL;
+    return slash ? str_skip(resource, (size_t)(slash + 1 - resource.p)) : resource;
+}
+
+/* XEP-0386 4.2: who binds again has lost what it had. */
+static void end_same_client(struct user *u, str resource)
+{
+    str client = client_of(resource);
+    user_each_session(s, u)
+        if (!s->doomed && str_eq(client_of(session_resource(s)), client))
+            session_end(s, ERR_STREAM_CONFLICT, true);
 }
 
 static err may_bind(const struct user *u)
@@ -219,11 +263,45 @@ static struct sockaddr_storage peer_address(const struct peer *p)
     return out;
 }
 
+static void sm_on(struct session *s, const struct frame *f)
+{
+    uint64_t max = (uint64_t)home_of(s)->node->conf->limits_resume_timeout;
+    s->sm = true;
+    /* Nobody can log in as the same guest again: what cannot be resumed is not kept. */
+    s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
+    s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
+}
+
+/* All that its client wants is on from its first stanza (XEP-0386 4.2), and it is told when another
+ * holds that too. */
+static void bind2(struct session *s, const struct frame *f, struct ticket *t)
+{
+    struct arena *a = home_arena(home_of(s));
+    struct binding b = {.bind = xml_root(f->payload, STR("jabber:client"), a)};
+    xml_writer_init(&b.bound, a);
+    s->bind2 = true;
+    if (f->flags & FRAME_WANT_SM)
+        sm_on(s, f);
+    chain_bound(s, &b);
+    str said = xml_written(&b.bound);
+    struct others *o = second_others(s);
+    o->answer = ANSWER_BOUND, o->stop = 0, o->conn = f->conn, o->asked = t;
+    ticket_open(t);
+    o->bound = buf_new((uint32_t)said.n);
+    o->bound->len = (uint32_t)said.n;
+    if (said.n)
+        memcpy(o->bound->data, said.p, said.n);
+    if (second_choose(s))
+        session_copied(s);
+}
+
 void session_bind(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
     str resource = STR_NONE;
     err e = may_bind(u);
+    if (e == ERR_OK && (f->flags & FRAME_CLIENT))
+        end_same_client(u, f->resource);
     if (e == ERR_OK)
         e = settle_resource(u, f->resource, &resource);
     if (e == ERR_OK && too_many(u)) {
@@ -237,13 +315,17 @@ void session_bind(struct user *u, unsigned edge, const struct frame *f, struct t
     struct session *s = session_new(u, resource, new_sid(u), 1);
     s->edge = edge;
     note_peer(s, f->text, (uint16_t)f->lane);
-    second_choose(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_started, 1);
     struct sockaddr_storage from = peer_address(&s->peer);
     LOG(h->node->log, session_started, F_JID("jid", session_full(s, home_arena(h))),
         F_INT("home", h->node->shard), F_ADDR("address", &from));
-    answer_bound(h, edge, f, s, ERR_OK);
+    if (f->flags & FRAME_BIND2) {
+        bind2(s, f, t);
+    } else {
+        second_choose(s);
+        answer_bound(h, edge, f, s, ERR_OK);
+    }
     record_put(s);
 }
 
@@ -412,6 +494,8 @@ void session_answered(struct session *s)
 {
     struct ticket *t = s->others->asked;
     s->others->answer = ANSWER_NONE, s->others->asked = NULL;
+    buf_unref(s->others->bound);
+    s->others->bound = NULL;
     if (t)
         ticket_close(t);
 }
@@ -503,6 +587,8 @@ void session_copied(struct session *s)
         answer_enabled(s);
     else if (s->others->answer == ANSWER_RESUMED)
         answer_resumed(s);
+    else if (s->others->answer == ANSWER_BOUND)
+        answer_bind2(s);
     second_settled(s);
     session_pump(s);
 }
@@ -600,15 +686,11 @@ void session_resume(struct user *u, unsigned edge, const struct frame *f, struct
 static void enable(struct session *s, struct origin from, const struct frame *f)
 {
     struct channels *channels = home_of(s)->node->channels;
-    uint64_t max = (uint64_t)home_of(s)->node->conf->limits_resume_timeout;
     if (s->sm) {
         channel_done(channels, from);
         return;
     }
-    s->sm = true;
-    /* Nobody can log in as the same guest again: what cannot be resumed is not kept. */
-    s->resumable = (f->flags & FRAME_WANT_RESUME) && max && !s->user->anonymous;
-    s->max_ms = s->resumable ? (uint32_t)(f->ms && f->ms < max ? f->ms : max) : 0;
+    sm_on(s, f);
     record_put(s);
     s->out_base = s->out_seq, s->in_base = f->ord;
     struct others *o = second_others(s);
@@ -709,6 +791,7 @@ void session_end(struct session *s, err reason, bool tell)
     if (tell && !s->detached)
         tell_close(s, reason);
     give_up_resume(s);
+    give_up_bind2(s);
     count_ended(s, reason);
     presence_ended(s);
     record_remove(s);
@@ -774,6 +857,7 @@ struct session *session_restore(struct user *u, const struct snap *snap)
     s->out_seq = s->out_acked = snap->out_acked;
     s->interested = snap->interested, s->blocklist = snap->blocklist;
     s->carbons = snap->carbons, s->inactive = snap->inactive;
+    s->bind2 = snap->bind2;
     s->since_us = snap->since_us ? snap->since_us : s->since_us;
     second_others(s)->doubt = s->in_ord + WINDOW_MAX; /* a client sends again */
     note_peer(s, snap->address, snap->tls);

@@ -44,8 +44,9 @@ struct others {
     uint64_t doubt;              /* up to this ord its stanzas may have been done already */
     /* What is said when the copy is there; until then nothing beyond seq `stop` goes to the edge.
      */
-    enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED } answer;
+    enum { ANSWER_NONE, ANSWER_ENABLED, ANSWER_RESUMED, ANSWER_BOUND } answer;
     uint64_t stop, conn;
+    struct buf *bound;    /* ANSWER_BOUND: what <bound/> holds */
     struct ticket *asked; /* of what is answered: not safe before; NULL: nothing is */
     struct window in;     /* made again: what was safe of its client's stanzas up to in_upto; the */
     uint64_t in_upto;     /* others come again */
@@ -114,6 +115,7 @@ struct session {
     bool inactive : 1;     /* its client is (XEP-0352) */
     bool had_presence : 1; /* initial presence was sent once */
     bool offline_done : 1; /* was given the offline messages */
+    bool bind2 : 1;        /* reads its archive instead of them, where that has them (XEP-0386) */
     err doom : 8;
     char resource[];
 };

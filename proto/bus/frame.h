@@ -16,7 +16,8 @@ enum frame_kind {
     FRAME_ACK, /* the channel's own: cumulative + ranges; ms = the sender's epoch */
     /* edge -> home */
     FRAME_BIND,   /* bare, resource (wish, may be empty), conn, text = peer's address,
-                     lane = version of its TLS                                         -> BOUND */
+                     lane = version of its TLS                                         -> BOUND
+                     Flag BIND2: payload = the <bind/> of XEP-0386; ms = max wished */
     FRAME_RESUME, /* bare, sid, h = the client's (low 32 bits), conn, text and lane as there
                                                                              -> RESUMED or FAILED */
     FRAME_ENABLE, /* sid gen, ord = the last one before it, resume wished (flag), ms = max wished ->
@@ -39,7 +40,8 @@ enum frame_kind {
     /* home -> home */
     FRAME_ROUTE, /* uid fp, stanza, recipients (empty: the stanza's own `to`) */
     /* home -> edge */
-    FRAME_BOUND,   /* conn, sid gen, text = full JID, or reason = stanza error            */
+    FRAME_BOUND,   /* conn, sid gen, text = full JID, or reason = stanza error; to a BIND2
+                      payload = what <bound/> holds                                       */
     FRAME_RESUMED, /* conn, sid gen, payload = snap; OUTs of the queue follow             */
     FRAME_FAILED,  /* conn; h if has_h                                                    */
     FRAME_ENABLED, /* sid gen, seq = the last one before it, ms = max (0: no resumption)  */
@@ -82,6 +84,9 @@ enum frame_flag {
     /* Who sleeps need not be woken (cluster/channel.h): */
     FRAME_PATIENT = 1 << 12, /* nobody waits for this one's ack */
     FRAME_LATER = 1 << 13,   /* nobody waits for this one */
+    FRAME_BIND2 = 1 << 14,    /* BIND: XEP-0386 */
+    FRAME_CLIENT = 1 << 15,   /* … and the last part of the resource is that client's alone */
+    FRAME_WANT_SM = 1 << 16,  /* … and XEP-0198; BOUND: it is on, ms as in ENABLED */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

@@ -1,5 +1,5 @@
 /* exchange: the server's side of a SCRAM exchange (RFC 5802 5 and 7), with the hash of what was
- * advertised (XEP-0474) in the first message.
+ * advertised (XEP-0474) and the version of TLS (XEP-0515) in the first message.
  *
  *     client-first ─► exchange_first ─► NEED_KEYS ─► exchange_keys ─► server-first
  *     client-final ─► exchange_final ─► SUCCESS with server-final, or FAILURE
@@ -221,6 +221,8 @@ struct sasl_answer exchange_keys(struct sasl *s, struct arena *a)
     str hash = offer_hash(s->offer, s->hash, a);
     str first = arena_printf(a, "r=%.*s%.*s,s=%.*s,i=%u,h=%.*s", STR_ARG(s->nonce), STR_ARG(ours),
                              STR_ARG(salt), s->key.iterations, STR_ARG(hash));
+    if (s->offer->tls_version) /* XEP-0515 4.1 */
+        first = arena_printf(a, "%.*s,t=%04x", STR_ARG(first), s->offer->tls_version);
     must(first.n < s->nonce.n + SERVER_FIRST_MAX);
     size_t nonce_n = s->nonce.n + ours.n;
     str comma = sasl_keep(s, STR(","));

@@ -99,7 +99,8 @@ err sasl_name(const struct sasl *s, str name, str authzid, struct arena *a, str 
     if (authzid.n == 0)
         return ERR_OK;
     struct jid j;
-    if (jid_prepare(authzid, a, &j) || !str_eq(j.full, *user))
+    if (jid_prepare(authzid, a, &j) || !str_eq(j.full, *user) ||
+        (s->offer->from.n && !str_eq(j.full, s->offer->from))) /* XEP-0388 4.6 */
         return ERR_SASL_INVALID_AUTHZID;
     return ERR_OK;
 }

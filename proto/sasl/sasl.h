@@ -1,6 +1,7 @@
 /* sasl: the server's side of SASL as RFC 6120 6 profiles it: SCRAM-SHA-1, -256, -512 and their
  * -PLUS forms (RFC 5802, RFC 7677, RFC 9266, RFC 5929 4), PLAIN (RFC 4616), ANONYMOUS (RFC 4505,
- * XEP-0175); the lists behind XEP-0440, and XEP-0474's hash of them.
+ * XEP-0175); the lists behind XEP-0440, XEP-0474's hash of
+ * them, and the version of TLS beside it (XEP-0515).
  *
  * A struct sasl is a pure state machine: bytes in, a verdict out; no clock, no I/O. One attempt:
  *
@@ -45,11 +46,13 @@ str sasl_binding_name(enum channel_binding b); /* "tls-exporter" (XEP-0440) */
 struct sasl_offer {
     uint32_t mechanisms; /* bits of enum sasl_mechanism, from sasl_offered() */
     bool tls;
+    uint16_t tls_version; /* 0x0304; 0: none */
     struct {
         uint8_t n; /* 0: this type is not offered */
         unsigned char data[64];
     } binding[SASL_BINDINGS]; /* by enum channel_binding, from transport_channel_binding */
     str host;                 /* the stream's domain, prepared */
+    str from;                 /* who the stream's header says it is, prepared; or empty */
     uint32_t iterations;      /* scram_iterations, for users that do not exist */
     str secret;               /* the cluster's */
     struct entropy *entropy;

@@ -44,6 +44,7 @@ NS = {
     "items": "http://jabber.org/protocol/disco#items",
     "session": "urn:ietf:params:xml:ns:xmpp-session",
     "register": "jabber:iq:register", "cb": "urn:xmpp:sasl-cb:0",
+    "sasl2": "urn:xmpp:sasl:2", "bind2": "urn:xmpp:bind:0",
 }
 
 
@@ -456,6 +457,55 @@ class Client:
                 scram.verify(base64.b64decode(answer.text))
             if reopen:
                 self.open()
+        return answer
+
+    def authenticate(self, mechanism="SCRAM-SHA-256", inner="", agent=None, initial=None, user=None,
+                     password=None, gs2=None, binding=None, proof_bit=0):
+        """XEP-0388. inner: what goes beside the initial response. agent: the id of <user-agent/>, or
+        that element. Returns the last element: <success/>, <failure/> or <continue/>."""
+        user, scram = user or self.user, None
+        if initial is None and mechanism == "PLAIN":
+            initial = f"\0{user}\0{password or self.password}".encode()
+        elif initial is None:
+            if mechanism.endswith("-PLUS") and binding is None:
+                binding = ("tls-server-end-point", self.end_point())
+            scram = Scram(mechanism, user, password or self.password, binding, gs2)
+            initial = scram.first()
+        if agent and not agent.startswith("<"):
+            agent = f"<user-agent id='{agent}'/>"
+        self.send(f"<authenticate xmlns='{NS['sasl2']}' mechanism='{mechanism}'><initial-response>"
+                  f"{base64.b64encode(initial).decode()}</initial-response>{agent or ''}{inner}"
+                  "</authenticate>")
+        answer = self.sasl2_answer()
+        if answer.tag == q("sasl2:challenge"):
+            self.challenge = base64.b64decode(answer.text)
+            final = base64.b64encode(scram.final(self.challenge, proof_bit)).decode()
+            self.send(f"<response xmlns='{NS['sasl2']}'>{final}</response>")
+            answer = self.sasl2_answer()
+        if scram and answer.tag != q("sasl2:failure"):
+            scram.verify(base64.b64decode(answer.findtext("sasl2:additional-data", None, NS)))
+        return answer
+
+    def sasl2_answer(self):
+        answer = self.expect(lambda e: e.tag.startswith("{%s}" % NS["sasl2"]))
+        if answer.tag == q("sasl2:success"):
+            who = answer.findtext("sasl2:authorization-identifier", None, NS)
+            self.jid = who if "/" in who else None
+            if answer.find("sm:resumed", NS) is None:
+                self.features = self.expect("stream:features")
+            enabled = answer.find("bind2:bound/sm:enabled", NS)
+            if enabled is not None:
+                self.sm_id, self.sm_in = enabled.get("id"), 0
+        return answer
+
+    def bind2(self, tag=None, inner="", beside="", **how):
+        """Header, TLS, login and session by SASL2 and Bind 2. Returns <success/>."""
+        self.open()
+        if not self.tls:
+            self.starttls()
+        tag = f"<tag>{escape(tag)}</tag>" if tag else ""
+        answer = self.authenticate(inner=f"<bind xmlns='{NS['bind2']}'>{tag}{inner}</bind>{beside}", **how)
+        assert answer.tag == q("sasl2:success") and self.jid, ET.tostring(answer).decode()
         return answer
 
     def bind(self, resource=None):

@@ -1,0 +1,40 @@
+/* sasl2: XEP-0388 on a stream that has TLS: one request says who it is and what the session is to
+ * be, and one answer says all of that is done. The exchange within is auth.c's; here is what comes
+ * with it: XEP-0198 resumed inline, else Bind 2 (XEP-0386) with what it switches on; <success/> is
+ * told when the home has answered. */
+#ifndef PEMBERLEY_EDGE_SASL2_H
+#define PEMBERLEY_EDGE_SASL2_H
+
+#include "node/edge/stream.h"
+
+enum {
+    SASL2_TEXT_MAX = 256, /* bytes of what a client says of itself; more is not looked at */
+    SASL2_CLIENT_N = 16,  /* characters by which a client is known (XEP-0386 4.2) */
+    SASL2_VERSION_N = 32, /* hexadecimal digits of XEP-0509's value */
+};
+
+/* One <authenticate/>, from then until it has failed or the session is bound. Text is own memory.
+ */
+struct sasl2 {
+    str additional;              /* the mechanism's last word, in base64 */
+    str agent, software, device; /* of <user-agent/>; agent: its id */
+    str resume;                  /* <resume/>; p NULL: none */
+    str bind;                    /* <bind/>; p NULL: none */
+    str failed;                  /* what became of <resume/>, if it failed */
+};
+
+/* <authentication/>, where it is offered. */
+void sasl2_put_features(struct conn *c, struct xml_writer *w);
+/* <authenticate/>. */
+void sasl2_begin(struct conn *c, str item, const struct xml_index *x);
+void sasl2_free(struct negotiation *n); /* harmless where there is none */
+
+/* It is who it says: what else was asked for is done. additional: not base64 yet, may be empty. */
+void sasl2_authenticated(struct conn *c, str additional);
+/* Answers of the home, in that order: <resume/> has failed, was answered with that element; a
+ * session is there again, resumed is that element; BOUND. */
+void sasl2_resume_failed(struct conn *c, str failed);
+void sasl2_resumed(struct conn *c, str full, str resumed);
+void sasl2_bound(struct conn *c, const struct frame *f);
+
+#endif
