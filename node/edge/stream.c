@@ -260,7 +260,8 @@ void stream_put_features(struct conn *c)
                 xml_put_leaf(&w, "register", xml_ns_uri(NS_REGISTER_FEATURE).p, STR_NONE);
         }
     }
-    put_limits(c, &w);
+    if (c->step != STEP_TLS) /* RFC 6120 5.3.1: nothing beside what is mandatory */
+        put_limits(c, &w);
     xml_close(&w, "stream:features");
     conn_put(c, xml_written(&w));
 }
