@@ -17,7 +17,7 @@ static void put_bind_inline(const struct conn *c, struct xml_writer *w)
         const char *module, *feature;
     } rows[] = {
 #define INLINE(module, feature) {#module, feature},
-#include "node/xep/inline.def"
+#include "node/edge/inline.def"
 #undef INLINE
         {NULL, "urn:xmpp:sm:3"}};
     const struct conf *conf = c->edge->node->conf;

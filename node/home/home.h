@@ -5,7 +5,7 @@
  *   home.c      frames in, the barrier, peers that die;  send.c  what leaves: stanzas, requests
  *   move.c      slots that come and go, in a cluster
  *   user.c      one account in memory: loading, parking, leaving
- *   session.c   a bound full JID: bind, conflict, resume, detach, end;  outbound.c  its queue
+ *   session.c   a bound full JID: resume, detach, end;  bind.c  its begin;  outbound.c  its queue
  *   second.c    who else holds it;  attach.c  sessions of a home that died, made again
  *   ended.c     what is known of one that has ended
  *   chain.c     where extensions act on a stanza's way

@@ -169,6 +169,21 @@ void user_count_session(struct user *u, int n);
 void user_reload(struct user *u); /* READY, without session: asks the store again */
 void user_free(struct user *u);
 
+/* ---- session.c, for those that begin one ---- */
+
+struct session *session_new(struct user *u, str resource, uint64_t sid, uint32_t gen);
+uint64_t session_new_sid(struct user *u);
+
+/* ---- bind.c ---- */
+
+/* XEP-0198 is on, as an ENABLE or BIND2 wishes. */
+void session_sm_on(struct session *s, const struct frame *f);
+/* Where its client is, as the edge says. */
+void session_note_peer(struct session *s, str address, uint16_t tls);
+/* BOUND to a BIND2: what was switched on is safe by now; or it has ended before. */
+void bind_answer(struct session *s);
+void bind_give_up(struct session *s);
+
 /* ---- from.c ---- */
 
 /* A stanza of a client. reason: the edge has found it wrong; answer it so. */

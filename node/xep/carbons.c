@@ -14,6 +14,7 @@
 chain_sent_f carbons_sent;
 chain_given_f carbons_given;
 chain_known_f carbons_known;
+chain_bound_f carbons_bound;
 
 enum direction { SENT, RECEIVED };
 
@@ -261,6 +262,14 @@ static void set(struct iq *q)
         second_state(q->session, q->ticket);
     }
     iq_result(q, STR_NONE);
+}
+
+/* XEP-0386 4.3: "As this operation MUST succeed, no response is necessary." */
+void carbons_bound(struct session *s, struct binding *b)
+{
+    struct xml_el enable;
+    s->carbons =
+        xml_find(&b->bind, "urn:xmpp:carbons:2", "enable", &enable, home_arena(s->user->home));
 }
 
 static const struct xep_iq iqs[] = {

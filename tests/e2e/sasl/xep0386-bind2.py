@@ -110,6 +110,40 @@ def test_stream_management_inline(server):
     b.close()
 
 
+def test_carbons_inline(server):
+    # 4.3: "Message Carbons MUST be enabled at this point"; kept when the home dies
+    a, desk, b = person(server), person(server), person(server, "bob@localhost")
+    a.bind2("App", inner="<enable xmlns='urn:xmpp:carbons:2'/>" + ENABLE)
+    desk.bind2("Desk")
+    b.bind2()
+    got = "{urn:xmpp:carbons:2}received"
+    b.message(desk.jid, "for the desk")
+    a.expect(lambda e: e.find(got) is not None)
+    for shard in (0, 1):
+        server.kill_process("shard", shard)
+        a, desk, b = (again(server, c) for c in (a, desk, b))
+        b.message(desk.jid, f"after {shard}")
+        a.expect(lambda e: e.find(got) is not None)
+    for c in (a, desk, b):
+        c.close()
+
+
+def again(server, c):
+    """c, or who takes its place: resumed, or anew."""
+    try:
+        c.ping()
+        return c
+    except Exception:
+        if c.sm_in is None:
+            new = person(server, f"{c.user}@{c.host}")
+            new.bind2()
+            return new
+        new, answer = resuming(server, c)
+        assert answer.find("sm:resumed", NS) is not None
+        new.sm_id, new.sm_in = answer.find("sm:resumed", NS).get("previd"), c.sm_in
+        return new
+
+
 def test_without_resume_there_is_no_id(server):
     a = person(server)
     answer = a.bind2(inner="<enable xmlns='urn:xmpp:sm:3'/>")
@@ -214,17 +248,7 @@ def test_it_outlives_its_home(server):
     b.bind2("App", inner=ENABLE)
     for shard in (0, 1):
         server.kill_process("shard", shard)
-        people = []
-        for c in (a, b):
-            try:
-                c.ping()
-                people.append(c)
-            except Exception:
-                new, answer = resuming(server, c)
-                assert answer.find("sm:resumed", NS) is not None
-                new.jid, new.sm_id, new.sm_in = c.jid, answer.find("sm:resumed", NS).get("previd"), c.sm_in
-                people.append(new)
-        a, b = people
+        a, b = again(server, a), again(server, b)
         a.message(b.jid, f"after {shard}")
         b.expect_body(f"after {shard}")
     a.close()
