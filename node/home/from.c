@@ -11,16 +11,21 @@ static str speaker(const struct session *s, const struct stanza *stanza)
     return !to.n || str_eq(to, own.full) || str_eq(to, own.domain) ? STR_NONE : own.domain;
 }
 
-void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t)
+void from_error_extra(struct session *s, struct stanza *stanza, err e, str extra, struct ticket *t)
 {
     struct home *h = s->user->home;
     struct stanza *answer =
-        stanza_error(h->node->scan, stanza, e, speaker(s, stanza), STR_NONE, home_arena(h));
+        stanza_error(h->node->scan, stanza, e, speaker(s, stanza), extra, home_arena(h));
     if (!answer)
         return;
     home_count(h, METRIC_AT(stanza_errors, METRIC_ERR(CONDITION, e), 0), 1);
     session_answer(s, answer, "error", t);
     stanza_unref(answer);
+}
+
+void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t)
+{
+    from_error_extra(s, stanza, e, STR_NONE, t);
 }
 
 static void pass_on(struct session *s, struct stanza *stanza, struct ticket *t)

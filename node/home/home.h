@@ -14,6 +14,7 @@
  *   presence.c  presence: initial, later, directed, probes, unavailable
  *   roster.c    roster get, set, push, versions;  subscription.c: RFC 6121 3 and appendix A
  *   offline.c   XEP-0160
+ *   blocked.c   whom an account has blocked (XEP-0191)
  *   iq.c        IQ to the account or the server: look-up of the handler, replies
  *   admin.c     commands from the CLI that name an account
  *

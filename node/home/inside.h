@@ -9,6 +9,7 @@
 #include "cluster/snap.h"
 #include "cluster/ticket.h"
 #include "node/conf/conf.h"
+#include "node/home/blocked.h"
 #include "node/home/chain.h"
 #include "node/home/roster.h"
 #include "node/home/session.h"
@@ -188,7 +189,8 @@ void bind_give_up(struct session *s);
 
 /* A stanza of a client. reason: the edge has found it wrong; answer it so. */
 void from_stanza(struct session *s, struct stanza *stanza, err reason, struct ticket *t);
-/* An error to our own client about what it sent. */
+/* An error to our own client about what it sent. extra: an element of its own, or empty. */
+void from_error_extra(struct session *s, struct stanza *stanza, err e, str extra, struct ticket *t);
 void from_error(struct session *s, struct stanza *stanza, err e, struct ticket *t);
 
 /* ---- route.c ---- */
@@ -252,6 +254,11 @@ struct stanza *presence_make(struct home *h, str from, str to, const char *type)
 /* Current presence of every available session to `to` (bare), or unavailable of each. */
 void presence_show(struct user *u, str to, struct ticket *t);
 void presence_hide(struct user *u, str to, struct ticket *t);
+/* Of all resources to who is blocked now and has been told of them directly. */
+void presence_hide_directed(struct user *u, struct ticket *t);
+/* Every available session asks `contact` (bare) for all that is to be seen of it now: what it was
+ * told before may be wrong, or is not there. */
+void presence_ask(struct user *u, str contact, struct ticket *t);
 void presence_probe_more(struct session *s); /* its queue has become shorter */
 void probes_free(struct session *s);
 bool presence_directed_to(const struct session *s, str jid);

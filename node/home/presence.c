@@ -194,18 +194,24 @@ static void directed(struct session *s, struct stanza *stanza, struct ticket *t)
 
 /* ---- broadcast ---- */
 
-static void add_contact(const struct item *i, void *out)
+struct broadcast {
+    struct fanout fanout;
+    const struct user *user;
+};
+
+static void add_contact(const struct item *i, void *ctx)
 {
-    if (i->subscription & SUB_FROM)
-        fanout_add(out, item_contact(i));
+    struct broadcast *b = ctx;
+    if ((i->subscription & SUB_FROM) && !user_blocks(b->user, item_contact(i)))
+        fanout_add(&b->fanout, item_contact(i));
 }
 
 static void to_contacts(struct user *u, struct stanza *s, struct uid uid, struct ticket *t)
 {
-    struct fanout out;
-    fanout_init(&out, u->home, s, uid, home_wall_us(u->home), t);
+    struct broadcast out = {.user = u};
+    fanout_init(&out.fanout, u->home, s, uid, home_wall_us(u->home), t);
     user_roster_each(u, add_contact, &out);
-    fanout_send(&out);
+    fanout_send(&out.fanout);
 }
 
 static void to_own(struct session *s, struct stanza *stanza, struct uid uid, bool itself,
@@ -245,16 +251,29 @@ struct probes {
     char contacts[]; /* each 2 bytes of length and its bytes */
 };
 
+struct measured {
+    const struct user *user;
+    size_t size;
+    struct probes *probes;
+};
+
+static bool is_to_be_probed(const struct measured *m, const struct item *i)
+{
+    return (i->subscription & SUB_TO) && !user_blocks(m->user, item_contact(i));
+}
+
 static void measure(const struct item *i, void *ctx)
 {
-    if (i->subscription & SUB_TO)
-        *(size_t *)ctx += 2 + i->contact_len;
+    struct measured *m = ctx;
+    if (is_to_be_probed(m, i))
+        m->size += 2 + i->contact_len;
 }
 
 static void note_contact(const struct item *i, void *ctx)
 {
-    struct probes *p = ctx;
-    if (!(i->subscription & SUB_TO))
+    const struct measured *m = ctx;
+    struct probes *p = m->probes;
+    if (!is_to_be_probed(m, i))
         return;
     p->contacts[p->len++] = (char)(i->contact_len >> 8);
     p->contacts[p->len++] = (char)(i->contact_len & 0xff);
@@ -303,15 +322,15 @@ void presence_probe_more(struct session *s)
 
 static void probe_contacts(struct session *s, struct ticket *t)
 {
-    size_t size = 0;
+    struct measured m = {.user = s->user};
     probes_free(s);
-    user_roster_each(s->user, measure, &size);
-    if (!size)
+    user_roster_each(s->user, measure, &m);
+    if (!m.size)
         return;
-    struct probes *p = malloc(sizeof *p + size);
+    struct probes *p = m.probes = malloc(sizeof *p + m.size);
     must(p);
     p->at = p->len = 0;
-    user_roster_each(s->user, note_contact, p);
+    user_roster_each(s->user, note_contact, &m);
     session_waiting(s)->probes = p;
     send_probes(s, t);
 }
@@ -339,6 +358,8 @@ static void show_pending(struct session *s, struct ticket *t)
     list_each(p, &s->user->roster->pending, struct pending, link) {
         if (!session_has_room(s))
             return; /* the rest at the next initial presence */
+        if (user_blocks(s->user, str_from(p->contact, p->contact_len)))
+            continue;
         struct uid uid = ticket_uid(t);
         uid.lane = home_lane(str_from(p->contact, p->contact_len), "pending");
         session_send(s, p->stanza, uid, 0, p->us, t);
@@ -602,5 +623,48 @@ void presence_hide(struct user *u, str to, struct ticket *t)
         struct stanza *gone_stanza = presence_make(h, full, to, "unavailable");
         home_send_derived(h, gone_stanza, home_cause(t), full, "hide", t);
         stanza_unref(gone_stanza);
+    }
+}
+
+/* ---- for blocks (XEP-0191 3.3, 3.4) ---- */
+
+static bool hide_directed(struct session *s, struct ticket *t)
+{
+    struct home *h = s->user->home;
+    str full = session_full(s, home_arena(h));
+    bool any = false;
+    if (!s->directed)
+        return false;
+    htable_each(it, s->directed) {
+        struct directed *d = container_of(it, struct directed, node);
+        str jid = str_from(d->jid, d->len);
+        if (!user_blocks(s->user, jid))
+            continue;
+        struct stanza *p = presence_make(h, full, jid, "unavailable");
+        home_send_derived(h, p, home_cause(t), full, "hide", t);
+        stanza_unref(p);
+        directed_remove(s, d);
+        any = true;
+    }
+    return any;
+}
+
+void presence_hide_directed(struct user *u, struct ticket *t)
+{
+    user_each_session(s, u)
+        if (hide_directed(s, t))
+            second_state(s, t);
+}
+
+void presence_ask(struct user *u, str contact, struct ticket *t)
+{
+    struct home *h = u->home;
+    user_each_session(s, u) {
+        if (!session_available(s))
+            continue;
+        str full = session_full(s, home_arena(h));
+        struct stanza *probe = presence_make(h, full, contact, "probe");
+        home_send_derived(h, probe, home_cause(t), full, "probe", t);
+        stanza_unref(probe);
     }
 }

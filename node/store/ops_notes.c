@@ -1,5 +1,6 @@
-/* ops_notes: the small things an account keeps: private XML (XEP-0049), its vCard (XEP-0054), how
- * far its ended sessions had come (XEP-0198 5), when it was last here (XEP-0012). */
+/* ops_notes: the small things an account keeps: private XML (XEP-0049), its vCard (XEP-0054), whom
+ * it has blocked (XEP-0191), how far its ended sessions had come (XEP-0198 5), when it was last
+ * here (XEP-0012). */
 #include "node/store/ops.h"
 
 static bool on_xml(struct ops *x, const struct sql_row *row)
@@ -60,6 +61,18 @@ err op_vcard_put(struct ops *x)
         ops_sql(x, vcard_remove, NULL, A_TEXT(x->owner));
     else
         ops_sql(x, vcard_put, NULL, A_TEXT(x->owner), A_BLOB(xml));
+    return ERR_OK;
+}
+
+err op_block_put(struct ops *x)
+{
+    str jids = ops_str(x->q->block_put->jids);
+    if (jids.n > XML_MAX || (jids.n && jids.p[jids.n - 1]))
+        return ERR_BAD;
+    if (jids.n == 0)
+        ops_sql(x, block_remove, NULL, A_TEXT(x->owner));
+    else
+        ops_sql(x, block_put, NULL, A_TEXT(x->owner), A_BLOB(jids));
     return ERR_OK;
 }
 

@@ -16,6 +16,8 @@ static bool on_user(struct ops *x, const struct sql_row *row)
     user->roster_log_floor = (uint64_t)row->c[3].i;
     user->offline_count = (uint32_t)row->c[4].i;
     user->offline_bytes = (uint64_t)row->c[5].i;
+    if (!row->c[9].null)
+        user->blocked = ops_keep(x, row->c[9].s);
     user->archive_prefs = ops_keep(x, row->c[8].s);
     if (row->c[6].null)
         return false;

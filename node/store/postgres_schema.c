@@ -147,6 +147,10 @@ static const char *const migrations[] = {
     "ALTER TABLE account ADD COLUMN archive_prefs BYTEA;"
     "ALTER TABLE offline ADD COLUMN archived BYTEA;"
     "CREATE INDEX offline_archived ON offline (account, archived) WHERE archived IS NOT NULL;",
+    /* 3 -> 4: whom an account has blocked (XEP-0191) */
+    "CREATE TABLE blocking ("
+    " account BIGINT PRIMARY KEY REFERENCES account ON DELETE CASCADE,"
+    " jids BYTEA NOT NULL);", /* each followed by a NUL */
 };
 const int pg_schema_version = (int)array_len(migrations);
 const int pg_schema_oldest = 3; /* before, offline rows had their stanzas themselves */

@@ -147,6 +147,10 @@ static const char *const migrations[] = {
     "ALTER TABLE account ADD COLUMN archive_prefs BLOB;"
     "ALTER TABLE offline ADD COLUMN archived BLOB;"
     "CREATE INDEX offline_archived ON offline (account, archived) WHERE archived IS NOT NULL;",
+    /* 3 -> 4: whom an account has blocked (XEP-0191) */
+    "CREATE TABLE blocking ("
+    " account INTEGER PRIMARY KEY REFERENCES account ON DELETE CASCADE,"
+    " jids BLOB NOT NULL) STRICT;", /* each followed by a NUL */
 };
 const int sqlite_schema_version = (int)array_len(migrations);
 

@@ -419,6 +419,26 @@ static void a_vcard_is_put_replaced_and_removed(void **state)
     assert_int_equal(bench_ask(*state, &g)->result, STORE__RESULT__NOT_FOUND);
 }
 
+static void a_block_list_is_put_loaded_and_removed(void **state)
+{
+    Store__BlockPut put = STORE__BLOCK_PUT__INIT;
+    REQUEST(p, ROMEO, BLOCK_PUT, block_put, &put);
+    assert_int_equal(load_user(*state, ROMEO)->blocked.len, 0);
+    put.jids = (ProtobufCBinaryData){8, (uint8_t *)"a\0b\0c.d"};
+    assert_int_equal(bench_ask(*state, &p)->result, OK);
+    Store__User *user = load_user(*state, ROMEO);
+    assert_int_equal(user->blocked.len, 8);
+    assert_memory_equal(user->blocked.data, "a\0b\0c.d", 8);
+    put.jids.len = 7; /* not followed by a NUL */
+    assert_int_equal(bench_ask(*state, &p)->result, STORE__RESULT__BAD);
+    put.jids.len = 2;
+    assert_int_equal(bench_ask(*state, &p)->result, OK);
+    assert_int_equal(load_user(*state, ROMEO)->blocked.len, 2);
+    put.jids.len = 0;
+    assert_int_equal(bench_ask(*state, &p)->result, OK);
+    assert_int_equal(load_user(*state, ROMEO)->blocked.len, 0);
+}
+
 #define HOUR_US INT64_C(3600000000)
 
 static Store__Reply *get_ended(struct bench *b, const char *token, int64_t now)
@@ -498,7 +518,7 @@ static void ping_tells_the_state_of_the_worker(void **state)
     bench_send(*state, 0, &q);
     bench_run(*state);
     struct bench *b = *state;
-    assert_int_equal(b->replies[0]->health->schema_version, 3);
+    assert_int_equal(b->replies[0]->health->schema_version, 4);
     assert_int_equal(b->replies[0]->health->queue, 1);
     assert_int_equal(b->replies[1]->health->queue, 0);
     assert_true(cluster.pid || b->replies[0]->health->database_bytes > 4096);
@@ -541,6 +561,7 @@ int main(void)
         T(a_queue_is_removed_up_to_its_number),
         T(private_xml_is_kept_by_key_within_its_quota),
         T(a_vcard_is_put_replaced_and_removed),
+        T(a_block_list_is_put_loaded_and_removed),
         T(ended_sessions_are_known_for_a_day_and_the_last_ten),
         T(the_last_time_is_in_the_user),
         T(a_removed_account_leaves_nothing_behind),

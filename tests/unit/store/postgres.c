@@ -434,14 +434,14 @@ static void workers_that_start_at_once_migrate_in_turn(void **state)
         assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
-    assert_int_equal(cluster_sql(&cluster, "SELECT version FROM pemberley_schema"), 3);
+    assert_int_equal(cluster_sql(&cluster, "SELECT version FROM pemberley_schema"), 4);
 }
 
 static void a_newer_schema_is_used_if_it_allows_that(void **state)
 {
     struct bench b;
     options = cluster_options(&cluster, 1);
-    run_sql("UPDATE pemberley_schema SET version = 99, oldest = 3");
+    run_sql("UPDATE pemberley_schema SET version = 99, oldest = 4");
     assert_int_equal(bench_open_postgres(&b, &options, 8), ERR_OK);
     bench_close(&b);
     run_sql("UPDATE pemberley_schema SET oldest = 99");
