@@ -21,6 +21,14 @@ struct doubts;
 struct peers;
 struct registry;
 
+/* Commands as the control socket has them (node/super/child.h), for whoever speaks for an operator:
+ * done by whom they concern, wherever that is. done runs once; text until it returns. */
+typedef void command_done_f(void *ctx, unsigned exit, str text);
+struct command_door {
+    void (*run)(struct command_door *d, size_t argc, const str *argv, command_done_f *done,
+                void *ctx);
+};
+
 struct node {
     str name; /* of the node */
     unsigned shard, shards;
@@ -42,10 +50,11 @@ struct node {
     unsigned char secret[32]; /* the cluster's */
     const struct conf *conf;  /* replaced between two turns at a reload */
     struct tls *tls;
-    struct helper *helper;     /* the thread for PBKDF2 */
-    struct peers *peers;       /* the names behind peer numbers; NULL: no cluster */
-    struct registry *registry; /* homes put presence records there; NULL: no cluster */
-    uint64_t start_ms;         /* loop time of the shard's start */
+    struct helper *helper;         /* the thread for PBKDF2 */
+    struct peers *peers;           /* the names behind peer numbers; NULL: no cluster */
+    struct registry *registry;     /* homes put presence records there; NULL: no cluster */
+    struct command_door *commands; /* NULL: nobody takes them */
+    uint64_t start_ms;             /* loop time of the shard's start */
 };
 
 /* Is a stanza with this stamp and ordinal one of those whose stages are timed? All on its way know.

@@ -6,27 +6,13 @@
 #include <stdlib.h>
 
 #include "cluster/peers.h"
-#include "node/home/inside.h"
+#include "node/home/admin.h"
 #include "proto/base/hex.h"
 #include "proto/sasl/scram.h"
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_SUCH = 4, EXIT_THERE_ALREADY = 5, ARGS_MAX = 6 };
-
-struct command {
-    struct work work; /* waits for the user */
-    struct home *home;
-    home_answer_f *answer;
-    void *ctx;
-    void (*run)(struct command *c, struct user *u);
-    struct user *user; /* stays in memory, as it is, while the store changes the account */
-    str jid, arg[ARGS_MAX];
-    size_t argc;
-    char text[];
-};
-
 /* ---- answers ---- */
 
-static void answer(struct command *c, int code, str text)
+void admin_answer(struct command *c, int code, str text)
 {
     c->answer(c->ctx, code, text);
     free(c);
@@ -40,7 +26,7 @@ static void answer_root(struct command *c, json_t *root)
     json_decref(root);
     str s = arena_dup(home_arena(c->home), str_of(text));
     free(text);
-    answer(c, 0, s);
+    admin_answer(c, 0, s);
 }
 
 static json_t *node_name(const struct command *c)
@@ -54,7 +40,7 @@ static void answer_json(struct command *c, json_t *items)
     answer_root(c, json_pack("{s:i, s:o, s:o}", "v", 1, "node", node_name(c), "items", items));
 }
 
-static void answer_account(struct command *c, const char *what)
+void admin_answer_account(struct command *c, const char *what)
 {
     LOG(c->home->node->log, account_changed, F_JID("jid", c->jid), F_STR("what", str_of(what)),
         F_STR("by", STR("admin")));
@@ -69,19 +55,19 @@ static void counted(struct home *h, void *ctx, err e, const Store__Reply *reply)
     if (e == ERR_OK)
         text = arena_printf(home_arena(h), "%.*s (host %.*s has %u users)", STR_ARG(text),
                             STR_ARG(domain), (unsigned)reply->accounts->total);
-    answer(c, EXIT_NO_SUCH, text);
+    admin_answer(c, EXIT_NO_SUCH, text);
 }
 
 /* How many there are tells a wrong name from a wrong host. */
-static void no_such_user(struct command *c)
+void admin_no_such_user(struct command *c)
 {
     Store__AccountList op = STORE__ACCOUNT_LIST__INIT;
     Store__Request r = STORE__REQUEST__INIT;
     str domain = jid_parse_prepared(c->jid).domain;
     if (!home_serves(c->home, domain)) {
-        answer(c, EXIT_NO_SUCH,
-               arena_printf(home_arena(c->home), "no user %.*s: no host %.*s", STR_ARG(c->jid),
-                            STR_ARG(domain)));
+        admin_answer(c, EXIT_NO_SUCH,
+                     arena_printf(home_arena(c->home), "no user %.*s: no host %.*s",
+                                  STR_ARG(c->jid), STR_ARG(domain)));
         return;
     }
     op.host = home_bytes(domain), op.limit = 1;
@@ -93,20 +79,20 @@ static void full(struct command *c)
 {
     unsigned host = conf_host_metric(c->home->node->conf, jid_parse_prepared(c->jid).domain);
     home_count(c->home, METRIC_AT(host_quota_hits, host, QUOTA_USERS), 1);
-    answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
+    admin_answer(c, EXIT_FAILED, STR("the host has all the users it may have (users_max)"));
 }
 
-static void store_failed(struct command *c, err e)
+void admin_store_failed(struct command *c, err e)
 {
     if (e == ERR_NOT_FOUND)
-        no_such_user(c);
+        admin_no_such_user(c);
     else if (e == ERR_EXISTS)
-        answer(c, EXIT_THERE_ALREADY,
-               arena_printf(home_arena(c->home), "%.*s exists already", STR_ARG(c->jid)));
+        admin_answer(c, EXIT_THERE_ALREADY,
+                     arena_printf(home_arena(c->home), "%.*s exists already", STR_ARG(c->jid)));
     else if (e == ERR_FULL)
         full(c);
     else
-        answer(
+        admin_answer(
             c, EXIT_FAILED,
             arena_printf(home_arena(c->home), "the store could not do it: %s", err_row(e)->text));
 }
@@ -118,11 +104,13 @@ static void store(struct command *c, Store__Request *r, home_store_f *done)
     home_store(c->home, c->jid, r, done, c);
 }
 
-static void keep_user(struct command *c, struct user *u)
+void admin_keep(struct command *c, struct user *u)
 {
     c->user = u;
     user_pin(u);
 }
+
+void admin_let_go(struct command *c) { user_unpin(c->user); }
 
 static bool keys_of(struct command *c, struct scram_keys *keys, unsigned char *blob, size_t *n)
 {
@@ -135,26 +123,26 @@ static bool keys_of(struct command *c, struct scram_keys *keys, unsigned char *b
 static void added(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
-    user_unpin(c->user);
+    admin_let_go(c);
     if (e) {
-        store_failed(c, e);
+        admin_store_failed(c, e);
         return;
     }
     user_account_changed(c->user, true, false);
-    answer_account(c, "added");
+    admin_answer_account(c, "added");
 }
 
 static void passwd_done(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
     if (e) {
-        store_failed(c, e);
+        admin_store_failed(c, e);
         return;
     }
     struct user *u = user_find(h, c->jid);
     if (u && u->state == USER_READY)
         user_end_sessions(u, ERR_STREAM_RESET, NULL);
-    answer_account(c, "password");
+    admin_answer_account(c, "password");
 }
 
 /* host.users_max of the account's domain; 0: no limit. */
@@ -171,7 +159,7 @@ static void add(struct command *c, struct user *u)
     unsigned char blob[SCRAM_BLOB_MAX];
     Store__AccountAdd op = STORE__ACCOUNT_ADD__INIT;
     if (!keys_of(c, &keys, blob, &op.keys.len)) {
-        answer(c, EXIT_USAGE, STR("user-add: keys expected"));
+        admin_answer(c, EXIT_USAGE, STR("user-add: keys expected"));
         return;
     }
     op.keys.data = blob;
@@ -179,7 +167,7 @@ static void add(struct command *c, struct user *u)
     op.host_max = host_max(c);
     Store__Request r = STORE__REQUEST__INIT;
     r.op_case = STORE__REQUEST__OP_ACCOUNT_ADD, r.account_add = &op;
-    keep_user(c, u);
+    admin_keep(c, u);
     store(c, &r, added);
 }
 
@@ -189,7 +177,7 @@ static void passwd(struct command *c, struct user *u)
     unsigned char blob[SCRAM_BLOB_MAX];
     Store__AccountSetKeys op = STORE__ACCOUNT_SET_KEYS__INIT;
     if (!keys_of(c, &keys, blob, &op.keys.len)) {
-        answer(c, EXIT_USAGE, STR("user-passwd: keys expected"));
+        admin_answer(c, EXIT_USAGE, STR("user-passwd: keys expected"));
         return;
     }
     op.keys.data = blob;
@@ -201,14 +189,14 @@ static void passwd(struct command *c, struct user *u)
 static void removed(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
-    user_unpin(c->user);
+    admin_let_go(c);
     if (e) {
-        store_failed(c, e);
+        admin_store_failed(c, e);
         return;
     }
     user_cancel_subscriptions(c->user);
     user_account_changed(c->user, false, false);
-    answer_account(c, "removed");
+    admin_answer_account(c, "removed");
 }
 
 /* Loaded before, so that its contacts can be told (their items are gone from the store after). */
@@ -217,11 +205,11 @@ static void remove_user(struct command *c, struct user *u)
     Store__AccountRemove op = STORE__ACCOUNT_REMOVE__INIT;
     Store__Request r = STORE__REQUEST__INIT;
     if (!u->exists) {
-        no_such_user(c);
+        admin_no_such_user(c);
         return;
     }
     r.op_case = STORE__REQUEST__OP_ACCOUNT_REMOVE, r.account_remove = &op;
-    keep_user(c, u);
+    admin_keep(c, u);
     store(c, &r, removed);
 }
 
@@ -231,7 +219,7 @@ static void listed(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct command *c = ctx;
     if (e) {
-        store_failed(c, e);
+        admin_store_failed(c, e);
         return;
     }
     json_t *items = json_array();
@@ -247,13 +235,15 @@ static void list_users(struct command *c)
 {
     Store__AccountList op = STORE__ACCOUNT_LIST__INIT;
     if (!home_serves(c->home, c->jid)) {
-        answer(c, EXIT_NO_SUCH, arena_printf(home_arena(c->home), "no host %.*s", STR_ARG(c->jid)));
+        admin_answer(c, EXIT_NO_SUCH,
+                     arena_printf(home_arena(c->home), "no host %.*s", STR_ARG(c->jid)));
         return;
     }
     op.host = home_bytes(c->jid);
     op.like = home_bytes(c->argc > 0 ? c->arg[0] : STR_NONE);
     op.after = home_bytes(c->argc > 1 ? c->arg[1] : STR_NONE);
     op.limit = c->argc > 2 && c->arg[2].n ? (uint32_t)strtoul(c->arg[2].p, NULL, 10) : 0;
+    op.disabled = c->argc > 3 && str_is(c->arg[3], "disabled");
     Store__Request r = STORE__REQUEST__INIT;
     r.op_case = STORE__REQUEST__OP_ACCOUNT_LIST, r.account_list = &op;
     home_store(c->home, STR_NONE, &r, listed, c);
@@ -275,14 +265,15 @@ static const char *stamp(struct home *h, int64_t us)
 static void show(struct command *c, struct user *u)
 {
     if (!u->exists) {
-        no_such_user(c);
+        admin_no_such_user(c);
         return;
     }
-    answer_json(c,
-                json_pack("[{s:s%, s:s, s:b, s:i, s:i, s:s}]", "jid", c->jid.p, c->jid.n, "created",
-                          stamp(c->home, u->created_us), "disabled", u->disabled, "sessions",
-                          (int)count_sessions(u), "offline_messages", (int)u->offline_count,
-                          "last_seen", stamp(c->home, u->last ? u->last->us : 0)));
+    answer_json(c, json_pack("[{s:s%, s:s, s:b, s:i, s:i, s:i, s:s}]", "jid", c->jid.p, c->jid.n,
+                             "created", stamp(c->home, u->created_us), "disabled", u->disabled,
+                             "sessions", (int)count_sessions(u), "roster",
+                             u->roster ? (int)u->roster->count : 0, "offline_messages",
+                             (int)u->offline_count, "last_seen",
+                             stamp(c->home, u->last ? u->last->us : 0)));
 }
 
 /* ---- sessions ---- */
@@ -311,7 +302,7 @@ static json_t *session_json(struct home *h, struct session *s)
 static void sessions(struct command *c, struct user *u)
 {
     if (!u->exists && !u->anonymous) {
-        no_such_user(c);
+        admin_no_such_user(c);
         return;
     }
     json_t *items = json_array();
@@ -323,7 +314,7 @@ static void sessions(struct command *c, struct user *u)
 static void kick(struct command *c, struct user *u)
 {
     if (!u->exists && !u->anonymous) {
-        no_such_user(c);
+        admin_no_such_user(c);
         return;
     }
     json_t *items = json_array();
@@ -334,9 +325,9 @@ static void kick(struct command *c, struct user *u)
         }
     if (c->argc && json_array_size(items) == 0) {
         json_decref(items);
-        answer(c, EXIT_NO_SUCH,
-               arena_printf(home_arena(c->home), "%.*s has no session \"%.*s\"", STR_ARG(c->jid),
-                            STR_ARG(c->arg[0])));
+        admin_answer(c, EXIT_NO_SUCH,
+                     arena_printf(home_arena(c->home), "%.*s has no session \"%.*s\"",
+                                  STR_ARG(c->jid), STR_ARG(c->arg[0])));
         return;
     }
     answer_json(c, items);
@@ -348,14 +339,20 @@ static const struct row {
     const char *name;
     size_t argc_min, argc_max; /* behind the JID */
     void (*run)(struct command *c, struct user *u);
+    void (*run_host)(struct command *c); /* instead: the first argument is a host */
 } rows[] = {
-    {"user-add", 1, 1, add},
-    {"user-passwd", 1, 1, passwd},
-    {"user-remove", 0, 0, remove_user},
-    {"user-show", 0, 0, show},
-    {"user-sessions", 0, 0, sessions},
-    {"user-kick", 0, 1, kick},
-    {"user-list", 0, 3, NULL},
+    {"user-add", 1, 1, add, NULL},
+    {"user-passwd", 1, 1, passwd, NULL},
+    {"user-remove", 0, 0, remove_user, NULL},
+    {"user-show", 0, 0, show, NULL},
+    {"user-sessions", 0, 0, sessions, NULL},
+    {"user-kick", 0, 1, kick, NULL},
+    {"user-disable", 0, 0, admin_disable, NULL},
+    {"user-enable", 0, 0, admin_enable, NULL},
+    {"user-roster", 0, 0, admin_roster, NULL},
+    {"user-list", 0, 4, NULL, list_users},
+    {"users-online", 0, 0, NULL, admin_users_online},
+    {"announce", 1, 2, NULL, admin_announce},
 };
 
 static struct command *command_new(struct home *h, const str *argv, size_t argc,
@@ -385,7 +382,7 @@ static void with_user(struct work *w, struct user *u)
     if (u)
         c->run(c, u);
     else
-        store_failed(c, ERR_AWAY);
+        admin_store_failed(c, ERR_AWAY);
 }
 
 void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *done, void *ctx)
@@ -399,8 +396,8 @@ void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *d
         return;
     }
     struct command *c = command_new(h, argv, argc, done, ctx);
-    if (!row->run) {
-        list_users(c);
+    if (row->run_host) {
+        row->run_host(c);
         return;
     }
     list_init(&c->work.link);

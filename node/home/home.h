@@ -16,7 +16,7 @@
  *   offline.c   XEP-0160
  *   blocked.c   whom an account has blocked (XEP-0191)
  *   iq.c        IQ to the account or the server: look-up of the handler, replies
- *   admin.c     commands from the CLI that name an account
+ *   admin.c, admin_host.c   commands from the CLI that name an account, or a host
  *
  * A stanza's way: home_frame(FRAME_IN) -> session_in -> from_stanza -> channel_send(FRAME_ROUTE) …
  * home_frame(FRAME_ROUTE) -> route_stanza -> session_send -> channel_send(FRAME_OUT). */
@@ -55,8 +55,8 @@ void home_stop(struct home *h, void (*done)(void *ctx), void *ctx);
 void home_free(struct home *h);
 
 /* A command of the control socket (argv[0]: user-add, user-passwd, user-remove, user-list,
- * user-show, user-sessions, user-kick). Answered once: exit code of operator.md 3 and JSON, or a
- * sentence. */
+ * user-show, user-sessions, user-kick; user-disable, user-enable, user-roster, users-online,
+ * announce: admin_host.c). Answered once: exit code of operator.md 3 and JSON, or a sentence. */
 typedef void home_answer_f(void *ctx, int exit_code, str json_or_sentence);
 void home_command(struct home *h, const str *argv, size_t argc, home_answer_f *answer, void *ctx);
 

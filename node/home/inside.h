@@ -247,7 +247,8 @@ void presence_ended(struct session *s); /* unavailable on behalf of a session th
 /* Its part of what a second holder keeps, and back. */
 void presence_snap(const struct session *s, struct snap *snap);
 void presence_restore(struct session *s, const struct snap *snap);
-str presence_shown(const struct session *s); /* what it shows, as XML; only if it is available */
+bool presence_is_here(const struct session *s); /* shown, and neither away nor xa */
+str presence_shown(const struct session *s);    /* what it shows, as XML; only if it is available */
 void presence_probed(struct user *u, struct route *r);
 /* <presence from to type/>; to and type may be empty, NULL. */
 struct stanza *presence_make(struct home *h, str from, str to, const char *type);

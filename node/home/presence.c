@@ -64,6 +64,14 @@ static struct stanza *shown_stanza(struct home *h, const struct session *s)
     return stanza_make(h->node->scan, presence_shown(s), home_arena(h));
 }
 
+bool presence_is_here(const struct session *s)
+{
+    struct arena *a = home_arena(s->user->home);
+    struct xml_el root = xml_root(presence_shown(s), STR(NS), a), el;
+    str show = xml_find(&root, NS, "show", &el, a) ? xml_text(&el, a) : STR_NONE;
+    return !str_is(show, "away") && !str_is(show, "xa");
+}
+
 static struct stanza *with_delay(struct home *h, const struct session *s)
 {
     str domain = jid_parse_prepared(user_bare(s->user)).domain;

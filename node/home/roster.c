@@ -472,7 +472,7 @@ static void push_since(struct session *s, uint64_t since, struct ticket *t)
 
 static void put_xml_each(const struct item *i, void *w) { put_xml(w, i); }
 
-static str whole(const struct user *u, struct arena *a)
+str roster_xml(const struct user *u, struct arena *a)
 {
     struct xml_writer w;
     xml_writer_init(&w, a);
@@ -497,7 +497,7 @@ void roster_iq_get(struct iq *q)
     struct session *s = q->session;
     struct ticket *t = q->ticket;
     if (!known) {
-        iq_result(q, whole(u, q->arena));
+        iq_result(q, roster_xml(u, q->arena));
         return;
     }
     iq_result(q, STR_NONE);

@@ -54,6 +54,7 @@ void user_roster_each(const struct user *u, roster_each_f *fn, void *ctx);
 
 void roster_iq_get(struct iq *q);
 void roster_iq_set(struct iq *q);
+str roster_xml(const struct user *u, struct arena *a); /* the whole <query/> */
 
 /* ---- for subscription.c, user.c, presence.c ---- */
 

@@ -127,7 +127,9 @@ static void send_answer(const struct job *j, unsigned exit, str text)
 
 void job_answer(struct job *j, unsigned exit, str text)
 {
-    if (j->remote)
+    if (j->done)
+        j->done(j->ctx, exit, text);
+    else if (j->remote)
         send_answer(j, exit, text);
     else
         child_reply(j->commands->c.child, j->id, exit, text);
@@ -148,7 +150,7 @@ static void run_at_home(struct job *j, size_t argc, const str *argv)
     struct jid jid;
     bool named = argc > 1 && !str_is(argv[0], "user-list") &&
                  jid_prepare(argv[1], n->turn, &jid) == ERR_OK && jid.local.n > 0;
-    unsigned home = named && c->c.membership && n->ring ? ring_home(n->ring, jid.bare) : n->shard;
+    unsigned home = named && n->ring ? ring_home(n->ring, jid.bare) : n->shard;
     if (home == n->shard)
         home_command(c->c.home, argv, argc, answer_of_home, j);
     else if (home == RING_NONE || j->remote)
@@ -188,11 +190,67 @@ static void ask_node(struct job *j, size_t argc, const str *argv)
         commands_ask(c, peer, argc, argv, ANSWER_MS, pass_answer, j);
 }
 
+/* ---- everybody does it ---- */
+
+static const char *const all[] = {"users-online", "announce"};
+
+static bool concerns_all(str command)
+{
+    for (size_t i = 0; i < array_len(all); i++)
+        if (str_eq(command, str_of(all[i])))
+            return true;
+    return false;
+}
+
+struct gathering {
+    struct job *job;
+    unsigned open, exit; /* exit: the first that is none */
+    char *text;
+    size_t n;
+};
+
+static void gathered(void *ctx, unsigned exit, str text)
+{
+    struct gathering *g = ctx;
+    if (exit && !g->exit)
+        g->exit = exit;
+    if (!exit && text.n && text.n <= ANSWER_MAX - g->n) {
+        g->text = realloc(g->text, g->n + text.n);
+        must(g->text);
+        memcpy(g->text + g->n, text.p, text.n);
+        g->n += text.n;
+    }
+    if (--g->open)
+        return;
+    job_answer(g->job, g->exit, str_from(g->text ? g->text : "", g->n));
+    free(g->text);
+    free(g);
+}
+
+static void gathered_here(void *ctx, int exit, str text) { gathered(ctx, (unsigned)exit, text); }
+
+static void ask_all(struct job *j, size_t argc, const str *argv)
+{
+    struct commands *c = j->commands;
+    struct node *n = c->c.node;
+    struct gathering *g = calloc(1, sizeof *g);
+    must(g);
+    g->job = j, g->open = 1;
+    for (unsigned peer = 0; peer < ring_peers_end(n->ring); peer++)
+        if (peer != n->shard && channel_peer_is_up(n->channels, peer)) {
+            g->open++;
+            commands_ask(c, peer, argc, argv, ANSWER_MS, gathered, g);
+        }
+    home_command(c->c.home, argv, argc, gathered_here, g);
+}
+
 static void run(struct job *j, size_t argc, const str *argv)
 {
     bool cluster = j->commands->c.membership;
     if (cluster && argc && (str_is(argv[0], "node-drain") || str_is(argv[0], "node-weight")))
         ask_node(j, argc, argv);
+    else if (argc && !j->remote && j->commands->c.node->ring && concerns_all(argv[0]))
+        ask_all(j, argc, argv);
     else if (!cluster || !argc || !node_command(j, argc, argv))
         run_at_home(j, argc, argv);
 }
@@ -227,11 +285,25 @@ void commands_frame(struct commands *c, struct origin from, const struct frame *
     channel_done(c->c.node->channels, from);
 }
 
+static void run_for_door(struct command_door *d, size_t argc, const str *argv, command_done_f *done,
+                         void *ctx)
+{
+    struct commands *c = container_of(d, struct commands, door);
+    struct job *j = job_new(c, 0);
+    j->done = done, j->ctx = ctx;
+    if (c->job_count > JOBS_MAX)
+        job_answer(j, COMMAND_FAILED, STR("too many commands"));
+    else
+        run(j, argc, argv);
+}
+
 struct commands *commands_new(const struct commands_config *config)
 {
     struct commands *c = calloc(1, sizeof *c);
     must(c);
     c->c = *config;
+    c->door.run = run_for_door;
+    config->node->commands = &c->door;
     list_init(&c->asks);
     c->next_id =
         entropy_u64(config->node->entropy) >> 8; /* an answer to a predecessor is nobody's */

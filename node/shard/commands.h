@@ -5,6 +5,9 @@
  *                        ├► FRAME_COMMAND ─► a shard elsewhere: run ─► FRAME_ANSWER
  *                        └► child_ask ─► the own supervisor ─► on_answer
  *
+ * Extensions ask through node->commands, which is the same. What concerns all accounts of a host
+ * (all[]) is asked of every shard of every node, and the answers stand one behind the other.
+ *
  * One job at a time may ask others, each in bounded time; what comes from another shard is never
  * passed on to a third. */
 #ifndef PEMBERLEY_SHARD_COMMANDS_H

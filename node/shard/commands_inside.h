@@ -17,18 +17,21 @@ enum { /* operator.md 3 */
 enum { COMMAND_ARGS_MAX = 16 };
 
 struct commands {
+    struct command_door door;
     struct commands_config c;
     uint64_t next_id;
     struct list asks;
     size_t ask_count, job_count;
 };
 
-/* A command that waits for its answer: the supervisor's, or another shard's. */
+/* A command that waits for its answer: the supervisor's, another shard's, or the door's. */
 struct job {
     struct commands *commands;
     uint64_t id; /* as who asked calls it */
     bool remote; /* asked by: */
     struct origin from;
+    command_done_f *done; /* the door's; NULL: it is not */
+    void *ctx;
 };
 /* The answer; j is gone. */
 void job_answer(struct job *j, unsigned exit, str text);
@@ -36,7 +39,6 @@ void job_answer(struct job *j, unsigned exit, str text);
 /* Asks a shard of this or another node, or the own supervisor (PEER_SUPERVISOR). done runs once,
  * also when there is no answer: COMMAND_LATE after timeout_ms. text is valid until it returns. */
 enum { PEER_SUPERVISOR = UINT32_MAX };
-typedef void command_done_f(void *ctx, unsigned exit, str text);
 void commands_ask(struct commands *c, unsigned peer, size_t argc, const str *argv,
                   uint64_t timeout_ms, command_done_f *done, void *ctx);
 

@@ -99,8 +99,8 @@ err op_account_list(struct ops *x)
     x->r.body_case = STORE__REPLY__BODY_ACCOUNTS;
     x->r.accounts = arena_alloc(x->arena, sizeof *x->r.accounts);
     store__account_page__init(x->r.accounts);
-    ops_sql(x, account_count, on_count, A_TEXT(host), A_TEXT(like));
+    ops_sql(x, account_count, on_count, A_TEXT(host), A_TEXT(like), A_INT(list->disabled));
     ops_sql(x, account_list, on_jid, A_TEXT(host), A_TEXT(after), A_TEXT(like),
-            A_INT(list->limit ? list->limit : PAGE_DEFAULT));
+            A_INT(list->disabled), A_INT(list->limit ? list->limit : PAGE_DEFAULT));
     return ERR_OK;
 }

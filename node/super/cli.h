@@ -67,6 +67,8 @@ int cli_cluster_join(struct cli *c);
 int cli_user_add(struct cli *c);
 int cli_user_passwd(struct cli *c);
 int cli_user_remove(struct cli *c);
+int cli_user_disable(struct cli *c);
+int cli_user_enable(struct cli *c);
 int cli_user_show(struct cli *c);
 int cli_user_list(struct cli *c);
 int cli_user_sessions(struct cli *c);

@@ -289,6 +289,8 @@ static const struct command {
     {"user-add", run_at_home},
     {"user-passwd", run_at_home},
     {"user-remove", run_at_home},
+    {"user-disable", run_at_home},
+    {"user-enable", run_at_home},
     {"user-show", run_at_home},
     {"user-sessions", run_at_home},
     {"user-kick", run_at_home},

@@ -188,6 +188,24 @@ int cli_user_remove(struct cli *c)
     return exit;
 }
 
+static int change_account(struct cli *c, const char *command, const char *done)
+{
+    struct jid jid;
+    str text;
+    bool shown;
+    int exit;
+    if (!take_jid(c, &jid, &exit))
+        return exit;
+    const str argv[] = {str_of(command), jid.bare};
+    exit = cli_ask_shown(c, 2, argv, &text, &shown);
+    if (!shown)
+        cli_say(c, "%s %.*s\n", done, STR_ARG(jid.bare));
+    return exit;
+}
+
+int cli_user_disable(struct cli *c) { return change_account(c, "user-disable", "disabled"); }
+int cli_user_enable(struct cli *c) { return change_account(c, "user-enable", "enabled"); }
+
 /* A table of the items' members. */
 struct column {
     const char *head, *key;

@@ -30,7 +30,7 @@ static void info(const struct iq *q, struct xml_writer *w)
         n += fields[i].uris.count;
     if (q->entity != IQ_SERVER || !n)
         return;
-    form_open(w, "result", "http://jabber.org/network/serverinfo");
+    form_open(w, "result", NULL, "http://jabber.org/network/serverinfo");
     for (size_t i = 0; i < array_len(fields); i++)
         put_field(w, fields[i].var, q, fields[i].uris);
     form_close(w);

@@ -63,7 +63,19 @@ static bool is_stranger(const struct iq *q)
     return q->entity == IQ_OTHER_ACCOUNT && (!q->user || !q->subscribed);
 }
 
-static bool names_node(struct iq *q) { return xml_attr(&q->payload, "node", q->arena).n > 0; }
+/* A request about a node is its extension's. False: it names none. */
+static bool answer_node(struct iq *q, bool items)
+{
+    str node = xml_attr(&q->payload, "node", q->arena);
+    if (!node.n)
+        return false;
+    for (size_t i = 0; xeps[i]; i++)
+        if (xeps[i]->disco_node && xep_active(xeps[i], q->node->conf, q->host) &&
+            xeps[i]->disco_node(q, node, items))
+            return true;
+    iq_error(q, ERR_STANZA_ITEM_NOT_FOUND);
+    return true;
+}
 
 static void get_info(struct iq *q)
 {
@@ -71,10 +83,8 @@ static void get_info(struct iq *q)
         iq_error(q, ERR_STANZA_SERVICE_UNAVAILABLE);
         return;
     }
-    if (names_node(q)) {
-        iq_error(q, ERR_STANZA_ITEM_NOT_FOUND);
+    if (answer_node(q, false))
         return;
-    }
     struct xml_writer w;
     xml_writer_init(&w, q->arena);
     xml_open_ns(&w, "query", "http://jabber.org/protocol/disco#info");
@@ -88,9 +98,7 @@ static void get_info(struct iq *q)
 /* No services and no nodes yet: an empty list is the truth for everybody. */
 static void get_items(struct iq *q)
 {
-    if (names_node(q) && !is_stranger(q))
-        iq_error(q, ERR_STANZA_ITEM_NOT_FOUND);
-    else
+    if (is_stranger(q) || !answer_node(q, true))
         iq_result(q, STR("<query xmlns='http://jabber.org/protocol/disco#items'/>"));
 }
 

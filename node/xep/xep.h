@@ -12,12 +12,15 @@ struct xep_iq {
 };
 /* Adds forms to disco#info (XEP-0128). */
 typedef void xep_info_f(const struct iq *q, struct xml_writer *w);
+/* A disco request about a node: answered, or false: it is not of this extension. */
+typedef bool xep_node_f(struct iq *q, str node, bool items);
 struct xep {
     const char *name;           /* "ping": as in modules_off */
     const char *const *server;  /* features of the domain, NULL at the end; may be NULL */
     const char *const *account; /* of the own account */
     const char *const *contact; /* of an account as a subscribed contact sees it */
     xep_info_f *info;           /* may be NULL */
+    xep_node_f *disco_node;     /* may be NULL */
     const struct xep_iq *iqs;   /* ns NULL at the end; may be NULL */
     /* A stream feature shown after login (XEP-0077 has one before: the edge knows it), or NULL. */
 };

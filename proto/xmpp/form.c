@@ -66,10 +66,12 @@ str form_value(const struct form *f, const char *var)
     return field && field->n ? field->values[0] : STR_NONE;
 }
 
-void form_open(struct xml_writer *w, const char *type, const char *form_type)
+void form_open(struct xml_writer *w, const char *type, const char *title, const char *form_type)
 {
     xml_open_ns(w, "x", NS);
     xml_put_attr(w, "type", str_of(type));
+    if (title)
+        xml_put_leaf(w, "title", NULL, str_of(title));
     xml_open(w, "field");
     xml_put_attr(w, "var", STR("FORM_TYPE"));
     xml_put_attr(w, "type", STR("hidden"));

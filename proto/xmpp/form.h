@@ -25,8 +25,9 @@ nodiscard err form_read(const struct xml_el *x, struct arena *a, struct form *ou
 const struct form_field *form_find(const struct form *f, const char *var); /* NULL: missing */
 str form_value(const struct form *f, const char *var);                     /* the first; empty */
 
-/* <x xmlns='jabber:x:data' type='…'> with FORM_TYPE; form_close ends it. */
-void form_open(struct xml_writer *w, const char *type, const char *form_type);
+/* <x xmlns='jabber:x:data' type='…'> with a title (may be NULL) and FORM_TYPE; form_close ends it.
+ */
+void form_open(struct xml_writer *w, const char *type, const char *title, const char *form_type);
 void form_put(struct xml_writer *w, const char *var, const str *values, size_t n);
 void form_put_one(struct xml_writer *w, const char *var, str value);
 void form_close(struct xml_writer *w);

@@ -76,7 +76,7 @@ static void what_is_written_reads_back(void **state)
     struct form f;
     struct xml_writer w;
     xml_writer_init(&w, &a);
-    form_open(&w, "submit", "urn:t");
+    form_open(&w, "submit", "T", "urn:t");
     form_put(&w, "a", (str[]){STR("<1>"), STR("2")}, 2);
     form_put_one(&w, "b", STR("'"));
     form_close(&w);
