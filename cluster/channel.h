@@ -40,11 +40,11 @@ struct hold {
     enum hold_owner owner;
     uint64_t a, b;
 };
-/* Who sent a frame: to be given back to channel_done. */
+/* Who sent a frame: to be given back to channel_done. In two registers: with a third word a message
+ * cost 150 instructions more. */
 struct origin {
     uint32_t peer, incarnation;
-    uint64_t number;
-    bool patient; /* it does not wait for the ack */
+    uint64_t number : 63, patient : 1; /* patient: it does not wait for the ack */
 };
 
 struct channel_sinks {
