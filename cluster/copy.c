@@ -184,7 +184,7 @@ static void acked(struct copies *c, struct copy *k, uint64_t seq)
         struct uid uid = {first->sid, first->ord, first->lane};
         marks_put(c->config.marks, (struct mark){uid, k->sid, stanza_fp(first->stanza), now});
         c->bytes -= first->stanza->index.len;
-        outs_pop(&k->outs);
+        outs_pop(&k->outs, NULL);
         k->acked++;
     }
     if (k->acked < seq)
@@ -233,7 +233,7 @@ static void on_mirror(struct copies *c, const struct frame *f)
     if (!k->outs)
         k->acked = f->seq - 1;
     if (f->seq == k->acked + outs_count(k->outs) + 1)
-        outs_push(&k->outs, out_of(f)), c->bytes += f->stanza->index.len;
+        outs_push(&k->outs, out_of(f), NULL), c->bytes += f->stanza->index.len;
 }
 
 /* Of all attachments: they number what goes to the client alike. */

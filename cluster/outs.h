@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "pemberley/pool.h"
 #include "proto/bus/frame.h"
 
 /* Its seq is its place. 48 bytes. */
@@ -25,9 +26,10 @@ struct outs {
 };
 
 struct out out_of(const struct frame *f); /* OUT, MIRROR, QUEUED; takes a reference of its stanza */
-void outs_push(struct outs **o, struct out out);
+/* pool: of short queues, for who has one that comes and goes with every stanza; or NULL. */
+void outs_push(struct outs **o, struct out out, struct pool *pool);
 /* The oldest goes; with the last one the queue. */
-void outs_pop(struct outs **o);
+void outs_pop(struct outs **o, struct pool *pool);
 void outs_close(struct outs **o);
 
 static inline uint32_t outs_count(const struct outs *o) { return o ? o->count : 0; }

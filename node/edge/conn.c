@@ -385,7 +385,7 @@ void conn_put(struct conn *c, str xml)
 {
     if (c->ending || xml.n == 0)
         return;
-    output_put(&c->out, xml);
+    output_put(&c->out, xml, &c->edge->short_outputs);
     if (c->out.bytes > unread_max(c))
         conn_pause(c, PAUSE_OUTPUT);
     conn_at_turn_end(c);
@@ -400,7 +400,7 @@ static void close_gracefully(struct conn *c)
     c->closing = true;
     if (c->session)
         c2s_lost(c->session, c->end_reason);
-    output_close(&c->out);
+    output_close(&c->out, &c->edge->short_outputs);
     transport_close(c->transport, true);
 }
 
@@ -473,7 +473,7 @@ static void on_written(struct transport *t)
     metric_add(c->edge->node->metrics, METRIC_AT(bytes_out, c->listener, 0), n);
     if (c->closing)
         return;
-    uint32_t outs = output_taken(&c->out, n);
+    uint32_t outs = output_taken(&c->out, n, &c->edge->short_outputs);
     if (c->session && outs)
         c2s_taken(c->session, outs);
     if (c->out.bytes <= unread_max(c))
@@ -620,7 +620,7 @@ static void on_closed(struct transport *t, err reason)
     if (c->address)
         c->address->live--;
     carry_free(c);
-    output_close(&c->out);
+    output_close(&c->out, &c->edge->short_outputs);
     transport_free(t);
     e->conn_count--;
     if (!c->authenticated) {

@@ -271,6 +271,7 @@ void edge_free(struct edge *e)
     htable_close(&e->negotiations);
     htable_close(&e->sessions);
     htable_close(&e->headers);
+    pool_close(&e->short_queues), pool_close(&e->short_outputs);
     free(e);
 }
 

@@ -8,6 +8,7 @@
 #include "node/edge/admit.h"
 #include "node/edge/edge.h"
 #include "node/edge/throttle.h"
+#include "pemberley/pool.h"
 #include "proto/xml/xml.h"
 
 struct listener;
@@ -35,6 +36,7 @@ struct edge {
     uint64_t rate_units; /* edge.c: in which time units the rates were counted so far */
     uint64_t inbound;    /* bytes of stanzas that are not safe yet */
     size_t carried;      /* bytes that conns hold for carrying */
+    struct pool short_queues, short_outputs; /* of sessions (cluster/outs.h), of conns (output.h) */
     struct probe {
         uint64_t a, b, us; /* a hold (c2s.c) and when it began; us 0: free */
     } probes[EDGE_PROBES];

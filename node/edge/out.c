@@ -38,7 +38,7 @@ static struct out *entry(const struct c2s *s, uint64_t seq)
 
 static void pop(struct c2s *s)
 {
-    outs_pop(&s->outs);
+    outs_pop(&s->outs, &s->conn->edge->short_queues);
     s->acked++;
 }
 
@@ -188,7 +188,7 @@ void c2s_on_out(struct c2s *s, struct origin from, const struct frame *f)
             conn_end(c, ERR_STREAM_INTERNAL); /* a gap: the client would count wrong */
         return;
     }
-    outs_push(&s->outs, out_of(f));
+    outs_push(&s->outs, out_of(f), &s->conn->edge->short_queues);
     if (f->sent)
         *probe_of(s, f->seq) = (struct probe){s->sid, f->seq, loop_now_us(n->loop)};
     if (is_behind(s))
@@ -220,17 +220,18 @@ static struct stanza *delayed(struct c2s *s, const struct out *o)
 static void put_stanza(struct c2s *s, const struct out *o)
 {
     struct output *out = &s->conn->out;
+    struct pool *pool = &s->conn->edge->short_outputs;
     struct stanza *stanza = delayed(s, o);
     str xml = stanza_xml(stanza);
     if (o->flags & (FRAME_TO_BARE | FRAME_TO_FULL)) {
-        output_put(out, str_from(xml.p, stanza->index.splice));
+        output_put(out, str_from(xml.p, stanza->index.splice), pool);
         bool full = o->flags & FRAME_TO_FULL;
-        output_put(out, full ? c2s_to_full(s) : c2s_to_bare(s));
+        output_put(out, full ? c2s_to_full(s) : c2s_to_bare(s), pool);
         if (!full)
-            output_put(out, STR("'"));
+            output_put(out, STR("'"), pool);
         xml = str_skip(xml, stanza->index.splice);
     }
-    output_put_stanza(out, stanza, xml);
+    output_put_stanza(out, stanza, xml, pool);
     output_mark_out(out);
     stanza_unref(stanza);
 }

@@ -1,6 +1,7 @@
 /* output: see output.h. */
 #include "node/edge/output.h"
 
+enum { FEW = 4 }; /* pieces, of the pool */
 struct pieces {
     uint32_t head, count, cap; /* a circular array; cap is a power of two */
     struct piece at[];
@@ -19,30 +20,45 @@ static void release(struct piece *p)
     stanza_unref(p->stanza);
 }
 
-void output_close(struct output *o)
+static struct pieces *new_pieces(uint32_t cap, struct pool *pool)
+{
+    size_t size = sizeof(struct pieces) + cap * sizeof(struct piece);
+    struct pieces *p = cap == FEW ? pool_get(pool, size) : malloc(size);
+    must(p);
+    return p;
+}
+
+static void free_pieces(struct pieces *p, struct pool *pool)
+{
+    if (p && p->cap == FEW)
+        pool_put(pool, p);
+    else
+        free(p);
+}
+
+void output_close(struct output *o, struct pool *pool)
 {
     for (uint32_t i = 0; i < count(o); i++)
         release(at(o, i));
-    free(o->pieces);
+    free_pieces(o->pieces, pool);
     *o = (struct output){0};
 }
 
-static void grow(struct output *o)
+static void grow(struct output *o, struct pool *pool)
 {
-    uint32_t n = count(o), cap = o->pieces ? o->pieces->cap * 2 : 4;
-    struct pieces *new = malloc(sizeof *new + cap * sizeof *new->at);
-    must(new);
+    uint32_t n = count(o), cap = o->pieces ? o->pieces->cap * 2 : FEW;
+    struct pieces *new = new_pieces(cap, pool);
     new->head = 0, new->count = n, new->cap = cap;
     for (uint32_t i = 0; i < n; i++)
         new->at[i] = *at(o, i);
-    free(o->pieces);
+    free_pieces(o->pieces, pool);
     o->pieces = new;
 }
 
-static struct piece *push(struct output *o, const char *p, uint32_t n)
+static struct piece *push(struct output *o, const char *p, uint32_t n, struct pool *pool)
 {
     if (!o->pieces || o->pieces->count == o->pieces->cap)
-        grow(o);
+        grow(o, pool);
     struct piece *new = at(o, o->pieces->count++);
     *new = (struct piece){.p = p, .n = n};
     o->bytes += n;
@@ -59,14 +75,14 @@ static struct piece *tail_with_room(const struct output *o, size_t n)
     return p->buf && p->buf->cap - p->buf->len >= n ? p : NULL;
 }
 
-void output_put(struct output *o, str bytes)
+void output_put(struct output *o, str bytes, struct pool *pool)
 {
     struct piece *p = tail_with_room(o, bytes.n);
     if (!p) {
         /* The first of a batch is likely to be the only one: no whole chunk for it. */
         size_t want = o->pieces ? OUTPUT_CHUNK : 512;
         struct buf *b = buf_new((uint32_t)(bytes.n > want ? bytes.n : want));
-        p = push(o, NULL, 0);
+        p = push(o, NULL, 0, pool);
         p->buf = b, p->p = b->data;
     }
     memcpy(p->buf->data + p->buf->len, bytes.p, bytes.n);
@@ -75,11 +91,12 @@ void output_put(struct output *o, str bytes)
     o->bytes += (uint32_t)bytes.n;
 }
 
-void output_put_stanza(struct output *o, struct stanza *s, str bytes)
+void output_put_stanza(struct output *o, struct stanza *s, str bytes, struct pool *pool)
 {
-    if (bytes.n <= OUTPUT_COPY_MAX)
-        return output_put(o, bytes);
-    push(o, bytes.p, (uint32_t)bytes.n)->stanza = stanza_ref(s);
+    bool first = !o->pieces && bytes.n >= OUTPUT_REFER_MIN;
+    if (bytes.n <= OUTPUT_COPY_MAX && !first)
+        return output_put(o, bytes, pool);
+    push(o, bytes.p, (uint32_t)bytes.n, pool)->stanza = stanza_ref(s);
 }
 
 void output_mark_out(struct output *o)
@@ -99,7 +116,7 @@ size_t output_iov(const struct output *o, struct iovec *iov, size_t max)
     return n;
 }
 
-uint32_t output_taken(struct output *o, size_t n)
+uint32_t output_taken(struct output *o, size_t n, struct pool *pool)
 {
     uint32_t outs = 0;
     must(n <= o->bytes);
@@ -117,6 +134,6 @@ uint32_t output_taken(struct output *o, size_t n)
         o->pieces->count--;
     }
     if (!count(o))
-        output_close(o);
+        output_close(o, pool);
     return outs;
 }

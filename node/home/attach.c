@@ -148,7 +148,7 @@ static void on_queued(struct home *h, unsigned peer, const struct frame *f)
     struct attached *a = f->stanza ? find(h, f->sid) : NULL;
     struct offer *o = a ? latest_of(a, peer) : NULL;
     if (o && o->gen == f->gen && f->seq == end_of(o) + 1)
-        outs_push(&o->outs, out_of(f));
+        outs_push(&o->outs, out_of(f), NULL);
 }
 
 /* Who offers what nobody waits for here is late; in a cluster he may also have skipped an epoch,
@@ -225,11 +225,11 @@ static void fill_queue(struct session *s, struct attached *a, struct offer *long
 {
     uint64_t all = acked_of(a), acked = all > s->out_acked ? all : s->out_acked;
     for (; longest->outs && longest->acked < acked; longest->acked++)
-        outs_pop(&longest->outs);
+        outs_pop(&longest->outs, NULL);
     s->out_seq = s->out_acked = longest->outs ? longest->acked : acked;
     if (!longest->outs && s->out_base > s->out_seq)
         s->out_seq = s->out_acked = s->out_base;
-    for (; longest->outs; outs_pop(&longest->outs))
+    for (; longest->outs; outs_pop(&longest->outs, NULL))
         session_restore_out(s, outs_at(longest->outs, 0));
 }
 

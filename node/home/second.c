@@ -605,7 +605,8 @@ static struct outs *queue_of(const struct session *s)
                                .row = o->offline_id,
                                .lane = o->uid.lane,
                                .flags = (o->flags & 0xff) | (o->taken ? (uint32_t)FRAME_TAKEN : 0),
-                               .us = (uint64_t)o->us & ((1ull << 56) - 1)});
+                               .us = (uint64_t)o->us & ((1ull << 56) - 1)},
+                  NULL);
     return outs;
 }
 

@@ -282,6 +282,7 @@ void loop_close(struct loop *l)
 {
     int wake_fd = l->wake_fd;
     must(list_empty(&l->due) && list_empty(&l->starved));
+    pool_close(&l->writes);
     l->impl->close(l);
     close(wake_fd);
 }

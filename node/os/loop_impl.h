@@ -8,6 +8,7 @@
 #define NODE_OS_LOOP_IMPL_H
 
 #include "node/os/os.h"
+#include "pemberley/pool.h"
 
 enum {
     BUSY_COMPLETIONS = 8, /* a turn with as many is busy: the next one waits for a batch */
@@ -56,6 +57,7 @@ struct loop {
     struct list due;     /* ops (OP_QUEUED) whose done() is called in the next run */
     struct list starved; /* receives to be armed at the turn's end, in order */
     struct list hooks, sources;
+    struct pool writes;         /* sock.c's, of a few pieces, as nearly all are */
     void (*on_wake)(void *ctx); /* NULL: nobody is told */
     void *on_wake_ctx;
     struct loop_stats stats;

@@ -12,15 +12,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "node/os/os.h"
+#include "node/os/loop_impl.h"
 
 /* A write in flight. In memory of its own: nearly all connections of a server are idle. */
 struct sending {
     struct send_op op;
     struct sock *sock;
     size_t bytes;
+    bool pooled; /* iov has IOV_POOLED rows, and it is of the loop's pool */
     struct iovec iov[];
 };
+enum { IOV_POOLED = 4 };
 
 /* An address without what only the kernel needs: a tenth of a sockaddr_storage. */
 struct peer {
@@ -159,13 +161,32 @@ static void finish_output(struct sock *s)
         shut(s, ERR_OK);
 }
 
+static struct sending *sending_new(struct loop *l, size_t count)
+{
+    bool pooled = count <= IOV_POOLED;
+    size_t size = sizeof(struct sending) + (pooled ? IOV_POOLED : count) * sizeof(struct iovec);
+    struct sending *w = pooled ? pool_get(&l->writes, size) : malloc(size);
+    must(w);
+    w->op.op = (struct op){.done = NULL};
+    w->pooled = pooled;
+    return w;
+}
+
+static void sending_free(struct loop *l, struct sending *w)
+{
+    if (w->pooled)
+        pool_put(&l->writes, w);
+    else
+        free(w);
+}
+
 static void on_send_done(struct op *op, int res)
 {
     struct sending *w = container_of(op, struct sending, op.op);
     struct sock *s = w->sock;
     bool all = res >= 0 && (size_t)res == w->bytes;
     s->sending = NULL;
-    free(w);
+    sending_free(s->loop, w);
     if (s->state == SOCK_SHUT)
         loop_at_turn_end(s->loop, &s->rest->hook);
     else if (!all)
@@ -186,9 +207,8 @@ static size_t sock_write(struct transport *t, const struct iovec *iov, size_t n)
     if (s->state != SOCK_OPEN)
         return bytes;
     must(!s->sending && count > 0);
-    struct sending *w = malloc(sizeof *w + count * sizeof *iov);
-    must(w);
-    w->op.op = (struct op){.done = on_send_done};
+    struct sending *w = sending_new(s->loop, count);
+    w->op.op.done = on_send_done;
     w->sock = s, w->bytes = bytes;
     memcpy(w->iov, iov, count * sizeof *iov);
     s->sending = w;
