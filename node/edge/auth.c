@@ -6,6 +6,7 @@
 #include "node/edge/auth.h"
 
 #include "node/edge/admit.h"
+#include "node/edge/fast.h"
 #include "node/edge/sasl2.h"
 #include "node/tls/helper.h"
 #include "proto/bus/store.pb-c.h"
@@ -84,7 +85,7 @@ void auth_put_features(struct conn *c, struct xml_writer *w)
 
 /* ---- failures ---- */
 
-void auth_put_failure(struct conn *c, err reason, str text)
+void auth_put_failure(struct conn *c, err reason, str extra)
 {
     struct negotiation *n = c->negotiation;
     bool second = n->sasl2;
@@ -92,12 +93,7 @@ void auth_put_failure(struct conn *c, err reason, str text)
     xml_writer_init(&w, c->edge->node->turn);
     xml_open_ns(&w, "failure", xml_ns_uri(second ? NS_SASL2 : NS_SASL).p);
     xml_put_leaf(&w, err_row(reason)->condition, second ? xml_ns_uri(NS_SASL).p : NULL, STR_NONE);
-    if (text.n) {
-        xml_open(&w, "text");
-        xml_put_attr(&w, "xml:lang", STR("en"));
-        xml_put_text(&w, text);
-        xml_close(&w, "text");
-    }
+    xml_put_raw(&w, extra);
     xml_close(&w, "failure");
     conn_put(c, xml_written(&w));
     sasl2_free(n); /* the next one may be of the other profile */
@@ -202,12 +198,12 @@ void auth_put_deferred(struct conn *c, str text)
     log_failed(c, n->sasl.user, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     sasl_end(&n->sasl);
     n->sasl.user = STR_NONE;
-    auth_put_failure(c, ERR_SASL_TEMPORARY_AUTH_FAILURE, text);
+    auth_put_failure(
+        c, ERR_SASL_TEMPORARY_AUTH_FAILURE,
+        arena_printf(c->edge->node->turn, "<text xml:lang='en'>%.*s</text>", STR_ARG(text)));
 }
 
 /* ---- the exchange ---- */
-
-static void answer(struct conn *c, struct sasl_answer a);
 
 static void put(struct conn *c, const char *name, str bytes)
 {
@@ -218,7 +214,7 @@ static void put(struct conn *c, const char *name, str bytes)
              arena_printf(a, "<%s xmlns='%.*s'>%.*s</%s>", name, STR_ARG(ns), STR_ARG(text), name));
 }
 
-static void succeed(struct conn *c, str additional)
+void auth_succeed(struct conn *c, str additional)
 {
     struct node *node = c->edge->node;
     struct negotiation *n = c->negotiation;
@@ -293,10 +289,40 @@ static void job_done(struct edge *e)
 
 /* ---- keys and checks ---- */
 
-struct keys_wanted {
+struct asked {
     struct edge *edge;
     uint64_t conn;
+    auth_reply_f *done; /* NULL: nobody waits */
 };
+
+static void on_reply(void *ctx, err e, const struct Store__Reply *reply)
+{
+    struct asked asked = *(struct asked *)ctx;
+    free(ctx);
+    struct conn *c = asked.done ? conn_find(asked.edge, asked.conn) : NULL;
+    if (c && !c->ending) {
+        conn_resume(c, PAUSE_LOGIN);
+        asked.done(c, e, reply);
+    }
+    job_done(asked.edge);
+}
+
+static void ask(struct conn *c, Store__Request *r, auth_reply_f *done)
+{
+    struct asked *asked = malloc(sizeof *asked);
+    must(asked);
+    *asked = (struct asked){c->edge, c->negotiation->number, done};
+    c->edge->pending++, c->edge->login_jobs++;
+    store_submit(c->edge->node->store, r, on_reply, asked);
+}
+
+void auth_ask(struct conn *c, Store__Request *r, auth_reply_f *done)
+{
+    conn_pause(c, PAUSE_LOGIN);
+    ask(c, r, done);
+}
+
+void auth_tell(struct conn *c, Store__Request *r) { ask(c, r, NULL); }
 
 static void got_keys(struct conn *c, err e, const struct Store__Reply *reply)
 {
@@ -310,36 +336,19 @@ static void got_keys(struct conn *c, err e, const struct Store__Reply *reply)
         e == ERR_OK && account && account->exists &&
         scram_keys_decode(str_from(account->keys.data, account->keys.len), &keys) == ERR_OK;
     err refused = account && account->disabled ? ERR_SASL_ACCOUNT_DISABLED : ERR_OK;
-    answer(c, sasl_keys(&n->sasl, usable ? &keys : NULL, refused, c->edge->node->turn));
+    auth_answer(c, sasl_keys(&n->sasl, usable ? &keys : NULL, refused, c->edge->node->turn));
     scram_wipe(&keys, sizeof keys);
-}
-
-static void on_keys(void *ctx, err e, const struct Store__Reply *reply)
-{
-    struct keys_wanted w = *(struct keys_wanted *)ctx;
-    free(ctx);
-    struct conn *c = conn_find(w.edge, w.conn);
-    if (c && !c->ending) {
-        conn_resume(c, PAUSE_LOGIN);
-        got_keys(c, e, reply);
-    }
-    job_done(w.edge);
 }
 
 static void fetch_keys(struct conn *c)
 {
-    struct keys_wanted *w = malloc(sizeof *w);
-    must(w);
-    *w = (struct keys_wanted){c->edge, c->negotiation->number};
     Store__Request request = STORE__REQUEST__INIT;
     Store__AccountGet get = STORE__ACCOUNT_GET__INIT;
     str user = c->negotiation->sasl.user;
     request.owner = (ProtobufCBinaryData){user.n, (uint8_t *)user.p};
     request.op_case = STORE__REQUEST__OP_ACCOUNT_GET;
     request.account_get = &get;
-    c->edge->pending++, c->edge->login_jobs++;
-    conn_pause(c, PAUSE_LOGIN);
-    store_submit(c->edge->node->store, &request, on_keys, w);
+    auth_ask(c, &request, got_keys);
 }
 
 struct check_job {
@@ -369,7 +378,7 @@ static void check_done(struct helper_job *j)
     struct conn *c = conn_find(e, job->conn);
     if (c && !c->ending) {
         conn_resume(c, PAUSE_LOGIN);
-        answer(c, sasl_checked(&c->negotiation->sasl, job->right));
+        auth_answer(c, sasl_checked(&c->negotiation->sasl, job->right));
     }
     check_free(job);
     job_done(e);
@@ -391,24 +400,34 @@ static void start_check(struct conn *c)
     conn_pause(c, PAUSE_LOGIN);
 }
 
-/* What the attempt waits for: its keys, or PLAIN's derivation. */
+static bool has_token(const struct negotiation *n)
+{
+    return n->offer.tokens & SASL_BIT(n->sasl.mechanism);
+}
+
+/* What the attempt waits for: its keys or tokens, or PLAIN's derivation. */
 static void work(struct conn *c)
 {
     if (c->edge->login_jobs >= auth_jobs_max(c->edge))
         return wait_for_turn(c);
-    if (c->negotiation->sasl.state == SASL_KEYS)
+    bool keys = c->negotiation->sasl.state == SASL_KEYS;
+    if (keys && has_token(c->negotiation))
+        fast_fetch(c);
+    else if (keys)
         fetch_keys(c);
     else
         start_check(c);
 }
 
-static void answer(struct conn *c, struct sasl_answer a)
+void auth_answer(struct conn *c, struct sasl_answer a)
 {
     switch (a.verdict) {
     case SASL_CONTINUE: return put(c, "challenge", a.bytes);
     case SASL_NEED_KEYS:
+    case SASL_NEED_TOKENS:
     case SASL_NEED_CHECK: return work(c);
-    case SASL_SUCCESS: return succeed(c, a.bytes);
+    case SASL_SUCCESS:
+        return has_token(c->negotiation) ? fast_use(c, a.bytes) : auth_succeed(c, a.bytes);
     case SASL_FAILURE: return auth_fail(c, a.reason);
     }
 }
@@ -437,7 +456,7 @@ void auth_start(struct conn *c, str mechanism, const str *initial)
     if (first.verdict == SASL_FAILURE && first.reason == ERR_SASL_NOT_AUTHORIZED &&
         n->refusals++ < BINDING_REFUSALS_MAX)
         return refuse_binding(c);
-    answer(c, first);
+    auth_answer(c, first);
 }
 
 void auth_begin(struct conn *c, str item, const struct xml_index *x)
@@ -472,7 +491,7 @@ void auth_response(struct conn *c, str item, const struct xml_index *x)
     err e = sasl_decode(xml_text(&el, a), a, &response);
     if (e != ERR_OK)
         return auth_fail(c, e);
-    answer(c, sasl_step(&n->sasl, response, a));
+    auth_answer(c, sasl_step(&n->sasl, response, a));
 }
 
 void auth_abort(struct conn *c, str item, const struct xml_index *x)

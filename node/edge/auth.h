@@ -5,6 +5,7 @@
 #define PEMBERLEY_EDGE_AUTH_H
 
 #include "node/edge/stream.h"
+#include "proto/bus/store.pb-c.h"
 
 /* Fills the negotiation's offer from TLS, configuration and host. */
 void auth_offer(struct conn *c);
@@ -16,8 +17,18 @@ void auth_put_mechanisms(const struct sasl_offer *o, struct xml_writer *w);
 void auth_start(struct conn *c, str mechanism, const str *initial);
 /* Is an exchange under way? */
 bool auth_is_going_on(const struct negotiation *n);
-/* <failure/> of the profile that is spoken; text may be empty. */
-void auth_put_failure(struct conn *c, err reason, str text);
+/* <failure/> of the profile that is spoken; extra: XML beside the condition, may be empty. */
+void auth_put_failure(struct conn *c, err reason, str extra);
+/* The attempt goes on with this verdict. */
+void auth_answer(struct conn *c, struct sasl_answer a);
+/* It has proven who it is; additional: the mechanism's last word. */
+void auth_succeed(struct conn *c, str additional);
+/* Asks the store on behalf of this login: the client is not read meanwhile. done is called if it is
+ * there then. */
+typedef void auth_reply_f(struct conn *c, err e, const struct Store__Reply *reply);
+void auth_ask(struct conn *c, Store__Request *r, auth_reply_f *done);
+/* The same, and nobody waits for it. */
+void auth_tell(struct conn *c, Store__Request *r);
 void auth_begin(struct conn *c, str item, const struct xml_index *x);
 void auth_response(struct conn *c, str item, const struct xml_index *x);
 void auth_abort(struct conn *c, str item, const struct xml_index *x);

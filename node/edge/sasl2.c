@@ -3,10 +3,11 @@
 
 #include "node/edge/auth.h"
 #include "node/edge/c2s.h"
+#include "node/edge/fast.h"
 #include "proto/base/base64.h"
 #include "proto/xmpp/jid.h"
 
-static const char BIND2[] = "urn:xmpp:bind:0";
+static const char BIND2[] = "urn:xmpp:bind:0", IAP[] = "urn:xmpp:iap:0";
 
 /* ---- what is offered ---- */
 
@@ -45,11 +46,42 @@ void sasl2_put_features(struct conn *c, struct xml_writer *w)
     xml_open(w, "inline");
     xml_put_leaf(w, "sm", xml_ns_uri(NS_SM).p, STR_NONE);
     put_bind_inline(c, w);
+    fast_put_features(c, w);
     xml_close(w, "inline");
     xml_close(w, "authentication");
 }
 
+/* The same wherever the same is offered: a hash of it. */
+void sasl2_put_version(struct conn *c, struct xml_writer *w)
+{
+    struct negotiation *n = c->negotiation;
+    unsigned char digest[SCRAM_DIGEST_MAX];
+    str features = xml_written(w);
+    scram_digest(SCRAM_SHA256, &features, 1, digest);
+    base64_encode(n->version, str_from(digest, sizeof n->version / 4 * 3));
+    xml_open_ns(w, "config-version", IAP);
+    xml_put_attr(w, "scheme", STR("opaque"));
+    xml_put_attr(w, "value", str_from(n->version, sizeof n->version));
+    xml_close(w, "config-version");
+}
+
 /* ---- what is asked for ---- */
+
+/* Does it go by other features than those that were shown? */
+static bool is_outdated(const struct conn *c, const struct xml_el *request)
+{
+    const struct negotiation *n = c->negotiation;
+    struct arena *a = c->edge->node->turn;
+    struct xml_el version;
+    return xml_find(request, IAP, "config-version", &version, a) &&
+           !str_eq(xml_attr(&version, "value", a), str_from(n->version, sizeof n->version));
+}
+
+/* Nobody has tried anything: nothing is charged for it (XEP-0509 2.2). */
+static void refuse_outdated(struct conn *c)
+{
+    auth_put_failure(c, ERR_SASL_ABORTED, STR("<config-version-mismatch xmlns='urn:xmpp:iap:0'/>"));
+}
 
 static void keep_text(const struct xml_el *parent, const char *name, str *out, struct arena *a)
 {
@@ -92,9 +124,13 @@ void sasl2_begin(struct conn *c, str item, const struct xml_index *x)
     if (!c->secured)
         return auth_fail(c, ERR_SASL_ENCRYPTION_REQUIRED);
     struct xml_el el = xml_root(item, STR("jabber:client"), a), initial;
+    if (is_outdated(c, &el))
+        return refuse_outdated(c);
     keep_agent(s, &el, a);
     keep_element(&el, BIND2, "bind", &s->bind, a);
     keep_element(&el, xml_ns_uri(NS_SM).p, "resume", &s->resume, a);
+    if (!fast_read(c, &el))
+        return auth_fail(c, ERR_SASL_MALFORMED_REQUEST);
     bool has = xml_find(&el, xml_ns_uri(NS_SASL2).p, "initial-response", &initial, a);
     str text = has ? xml_text(&initial, a) : STR_NONE;
     auth_start(c, xml_attr(&el, "mechanism", a), has ? &text : NULL);
@@ -105,8 +141,9 @@ void sasl2_free(struct negotiation *n)
     struct sasl2 *s = n->sasl2;
     if (!s)
         return;
-    str *all[] = {&s->additional, &s->agent, &s->software, &s->device,
-                  &s->resume,     &s->bind,  &s->failed};
+    str *all[] = {&s->additional, &s->agent,  &s->software, &s->device, &s->resume,
+                  &s->bind,       &s->failed, &s->word,     &s->token};
+    n->offer.tokens = 0;
     for (size_t i = 0; i < array_len(all); i++)
         free((char *)all[i]->p);
     free(s);
@@ -128,6 +165,7 @@ static void put_success(struct conn *c, str identity, str inner)
     xml_put_leaf(&w, "authorization-identifier", NULL, identity);
     xml_put_raw(&w, s->failed);
     xml_put_raw(&w, inner);
+    xml_put_raw(&w, s->token);
     xml_close(&w, "success");
     conn_put(c, xml_written(&w));
 }
@@ -142,12 +180,12 @@ static void finish_unbound(struct conn *c, str inner)
 
 /* The part of a resource that is this client's, or that nobody had before. Its id is not to be seen
  * in it (XEP-0386 4.2). */
-static str client_part(const struct conn *c)
+str sasl2_client(const struct conn *c, str bare)
 {
     struct node *node = c->edge->node;
     const struct negotiation *n = c->negotiation;
     unsigned char bytes[SCRAM_DIGEST_MAX];
-    str parts[] = {STR("pemberley client\0"), n->bare, STR("\0"), n->sasl2->agent};
+    str parts[] = {STR("pemberley client\0"), bare, STR("\0"), n->sasl2->agent};
     if (n->sasl2->agent.n)
         scram_hmac(SCRAM_SHA256, str_from(node->secret, sizeof node->secret), parts,
                    array_len(parts), bytes);
@@ -165,7 +203,7 @@ static str client_part(const struct conn *c)
 static str resource_of(struct conn *c, const struct xml_el *bind)
 {
     struct arena *a = c->edge->node->turn;
-    str ours = client_part(c), out;
+    str ours = sasl2_client(c, c->negotiation->bare), out;
     struct xml_el tag;
     str text = xml_find(bind, BIND2, "tag", &tag, a) ? xml_text(&tag, a) : STR_NONE;
     if (text.n == 0 || text.n > SASL2_TEXT_MAX)
@@ -174,7 +212,7 @@ static str resource_of(struct conn *c, const struct xml_el *bind)
     return jid_prepare_resource(arena_concat(a, parts, 3), a, &out) == ERR_OK ? out : ours;
 }
 
-static void go_on(struct conn *c)
+void sasl2_go_on(struct conn *c)
 {
     struct negotiation *n = c->negotiation;
     struct sasl2 *s = n->sasl2;
@@ -192,13 +230,16 @@ void sasl2_authenticated(struct conn *c, str additional)
     if (additional.n)
         negotiation_keep(&s->additional, base64_encode_in(c->edge->node->turn, additional));
     c->step = STEP_BIND;
-    go_on(c);
+    if (s->word.p) /* by a token: all is said */
+        sasl2_go_on(c);
+    else
+        fast_note(c);
 }
 
 void sasl2_resume_failed(struct conn *c, str failed)
 {
     negotiation_keep(&c->negotiation->sasl2->failed, failed);
-    go_on(c);
+    sasl2_go_on(c);
 }
 
 /* No features behind it: the stream is what it was (XEP-0198 9.2). */

@@ -10,7 +10,7 @@
 enum {
     SASL2_TEXT_MAX = 256, /* bytes of what a client says of itself; more is not looked at */
     SASL2_CLIENT_N = 16,  /* characters by which a client is known (XEP-0386 4.2) */
-    SASL2_VERSION_N = 32, /* hexadecimal digits of XEP-0509's value */
+    FAST_NONCE_N = 16,    /* bytes, of a token (fast.h) and of a use of it */
 };
 
 /* One <authenticate/>, from then until it has failed or the session is bound. Text is own memory.
@@ -21,16 +21,33 @@ struct sasl2 {
     str resume;                  /* <resume/>; p NULL: none */
     str bind;                    /* <bind/>; p NULL: none */
     str failed;                  /* what became of <resume/>, if it failed */
+    /* fast.h */
+    str word, token;            /* the mechanism's last word meanwhile; <token/> */
+    enum sasl_mechanism wanted; /* of the token that is asked for; SASL_MECHANISMS: none is */
+    uint64_t count;
+    bool invalidate;
+    size_t which;
+    struct fast_slot {
+        unsigned char nonce[FAST_NONCE_N];
+        int64_t expiry_us;
+    } slot[2];
 };
 
 /* <authentication/>, where it is offered. */
 void sasl2_put_features(struct conn *c, struct xml_writer *w);
+/* XEP-0509: what names all of the features that are in w so far. */
+void sasl2_put_version(struct conn *c, struct xml_writer *w);
 /* <authenticate/>. */
 void sasl2_begin(struct conn *c, str item, const struct xml_index *x);
 void sasl2_free(struct negotiation *n); /* harmless where there is none */
 
 /* It is who it says: what else was asked for is done. additional: not base64 yet, may be empty. */
 void sasl2_authenticated(struct conn *c, str additional);
+/* What else was asked for beside the login, from where it was left. */
+void sasl2_go_on(struct conn *c);
+/* By which the account `bare` knows this client: SASL2_CLIENT_N characters, in the turn's arena.
+ * Who has not named itself is new each time. */
+str sasl2_client(const struct conn *c, str bare);
 /* Answers of the home, in that order: <resume/> has failed, was answered with that element; a
  * session is there again, resumed is that element; BOUND. */
 void sasl2_resume_failed(struct conn *c, str failed);

@@ -262,6 +262,8 @@ void stream_put_features(struct conn *c)
     }
     if (c->step != STEP_TLS) /* RFC 6120 5.3.1: nothing beside what is mandatory */
         put_limits(c, &w);
+    if (c->step == STEP_LOGIN && c->secured)
+        sasl2_put_version(c, &w);
     xml_close(&w, "stream:features");
     conn_put(c, xml_written(&w));
 }

@@ -17,6 +17,8 @@ struct header {
     struct xml_header xml;         /* allocated as far as its prefixes reach */
 };
 
+enum { SASL_VERSION_N = 24 };
+
 struct negotiation {
     struct conn *conn;
     struct hnode by_number;
@@ -29,8 +31,9 @@ struct negotiation {
     bool anonymous;
     struct sasl sasl;
     struct sasl_offer offer;
-    struct list waiting; /* for its turn to be worked on */
-    struct timer delay;  /* a failure waits to be told, or that turn has not come in time */
+    char version[SASL_VERSION_N]; /* of the features shown, by which a client knows them again */
+    struct list waiting;          /* for its turn to be worked on */
+    struct timer delay; /* a failure waits to be told, or that turn has not come in time */
     err failure;
     unsigned tries, refusals; /* failed logins; those refused before any key was looked at */
 };

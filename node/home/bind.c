@@ -82,12 +82,14 @@ static str client_of(str resource)
     return slash ? str_skip(resource, (size_t)(slash + 1 - resource.p)) : resource;
 }
 
+str session_client(const struct session *s) { return client_of(session_resource(s)); }
+
 /* XEP-0386 4.2: who binds again has lost what it had. */
 static void end_same_client(struct user *u, str resource)
 {
     str client = client_of(resource);
     user_each_session(s, u)
-        if (!s->doomed && str_eq(client_of(session_resource(s)), client))
+        if (!s->doomed && str_eq(session_client(s), client))
             session_end(s, ERR_STREAM_CONFLICT, true);
 }
 

@@ -128,6 +128,8 @@ static inline str session_resource(const struct session *s)
     return (str){s->resource, s->resource_len};
 }
 str session_full(const struct session *s, struct arena *a);
+/* The last part of its resource: with XEP-0386 the client's, by which it is known again. */
+str session_client(const struct session *s);
 static inline bool session_available(const struct session *s) { return s->shown != NULL; }
 static inline bool session_eligible(const struct session *s) /* xmpp.md 3 */
 {

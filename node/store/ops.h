@@ -36,6 +36,7 @@ enum {
     NODE_MAX = 32,      /* a node's name */
     TEXT_MAX = 8 << 10, /* a name, a status, keys, a group, a key */
     UID_MAX = 64,
+    CLIENT_MAX = 64, /* a client, a mechanism */
     XML_MAX = 1 << 20, /* a stanza, a vCard, private XML */
     PENDING_STANZAS_MAX = 2 << 20,
     ROSTER_MAX = 4 << 20,
@@ -59,6 +60,7 @@ enum {
     ARCHIVE_FIND_ROWS = 10000, /* of a contact: older ones are not found */
     TRIM_MAX = 10000,
 };
+#define CLIENT_SEEN_US INT64_C(3600000000) /* when it was here is not noted more often */
 #define ENDED_LIFE_US INT64_C(86400000000)
 
 typedef err ops_f(struct ops *x);

@@ -59,6 +59,8 @@ err op_account_set_keys(struct ops *x)
     if (keys.n > TEXT_MAX)
         return ERR_BAD;
     ops_sql(x, account_set_keys, NULL, A_TEXT(x->owner), A_BLOB(keys));
+    if (!x->q->account_set_keys->same_password)
+        ops_sql(x, clients_reset, NULL, A_TEXT(x->owner));
     return ERR_OK;
 }
 

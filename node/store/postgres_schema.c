@@ -151,6 +151,24 @@ static const char *const migrations[] = {
     "CREATE TABLE blocking ("
     " account BIGINT PRIMARY KEY REFERENCES account ON DELETE CASCADE,"
     " jids BYTEA NOT NULL);", /* each followed by a NUL */
+    /* 4 -> 5: clients and their tokens (XEP-0484, XEP-0494); nonce NULL: none */
+    "CREATE TABLE client ("
+    " account BIGINT NOT NULL REFERENCES account ON DELETE CASCADE,"
+    " client BYTEA NOT NULL,"
+    " software BYTEA NOT NULL,"
+    " device BYTEA NOT NULL,"
+    " first_us BIGINT NOT NULL,"
+    " last_us BIGINT NOT NULL,"
+    " password BIGINT NOT NULL,"
+    " mechanism BYTEA,"
+    " nonce BYTEA,"
+    " expiry_us BIGINT,"
+    " counter BIGINT NOT NULL DEFAULT 0,"
+    " attempt BYTEA," /* the last use of nonce */
+    " fresh_mechanism BYTEA,"
+    " fresh_nonce BYTEA,"
+    " fresh_expiry_us BIGINT,"
+    " PRIMARY KEY (account, client));",
 };
 const int pg_schema_version = (int)array_len(migrations);
 const int pg_schema_oldest = 3; /* before, offline rows had their stanzas themselves */

@@ -151,6 +151,24 @@ static const char *const migrations[] = {
     "CREATE TABLE blocking ("
     " account INTEGER PRIMARY KEY REFERENCES account ON DELETE CASCADE,"
     " jids BLOB NOT NULL) STRICT;", /* each followed by a NUL */
+    /* 4 -> 5: clients and their tokens (XEP-0484, XEP-0494); nonce NULL: none */
+    "CREATE TABLE client ("
+    " account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,"
+    " client TEXT NOT NULL,"
+    " software BLOB NOT NULL,"
+    " device BLOB NOT NULL,"
+    " first_us INTEGER NOT NULL,"
+    " last_us INTEGER NOT NULL,"
+    " password INTEGER NOT NULL,"
+    " mechanism BLOB,"
+    " nonce BLOB,"
+    " expiry_us INTEGER,"
+    " counter INTEGER NOT NULL DEFAULT 0,"
+    " attempt BLOB," /* the last use of nonce */
+    " fresh_mechanism BLOB,"
+    " fresh_nonce BLOB,"
+    " fresh_expiry_us INTEGER,"
+    " PRIMARY KEY (account, client)) STRICT, WITHOUT ROWID;",
 };
 const int sqlite_schema_version = (int)array_len(migrations);
 

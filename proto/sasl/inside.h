@@ -20,4 +20,7 @@ struct sasl_answer exchange_first(struct sasl *s, str message, struct arena *a);
 struct sasl_answer exchange_keys(struct sasl *s, struct arena *a);
 struct sasl_answer exchange_final(struct sasl *s, str message, struct arena *a);
 
+/* token.c: HT-SHA-256-* */
+struct sasl_answer token_first(struct sasl *s, str message, struct arena *a);
+
 #endif

@@ -10,7 +10,7 @@
 #include "proto/xmpp/jid.h"
 #include "proto/xmpp/precis.h"
 
-enum kind { KIND_SCRAM, KIND_PLAIN, KIND_ANONYMOUS };
+enum kind { KIND_SCRAM, KIND_PLAIN, KIND_ANONYMOUS, KIND_TOKEN };
 
 static const struct mechanism {
     str name;
@@ -220,6 +220,7 @@ static struct sasl_answer first(struct sasl *s, str message, struct arena *a)
     case KIND_SCRAM: return exchange_first(s, message, a);
     case KIND_PLAIN: return plain_first(s, message, a);
     case KIND_ANONYMOUS: return anonymous(s, a);
+    case KIND_TOKEN: return token_first(s, message, a);
     }
     must(!"a mechanism's kind");
 }
@@ -230,7 +231,8 @@ struct sasl_answer sasl_begin(struct sasl *s, str mechanism, const struct sasl_o
     sasl_end(s);
     s->offer = offer;
     s->mechanism = sasl_mechanism_find(mechanism);
-    bool offered = s->mechanism < SASL_MECHANISMS && (offer->mechanisms & SASL_BIT(s->mechanism));
+    bool offered = s->mechanism < SASL_MECHANISMS &&
+                   ((offer->mechanisms | offer->tokens) & SASL_BIT(s->mechanism));
     if (!offered && s->mechanism == SASL_PLAIN && !offer->tls)
         return sasl_fail(s, ERR_SASL_ENCRYPTION_REQUIRED);
     if (!offered)

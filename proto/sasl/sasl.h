@@ -45,6 +45,7 @@ str sasl_binding_name(enum channel_binding b); /* "tls-exporter" (XEP-0440) */
  * the truth that the client was shown (XEP-0474 hashes it), and live as long as the attempt. */
 struct sasl_offer {
     uint32_t mechanisms; /* bits of enum sasl_mechanism, from sasl_offered() */
+    uint32_t tokens;     /* the same, from sasl_token_mechanisms(): good for this attempt too */
     bool tls;
     uint16_t tls_version; /* 0x0304; 0: none */
     struct {
@@ -61,12 +62,16 @@ struct sasl_offer {
  * Reads tls and binding of the offer. */
 uint32_t sasl_offered(const struct sasl_offer *o, uint32_t configured);
 
+/* Those with tokens (HT-SHA-256-*): under TLS, with the bindings that there are. */
+uint32_t sasl_token_mechanisms(const struct sasl_offer *o);
+
 enum sasl_verdict {
-    SASL_CONTINUE,   /* send bytes as <challenge/>; the response goes to sasl_step */
-    SASL_NEED_KEYS,  /* fetch the keys of s->user, then sasl_keys */
-    SASL_NEED_CHECK, /* sasl_check_take, sasl_check_run on a helper thread, then sasl_checked */
-    SASL_SUCCESS,    /* s->user is who it is; send bytes as additional data if there are any */
-    SASL_FAILURE,    /* reason says which; an ERR_SASL_ row */
+    SASL_CONTINUE,    /* send bytes as <challenge/>; the response goes to sasl_step */
+    SASL_NEED_KEYS,   /* fetch the keys of s->user, then sasl_keys */
+    SASL_NEED_TOKENS, /* fetch the tokens of s->user and of its client, then sasl_tokens */
+    SASL_NEED_CHECK,  /* sasl_check_take, sasl_check_run on a helper thread, then sasl_checked */
+    SASL_SUCCESS,     /* s->user is who it is; send bytes as additional data if there are any */
+    SASL_FAILURE,     /* reason says which; an ERR_SASL_ row */
 };
 struct sasl_answer {
     enum sasl_verdict verdict;
@@ -90,6 +95,7 @@ struct sasl {
     str auth;     /* client-first-message-bare "," server-first-message */
     str nonce;    /* client's and ours, within auth */
     str password; /* PLAIN, prepared */
+    str proof;    /* of a token */
     struct scram_key key;
     uint8_t binding; /* enum channel_binding + 1; 0: none in use */
     bool known;      /* the keys are an account's, not made up */
@@ -108,6 +114,16 @@ nodiscard struct sasl_answer sasl_step(struct sasl *s, str response, struct aren
  * with: ERR_OK, ERR_SASL_ACCOUNT_DISABLED, ERR_SASL_CREDENTIALS_EXPIRED. */
 nodiscard struct sasl_answer sasl_keys(struct sasl *s, const struct scram_keys *keys, err refused,
                                        struct arena *a);
+/* Only after NEED_TOKENS: n of them (one that is not there: known false, and some text), *which was
+ * right, if the verdict is SUCCESS or `refused` of it. */
+struct sasl_token {
+    bool known;
+    err refused; /* what the right one is told: ERR_OK, _CREDENTIALS_EXPIRED, _ACCOUNT_DISABLED */
+    uint8_t n;
+    char text[64];
+};
+nodiscard struct sasl_answer sasl_tokens(struct sasl *s, const struct sasl_token *tokens, size_t n,
+                                         struct arena *a, size_t *which);
 /* Frees and wipes; harmless when idle. After SUCCESS copy user first. */
 void sasl_end(struct sasl *s);
 

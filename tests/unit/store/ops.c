@@ -518,7 +518,7 @@ static void ping_tells_the_state_of_the_worker(void **state)
     bench_send(*state, 0, &q);
     bench_run(*state);
     struct bench *b = *state;
-    assert_int_equal(b->replies[0]->health->schema_version, 4);
+    assert_int_equal(b->replies[0]->health->schema_version, 5);
     assert_int_equal(b->replies[0]->health->queue, 1);
     assert_int_equal(b->replies[1]->health->queue, 0);
     assert_true(cluster.pid || b->replies[0]->health->database_bytes > 4096);

@@ -434,7 +434,7 @@ static void workers_that_start_at_once_migrate_in_turn(void **state)
         assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
-    assert_int_equal(cluster_sql(&cluster, "SELECT version FROM pemberley_schema"), 4);
+    assert_int_equal(cluster_sql(&cluster, "SELECT version FROM pemberley_schema"), 5);
 }
 
 static void a_newer_schema_is_used_if_it_allows_that(void **state)
