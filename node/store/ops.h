@@ -36,7 +36,7 @@ enum {
     NODE_MAX = 32,      /* a node's name */
     TEXT_MAX = 8 << 10, /* a name, a status, keys, a group, a key */
     UID_MAX = 64,
-    CLIENT_MAX = 64, /* a client, a mechanism */
+    CLIENT_MAX = 64,   /* a client, a mechanism */
     XML_MAX = 1 << 20, /* a stanza, a vCard, private XML */
     PENDING_STANZAS_MAX = 2 << 20,
     ROSTER_MAX = 4 << 20,

@@ -84,9 +84,9 @@ enum frame_flag {
     /* Who sleeps need not be woken (cluster/channel.h): */
     FRAME_PATIENT = 1 << 12, /* nobody waits for this one's ack */
     FRAME_LATER = 1 << 13,   /* nobody waits for this one */
-    FRAME_BIND2 = 1 << 14,    /* BIND: XEP-0386 */
-    FRAME_CLIENT = 1 << 15,   /* … and the last part of the resource is that client's alone */
-    FRAME_WANT_SM = 1 << 16,  /* … and XEP-0198; BOUND: it is on, ms as in ENABLED */
+    FRAME_BIND2 = 1 << 14,   /* BIND: XEP-0386 */
+    FRAME_CLIENT = 1 << 15,  /* … and the last part of the resource is that client's alone */
+    FRAME_WANT_SM = 1 << 16, /* … and XEP-0198; BOUND: it is on, ms as in ENABLED */
 };
 
 /* delivery.md 2. sid: slot of the owner in the upper 14 bits, 50 random bits below; 0 is none

@@ -47,7 +47,8 @@ uint32_t sasl_offered(const struct sasl_offer *o, uint32_t configured)
     for (int b = 0; b < SASL_BINDINGS; b++)
         binding |= o->binding[b].n > 0;
     for (int m = 0; m < SASL_MECHANISMS; m++) {
-        if ((mechanisms[m].plus && !binding) || (m == SASL_PLAIN && !o->tls))
+        if (mechanisms[m].kind == KIND_TOKEN || (mechanisms[m].plus && !binding) ||
+            (m == SASL_PLAIN && !o->tls))
             continue;
         out |= configured & SASL_BIT(m);
     }
