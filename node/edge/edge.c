@@ -201,7 +201,14 @@ void edge_attach(struct edge *e, unsigned shard)
     tell_marks(e, shard, ring_share_has, &h);
 }
 
-static bool has_moved(const void *ring, unsigned slot) { return ring_moved(ring, slot); }
+/* What is offered goes before what was sent, so both go again by one rule (node/shard/rooms.c): the
+ * own shard knows that it was the home all the time and still has, in order, what we sent it. */
+static bool has_moved(const void *node, unsigned slot)
+{
+    const struct node *n = node;
+    bool own = ring_home_of_slot(n->ring, slot) == n->shard;
+    return own ? ring_changed(n->ring, slot) : ring_moved(n->ring, slot);
+}
 
 static bool has_moved_there(const void *share, unsigned slot)
 {
@@ -213,7 +220,7 @@ void edge_attach_moved(struct edge *e)
 {
     const struct ring *ring = e->node->ring;
     bool *told = arena_zalloc(e->node->turn, ring_peers_end(ring));
-    attach(e, has_moved, ring);
+    attach(e, has_moved, e->node);
     for (unsigned slot = 0; slot < RING_SLOTS; slot++) {
         struct ring_share h = {ring, ring_home_of_slot(ring, slot)};
         if (h.shard == RING_NONE || told[h.shard] || !ring_moved(ring, slot))
