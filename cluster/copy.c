@@ -87,7 +87,7 @@ struct copy {
     struct outs *outs; /* the first has seq acked + 1 */
     uint64_t acked;
     uint32_t gen;
-    uint32_t ended : 1, former : 1, snap_n : 30;
+    uint32_t ended : 1, former : 1, left : 1, snap_n : 29; /* left: by its connection */
     char snap[];
 };
 
@@ -146,7 +146,7 @@ static struct copy *keep_snap(struct copies *c, struct copy *k, uint64_t sid, st
     must(new);
     if (!k)
         memset(new, 0, sizeof *new);
-    new->snap_n = (uint32_t)snap.n &((1u << 30) - 1);
+    new->snap_n = (uint32_t)snap.n &((1u << 29) - 1);
     memcpy(new->snap, snap.p, snap.n);
     htable_insert(&c->by_sid, &new->by_sid, sid);
     c->bytes += bytes_of(new);
@@ -170,7 +170,7 @@ void copies_take(struct copies *c, const struct copy_of *of)
         forget(c, old);
     struct copy *k = keep_snap(c, NULL, snap->sid, snap_encode(snap, c->config.turn));
     k->gen = snap->gen;
-    k->ended = of->ended, k->former = of->former;
+    k->ended = of->ended, k->former = of->former, k->left = !of->former;
     k->window = of->window;
     k->outs = of->outs, k->acked = of->acked;
     c->bytes += k->outs ? k->outs->bytes : 0;
@@ -249,7 +249,7 @@ static void acked_in_all(struct copies *c, uint64_t sid, uint64_t seq)
 
 static void on_note(struct copies *c, struct copy_note n)
 {
-    bool of_gen = n.kind == NOTE_DROP || n.kind == NOTE_ENDED;
+    bool of_gen = n.kind != NOTE_SAFE && n.kind != NOTE_ACKED;
     struct copy *k = of_gen ? find(c, n.sid, (uint32_t)n.value) : latest(c, n.sid);
     if (!k)
         return;
@@ -258,6 +258,10 @@ static void on_note(struct copies *c, struct copy_note n)
     case NOTE_ACKED: acked_in_all(c, n.sid, n.value); break;
     case NOTE_DROP: forget(c, k); break;
     case NOTE_ENDED: k->ended = true; break;
+    case NOTE_DROP_BESIDE:
+        if (!k->left)
+            forget(c, k);
+        break;
     }
 }
 

@@ -44,6 +44,9 @@ enum note_kind {
     NOTE_ACKED, /* value: seq; the client has all up to it */
     NOTE_DROP,  /* value: gen; that copy is not needed any more */
     NOTE_ENDED, /* value: gen; its home has ended it, and is disposing of its queue */
+    /* DROP, of one that lay beside that attachment's own connection, which may have gone meanwhile:
+     * what the connection has left in its place stays. */
+    NOTE_DROP_BESIDE,
 };
 struct copy_note {
     uint64_t sid, value;

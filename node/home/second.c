@@ -131,6 +131,19 @@ void second_drop(struct home *h, struct holder who, uint64_t sid)
     note_holder(h, who, sid, NOTE_DROP);
 }
 
+static bool is_second(const struct session *s, struct holder who)
+{
+    struct holder second = second_of(s);
+    return s->second_kind != SECOND_NONE && second.peer == who.peer && second.gen == who.gen;
+}
+
+/* A former home's copy may lie where the connection is. When that goes, what it leaves there is the
+ * second holder, and whether it has gone already we do not know yet. */
+static void drop_former(struct session *s, struct holder who)
+{
+    note_holder(home_of(s), who, s->sid, is_second(s, who) ? NOTE_DROP_BESIDE : NOTE_DROP);
+}
+
 /* ---- what a holder is told ---- */
 
 /* What may change, but for the numbers: these a holder has from elsewhere. */
@@ -203,7 +216,7 @@ static void forget_former(struct session *s)
 {
     if (!s->others || !s->others->former.gen)
         return;
-    second_drop(home_of(s), s->others->former, s->sid);
+    drop_former(s, s->others->former);
     s->others->former.gen = 0;
 }
 
@@ -538,15 +551,13 @@ void second_replayed(struct session *s)
 /* What others offered of it and was not taken. */
 void second_former(struct session *s, struct holder who)
 {
-    bool same = s->second_kind != SECOND_NONE && second_of(s).peer == who.peer &&
-                second_of(s).gen == who.gen;
     bool beside = s->second_kind == SECOND_EDGE && !s->detached; /* a copy beside the connection */
-    if (same && !beside)
+    if (is_second(s, who) && !beside)
         return;
     if (!second_others(s)->former.gen)
         s->others->former = who;
     else
-        second_drop(home_of(s), who, s->sid);
+        drop_former(s, who);
 }
 
 /* ---- ended ---- */

@@ -92,7 +92,7 @@ static uint64_t big_endian(const char *p, size_t n)
 
 static void trace_notes(const struct world *w, str p)
 {
-    static const char *const names[] = {"safe", "acked", "drop", "ended"};
+    static const char *const names[] = {"safe", "acked", "drop", "ended", "drop beside"};
     for (; p.n >= NOTE_BYTES; p = str_skip(p, NOTE_BYTES)) {
         unsigned kind = (unsigned char)p.p[16];
         world_say(w, "    %s sid %llx %llu", kind < array_len(names) ? names[kind] : "?",
