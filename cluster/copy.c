@@ -290,6 +290,7 @@ void copies_attach(struct copies *c, ring_wanted_f *wanted, const void *ctx)
         struct attaching what = {.snap = snap_of(c, k),
                                  .outs = k->outs,
                                  .acked = k->acked,
+                                 .in = &k->window,
                                  .flags = (k->ended ? (uint32_t)FRAME_ENDED : 0) |
                                           (k->former ? (uint32_t)FRAME_FORMER : 0)};
         k->former = false;

@@ -260,14 +260,24 @@ static void end_namesake(struct session *s)
     }
 }
 
-/* Who knows that most is safe. */
-static const struct offer *safest_of(const struct attached *a)
+static void learn_safe(struct window *safe, const struct window *other)
 {
-    const struct offer *safest = list_first(&a->offers, struct offer, link);
+    for (uint64_t i = safe->safe + 1; other->bits && i <= other->safe + WINDOW_MAX; i++)
+        if (window_has(other, i))
+            window_mark(safe, i);
+}
+
+/* What any of them knows to be safe; of stanzas behind one that may not be, only who has the latest
+ * attachment: a client that resumed may have used their numbers anew. */
+static struct window safe_of(const struct attached *a, const struct offer *best)
+{
+    struct window safe = {0};
     list_each(o, &a->offers, struct offer, link)
-        if (o->in.safe > safest->in.safe || (o->in.safe == safest->in.safe && o->in.bits))
-            safest = o;
-    return safest;
+        safe.safe = o->in.safe > safe.safe ? o->in.safe : safe.safe;
+    list_each(o, &a->offers, struct offer, link)
+        if (o->gen == best->gen)
+            learn_safe(&safe, &o->in);
+    return safe;
 }
 
 /* Whose copy is to stay until the new holder has all: one of another domain, best the former home,
@@ -312,11 +322,13 @@ static void restore(struct attached *a, struct user *u)
 {
     struct offer *best = best_of(a);
     struct snap snap = snap_of_all(a, best);
+    struct window safe = safe_of(a, best);
     uint64_t sent = end_of(best);
     bool live = is_live(best), ended = is_over(a);
     struct session *s = session_restore(u, &snap);
     fill_queue(s, a, longest_of(a));
-    session_restore_in(s, &safest_of(a)->in);
+    session_restore_in(s, &safe);
+    window_close(&safe);
     home_count(a->home, METRIC_sessions_reattached, !ended);
     if (!ended && s->resumable)
         session_take_back_rows(s);

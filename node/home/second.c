@@ -629,6 +629,9 @@ void second_leave(struct session *s)
                          .acked = s->first ? s->first->seq - 1 : s->out_seq};
     uint64_t open[4];
     of.window.safe = of.snap.in_ord = session_in_safe(s, open);
+    for (uint64_t i = of.window.safe + 1; i <= s->in_ord; i++)
+        if (!(open[i / 64 % 4] >> i % 64 & 1))
+            window_mark(&of.window, i);
     copies_take(home_of(s)->node->copies, &of);
     s->ended = true;
     set_kind(s, SECOND_NONE);
