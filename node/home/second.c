@@ -138,10 +138,14 @@ static bool is_second(const struct session *s, struct holder who)
 }
 
 /* A former home's copy may lie where the connection is. When that goes, what it leaves there is the
- * second holder, and whether it has gone already we do not know yet. */
+ * second holder, and whether it has gone already we do not know yet. And a copy that was not needed
+ * for a while may have been begun again where it lay. */
 static void drop_former(struct session *s, struct holder who)
 {
-    note_holder(home_of(s), who, s->sid, is_second(s, who) ? NOTE_DROP_BESIDE : NOTE_DROP);
+    if (!is_second(s, who))
+        second_drop(home_of(s), who, s->sid);
+    else if (s->second_kind == SECOND_EDGE)
+        note_holder(home_of(s), who, s->sid, NOTE_DROP_BESIDE);
 }
 
 /* ---- what a holder is told ---- */
