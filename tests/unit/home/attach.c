@@ -77,7 +77,8 @@ static void offer(struct takeover *t, struct snap snap, uint64_t acked, const ch
 {
     struct attaching what = {.snap = snap, .acked = acked, .flags = flags};
     if (message)
-        outs_push(&what.outs, (struct out){.stanza = stanza_of(t, message), .sid = 99, .ord = 1});
+        outs_push(&what.outs, (struct out){.stanza = stanza_of(t, message), .sid = 99, .ord = 1},
+                  NULL);
     copy_attach(rig_node(t->rig, t->holder)->channels, t->home, &what, &t->arena);
     outs_close(&what.outs);
 }
