@@ -37,7 +37,12 @@ struct binding {
     struct xml_writer bound; /* within <bound/>: what is said of it */
 };
 
-enum shown_change { SHOWN_INITIAL, SHOWN_LATER, SHOWN_GONE };
+enum shown_change {
+    SHOWN_INITIAL,
+    SHOWN_LATER,
+    SHOWN_GONE,
+    SHOWN_RESTORED, /* as it was at a former home: the session has been made again */
+};
 
 /* false: it goes no further; the hook has answered it, or nobody is to answer. */
 typedef bool chain_sent_f(struct session *s, struct sent *m);

@@ -4,6 +4,7 @@
 #include "node/home/home.h"
 
 #include "node/home/inside.h"
+#include "node/xep/caps.h"
 
 /* The host that was asked for last is asked for first. Its place, not its address: whatever config
  * is in force when this is called is the one that is looked at. */
@@ -449,6 +450,7 @@ static void on_sweep(struct timer *timer)
 {
     struct home *h = container_of(timer, struct home, sweep);
     user_sweep(h);
+    caps_sweep(h);
     seen_sweep(&h->seen, loop_now_ms(h->node->loop));
     count_dropped_marks(h);
     second_sweep(h);
@@ -575,6 +577,7 @@ void home_free(struct home *h)
     mark_set_clear(&h->known);
     htable_close(&h->attached);
     htable_close(&h->users);
+    caps_free(h);
     htable_close(&h->sessions);
     pool_close(&h->outbounds);
     free(h);

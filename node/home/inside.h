@@ -65,9 +65,10 @@ struct home {
     size_t resting_count, parked_bytes;
     size_t roster_bytes; /* of the items of all users' rosters */
     struct pool outbounds;
-    uint32_t requests; /* store requests without an answer */
-    uint16_t copies;   /* begun, modulo 2^16 */
-    uint32_t handled;  /* IQ requests, for the sample of their cost */
+    struct caps_cache *caps; /* what clients can do (node/xep/caps.h); NULL: none is known */
+    uint32_t requests;       /* store requests without an answer */
+    uint16_t copies;         /* begun, modulo 2^16 */
+    uint32_t handled;        /* IQ requests, for the sample of their cost */
     bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
@@ -261,6 +262,10 @@ void presence_hide_directed(struct user *u, struct ticket *t);
  * told before may be wrong, or is not there. */
 void presence_ask(struct user *u, str contact, struct ticket *t);
 void presence_probe_more(struct session *s); /* its queue has become shorter */
+/* A probe that asks contacts of subscription both for something else than presence, each for up to
+ * so many answers; purpose: of its lane, static. Behind the probes of a login. */
+void presence_ask_friends(struct session *s, struct stanza *probe, const char *purpose,
+                          unsigned answers);
 void probes_free(struct session *s);
 bool presence_directed_to(const struct session *s, str jid);
 void directed_free(struct session *s);

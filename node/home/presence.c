@@ -255,19 +255,24 @@ static void to_directed(struct session *s, struct stanza *stanza, struct uid uid
  * nobody has too many friends to log in. */
 
 struct probes {
+    struct probes *next; /* behind it */
+    struct stanza *probe;
+    const char *purpose;
+    unsigned answers; /* of one contact, at most, as far as is known */
     size_t at, len;
     char contacts[]; /* each 2 bytes of length and its bytes */
 };
 
 struct measured {
     const struct user *user;
+    unsigned least; /* enum subscription: bits that a contact's has to have */
     size_t size;
     struct probes *probes;
 };
 
 static bool is_to_be_probed(const struct measured *m, const struct item *i)
 {
-    return (i->subscription & SUB_TO) && !user_blocks(m->user, item_contact(i));
+    return (i->subscription & m->least) == m->least && !user_blocks(m->user, item_contact(i));
 }
 
 static void measure(const struct item *i, void *ctx)
@@ -297,12 +302,20 @@ static str next_contact(struct probes *p)
     return contact;
 }
 
+static void probes_end(struct session *s)
+{
+    struct probes *p = s->waiting->probes;
+    s->waiting->probes = p->next;
+    stanza_unref(p->probe);
+    free(p);
+}
+
 void probes_free(struct session *s)
 {
     if (!s->waiting)
         return;
-    free(s->waiting->probes);
-    s->waiting->probes = NULL;
+    while (s->waiting->probes)
+        probes_end(s);
     session_waited(s);
 }
 
@@ -310,16 +323,15 @@ static void send_probes(struct session *s, struct ticket *t)
 {
     struct home *h = s->user->home;
     struct probes *p = s->waiting->probes;
-    struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
-    struct uid uid = {s->sid, s->in_ord, home_lane(user_bare(s->user), "probe")};
+    struct uid uid = {s->sid, s->in_ord, home_lane(user_bare(s->user), p->purpose)};
+    uint64_t share = h->node->conf->limits_unacked_max / 8 / p->answers;
     struct fanout out;
-    fanout_init(&out, h, probe, uid, home_wall_us(h), t);
-    for (uint64_t n = h->node->conf->limits_unacked_max / 8; n && p->at < p->len; n--)
+    fanout_init(&out, h, p->probe, uid, home_wall_us(h), t);
+    for (uint64_t n = share ? share : 1; n && p->at < p->len; n--)
         fanout_add(&out, next_contact(p));
     fanout_send(&out);
-    stanza_unref(probe);
     if (p->at == p->len)
-        probes_free(s);
+        probes_end(s), session_waited(s);
 }
 
 void presence_probe_more(struct session *s)
@@ -328,19 +340,41 @@ void presence_probe_more(struct session *s)
         send_probes(s, NULL);
 }
 
-static void probe_contacts(struct session *s, struct ticket *t)
+/* The probe goes to all contacts of (at least) that subscription, behind what is to be probed
+ * already. */
+static void probe_all(struct session *s, struct stanza *probe, const char *purpose,
+                      unsigned answers, enum subscription least, struct ticket *t)
 {
-    struct measured m = {.user = s->user};
-    probes_free(s);
+    struct measured m = {.user = s->user, .least = least};
     user_roster_each(s->user, measure, &m);
     if (!m.size)
         return;
     struct probes *p = m.probes = malloc(sizeof *p + m.size);
     must(p);
-    p->at = p->len = 0;
+    *p = (struct probes){.probe = stanza_ref(probe), .purpose = purpose, .answers = answers};
     user_roster_each(s->user, note_contact, &m);
-    session_waiting(s)->probes = p;
-    send_probes(s, t);
+    struct probes **at = &session_waiting(s)->probes;
+    bool first = !*at;
+    while (*at)
+        at = &(*at)->next;
+    *at = p;
+    if (first)
+        send_probes(s, t);
+}
+
+static void probe_contacts(struct session *s, struct ticket *t)
+{
+    struct home *h = s->user->home;
+    probes_free(s);
+    struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
+    probe_all(s, probe, "probe", 1, SUB_TO, t);
+    stanza_unref(probe);
+}
+
+void presence_ask_friends(struct session *s, struct stanza *probe, const char *purpose,
+                          unsigned answers)
+{
+    probe_all(s, probe, purpose, answers, SUB_BOTH, NULL);
 }
 
 /* ---- initial presence ---- */

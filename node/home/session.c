@@ -714,6 +714,8 @@ void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent
     record_put(s);
     second_choose(s);
     session_pump(s);
+    if (session_available(s))
+        chain_shown(s, SHOWN_RESTORED, NULL);
     if (session_eligible(s) && !s->detached)
         offline_start(s);
 }

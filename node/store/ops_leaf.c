@@ -149,13 +149,19 @@ err op_item_put(struct ops *x)
     return ERR_OK;
 }
 
+static err is_removed(struct ops *x)
+{
+    return x->stored || x->q->item_remove->again_us ? ERR_OK : ERR_NOT_FOUND;
+}
+
 err op_item_remove(struct ops *x)
 {
     const Store__ItemRemove *remove = x->q->item_remove;
     if (!name_ok(remove->leaf) || !name_ok(remove->id) || remove->again_us < 0)
         return ERR_BAD;
-    ops_sql(x, item_remove, NULL, A_TEXT(x->owner), A_BLOB(ops_str(remove->leaf)),
+    ops_sql(x, item_remove, ops_on_stored, A_TEXT(x->owner), A_BLOB(ops_str(remove->leaf)),
             A_BLOB(ops_str(remove->id)), A_INT(remove->again_us));
+    x->done = is_removed;
     return ERR_OK;
 }
 

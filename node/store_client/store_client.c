@@ -51,13 +51,15 @@ struct store_client {
 static const struct op_range {
     unsigned first, last;
 } op_ranges[] = {{STORE__REQUEST__OP_ACCOUNT_GET, STORE__REQUEST__OP_NODE_ADMIT},
-                 {STORE__REQUEST__OP_ARCHIVE_PUT, STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED}};
+                 {STORE__REQUEST__OP_ARCHIVE_PUT, STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED},
+                 {STORE__REQUEST__OP_LEAF_LOAD, STORE__REQUEST__OP_CAPS_PUT}};
 enum {
     OPS_OLD = STORE__REQUEST__OP_NODE_ADMIT - STORE__REQUEST__OP_ACCOUNT_GET + 1,
     OPS_ARCHIVE = STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED - STORE__REQUEST__OP_ARCHIVE_PUT + 1,
+    OPS_LEAF = STORE__REQUEST__OP_CAPS_PUT - STORE__REQUEST__OP_LEAF_LOAD + 1,
     OP_OTHER = METRIC_SIZE_OP - 1,
 };
-_Static_assert(OPS_OLD + OPS_ARCHIVE == OP_OTHER, "labels.def: OP");
+_Static_assert(OPS_OLD + OPS_ARCHIVE + OPS_LEAF == OP_OTHER, "labels.def: OP");
 
 static unsigned op_label(const struct request *q)
 {

@@ -15,7 +15,8 @@ FUNCTION_LINES_MAX = 90
 # Rooms of node/ that may include which others (besides node/node.h and their own folder).
 NODE_EDGES = {
     "os": set(), "tls": set(), "conf": set(), "registry": {"os"}, "store_client": {"conf", "os"},
-    "edge": {"conf", "tls", "os"}, "home": {"conf", "xep", "tls"}, "xep": {"conf", "home", "tls"},
+    "edge": {"conf", "tls", "os"}, "home": {"conf", "xep", "tls"}, "xep": {"conf", "home", "tls", "pubsub"},
+    "pubsub": {"conf", "home", "xep"},
     "shard": {"conf", "tls", "os", "edge", "home", "registry", "store_client", "super"},
     "store": {"conf", "os", "super"}, "super": {"conf", "os", "tls"},
 }

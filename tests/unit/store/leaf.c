@@ -162,7 +162,8 @@ static void what_comes_again_undoes_nothing_that_came_later(void **state)
     assert_bytes(load(*state, ROMEO)->leaves[0]->config, "new");
     assert_int_equal(publish(*state, "n", "1", "<new/>", 20, 2, "c", 20), OK);
     assert_int_equal(remove_item(*state, "n", "1", 0), OK);
-    assert_int_equal(remove_item(*state, "n", "1", 0), OK);
+    assert_int_equal(remove_item(*state, "n", "1", 0), STORE__RESULT__NOT_FOUND);
+    assert_int_equal(remove_item(*state, "n", "1", 30), OK);
     assert_int_equal(get(*state, "n", "1", 0, 0, "")->items->n_items, 0);
 }
 
