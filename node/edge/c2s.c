@@ -430,6 +430,16 @@ void c2s_stanza(struct c2s *s, str item, const struct xml_index *x)
         conn_pause(c, PAUSE_BUS);
 }
 
+/* Kept: a new home must know that its client is active again. */
+void c2s_csi(struct c2s *s, bool inactive)
+{
+    struct frame f = {.kind = FRAME_CSI, .flags = inactive ? FRAME_INACTIVE : 0};
+    const struct conn *c = s->conn;
+    metric_add(c->edge->node->metrics, METRIC_AT(stanzas_in, METRIC_NONZA, c->listener), 1);
+    s->inactive = inactive;
+    c2s_tell(s, &f, true);
+}
+
 /* Safe or lost, it does not count any more. The few who were stopped by the shard's bound go on
  * when half of it is free. */
 void c2s_settled(struct edge *e, struct hold h)
@@ -488,6 +498,7 @@ static struct snap snap_of(const struct c2s *s)
                         .in_base = s->in_base,
                         .out_base = s->out_base};
     copy_learn(&snap, s->state, a);
+    snap.inactive |= s->inactive;
     return snap;
 }
 

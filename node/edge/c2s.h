@@ -52,6 +52,7 @@ struct c2s {
     bool request_open : 1; /* our <r/> is not answered yet */
     bool ack_now : 1;      /* an <a/> goes with the next flush */
     bool cack_due : 1;
+    bool inactive : 1;  /* its client has said so */
     bool cack_soon : 1; /* the home waits for it */
     uint8_t host;       /* conf_host.metric */
     char names[]; /* ` to='…'` with the full JID; that again without escapes, where it has some */
@@ -101,6 +102,7 @@ void c2s_on_resumed(struct edge *e, struct origin from, const struct frame *f);
 void c2s_on_failed(struct edge *e, const struct frame *f);
 void c2s_on_close(struct edge *e, const struct frame *f);
 void c2s_stanza(struct c2s *s, str item, const struct xml_index *x);
+void c2s_csi(struct c2s *s, bool inactive); /* XEP-0352 4.2 */
 /* A FRAME_IN is safe at the home, or lost with it. */
 void c2s_settled(struct edge *e, struct hold h);
 /* It is safe. */

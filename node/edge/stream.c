@@ -228,6 +228,23 @@ static void put_limits(const struct conn *c, struct xml_writer *w)
     xml_close(w, "limits");
 }
 
+/* XEP-0352 */
+static bool has_csi(const struct conn *c)
+{
+    const struct conf *conf = c->edge->node->conf;
+    str host = c->session ? jid_parse_prepared(c2s_bare(c->session)).domain : stream_host(c);
+    return !conf_module_off(conf, conf_host_find(conf, host), STR("csi"));
+}
+
+/* What holds before and after a resource is bound. */
+static void put_features_of_account(const struct conn *c, struct xml_writer *w)
+{
+    xml_put_leaf(w, "ver", xml_ns_uri(NS_ROSTERVER).p, STR_NONE);
+    xml_put_leaf(w, "sub", xml_ns_uri(NS_PREAPPROVAL).p, STR_NONE);
+    if (has_csi(c))
+        xml_put_leaf(w, "csi", xml_ns_uri(NS_CSI).p, STR_NONE);
+}
+
 void stream_put_features(struct conn *c)
 {
     const struct conf *conf = c->edge->node->conf;
@@ -235,16 +252,14 @@ void stream_put_features(struct conn *c)
     xml_writer_init(&w, c->edge->node->turn);
     xml_open(&w, "stream:features");
     if (c->step == STEP_BOUND || c->session) {
-        xml_put_leaf(&w, "ver", xml_ns_uri(NS_ROSTERVER).p, STR_NONE);
-        xml_put_leaf(&w, "sub", xml_ns_uri(NS_PREAPPROVAL).p, STR_NONE);
+        put_features_of_account(c, &w);
     } else if (c->step == STEP_BIND) {
         xml_put_leaf(&w, "bind", xml_ns_uri(NS_BIND).p, STR_NONE);
         /* RFC 3921's session: old clients ask for it unless told that they need not. */
         xml_put_raw(&w, STR("<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/>"
                             "</session>"));
         xml_put_leaf(&w, "sm", xml_ns_uri(NS_SM).p, STR_NONE);
-        xml_put_leaf(&w, "ver", xml_ns_uri(NS_ROSTERVER).p, STR_NONE);
-        xml_put_leaf(&w, "sub", xml_ns_uri(NS_PREAPPROVAL).p, STR_NONE);
+        put_features_of_account(c, &w);
     } else {
         if (c->step == STEP_TLS)
             xml_put_raw(&w, STR("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/>"
@@ -436,6 +451,7 @@ enum event {
     EV_RESUME,
     EV_REQUEST,
     EV_ACK, /* XEP-0198 */
+    EV_CSI,
     EV_STANZA,
     EV_ERROR,
     EV_OTHER,
@@ -454,6 +470,8 @@ static enum event event_of(str item, const struct xml_index *x)
         {NS_CLIENT, "presence", EV_STANZA},
         {NS_SM, "r", EV_REQUEST},
         {NS_SM, "a", EV_ACK},
+        {NS_CSI, "active", EV_CSI},
+        {NS_CSI, "inactive", EV_CSI},
         {NS_SM, "enable", EV_ENABLE},
         {NS_SM, "resume", EV_RESUME},
         {NS_TLS, "starttls", EV_STARTTLS},
@@ -588,6 +606,13 @@ static void bound_request(struct conn *c, str item, const struct xml_index *x)
 {
     c2s_request(c->session);
 }
+static void bound_csi(struct conn *c, str item, const struct xml_index *x)
+{
+    if (has_csi(c))
+        c2s_csi(c->session, str_is(str_from(item.p + x->name_off, x->name_len), "inactive"));
+    else
+        unsupported(c, item, x);
+}
 static void bound_ack(struct conn *c, str item, const struct xml_index *x)
 {
     c2s_ack(c->session, item);
@@ -608,6 +633,7 @@ static step_f *const table[EVENTS][STEPS] = {
     [EV_RESUME] = {[STEP_TLS] = tls_required, sm_unexpected, unbound_resume, sm_unexpected},
     [EV_REQUEST] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_request},
     [EV_ACK] = {[STEP_TLS] = tls_required, sm_unexpected, sm_unexpected, bound_ack},
+    [EV_CSI] = {[STEP_TLS] = tls_required, not_authorized, unsupported, bound_csi},
     [EV_STANZA] = {[STEP_TLS] = tls_required, login_stanza, unbound_stanza, bound_stanza},
     [EV_ERROR] = {[STEP_TLS] = peer_error, peer_error, peer_error, peer_error},
     [EV_OTHER] = {[STEP_TLS] = tls_required, not_authorized, unsupported, unsupported},

@@ -336,10 +336,13 @@ static void restore(struct attached *a, struct user *u)
     let_holders_go(s, a);
     if (!second_is_whole(s))
         second_replayed(s);
-    if (!ended)
+    if (!ended) {
         end_namesake(s);
-    else
+        if (s->inactive) /* what was held back for it is lost */
+            presence_ask_all(s);
+    } else {
         session_end(s, ERR_STREAM_CONNECTION_TIMEOUT, false); /* before what waits behind it */
+    }
 }
 
 /* ---- when its account is there ---- */

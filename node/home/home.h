@@ -7,6 +7,7 @@
  *   user.c      one account in memory: loading, parking, leaving
  *   session.c   a bound full JID: resume, detach, end;  bind.c  its begin;  outbound.c  its queue
  *   second.c    who else holds it;  attach.c  sessions of a home that died, made again
+ *   inactive.c  what an inactive client need not have at once (XEP-0352)
  *   ended.c     what is known of one that has ended
  *   chain.c     where extensions act on a stanza's way
  *   from.c      what the sender's home does with a stanza of its client (the sender's rules)

@@ -261,6 +261,8 @@ void presence_hide_directed(struct user *u, struct ticket *t);
 /* Every available session asks `contact` (bare) for all that is to be seen of it now: what it was
  * told before may be wrong, or is not there. */
 void presence_ask(struct user *u, str contact, struct ticket *t);
+/* The same of one session's contacts, all of them. */
+void presence_ask_all(struct session *s);
 void presence_probe_more(struct session *s); /* its queue has become shorter */
 /* A probe that asks contacts of subscription both for something else than presence, each for up to
  * so many answers; purpose: of its lane, static. Behind the probes of a login. */
@@ -269,6 +271,15 @@ void presence_ask_friends(struct session *s, struct stanza *probe, const char *p
 void probes_free(struct session *s);
 bool presence_directed_to(const struct session *s, str jid);
 void directed_free(struct session *s);
+
+/* ---- inactive.c: XEP-0352 ---- */
+
+void inactive_set(struct session *s, bool inactive, struct ticket *t);
+/* Of an inactive one: is this held back? Else what was goes now, before it. */
+bool inactive_holds(struct session *s, struct stanza *stanza, struct uid uid, uint32_t flags,
+                    int64_t us);
+void inactive_flush(struct session *s);
+void inactive_free(struct session *s);
 
 /* ---- record.c: the registry's presence records; without one these do nothing ---- */
 

@@ -167,6 +167,8 @@ struct outbound *session_send(struct session *s, struct stanza *stanza, struct u
         home_count(home_of(s), METRIC_duplicates_home, 1);
         return NULL;
     }
+    if (s->inactive && inactive_holds(s, stanza, uid, flags, us))
+        return NULL;
     struct outbound o = {
         .uid = uid, .stanza = stanza, .us = us, .flags = flags & (FRAME_TO_BARE | FRAME_TO_FULL)};
     return queue(s, &o, t);
@@ -176,6 +178,8 @@ void session_send_row(struct session *s, struct stanza *stanza, struct uid uid, 
                       int64_t us, uint64_t row)
 {
     struct outbound o = {.uid = uid, .stanza = stanza, .us = us, .offline_id = row, .flags = flags};
+    if (s->inactive)
+        inactive_flush(s);
     queue(s, &o, NULL);
 }
 

@@ -319,6 +319,14 @@ void probes_free(struct session *s)
     session_waited(s);
 }
 
+/* Of a probe that is to be answered by all that there is to see now: by `unavailable` of the
+ * account, then by what its resources show. */
+#define ASK "ask"
+static bool asks_for_all(const struct route *r)
+{
+    return r->uid.lane == home_lane(jid_parse_prepared(stanza_from(r->stanza)).bare, ASK);
+}
+
 static void send_probes(struct session *s, struct ticket *t)
 {
     struct home *h = s->user->home;
@@ -623,6 +631,11 @@ void presence_probed(struct user *u, struct route *r)
         return;
     }
     bool any = false;
+    if (asks_for_all(r)) {
+        struct stanza *gone_stanza = presence_make(h, r->to.bare, prober, "unavailable");
+        home_send_derived(h, gone_stanza, r->uid, r->to.bare, "asked", r->ticket);
+        stanza_unref(gone_stanza);
+    }
     user_each_session(s, u) {
         if (!session_available(s))
             continue;
@@ -704,9 +717,18 @@ void presence_ask(struct user *u, str contact, struct ticket *t)
     user_each_session(s, u) {
         if (!session_available(s))
             continue;
-        str full = session_full(s, home_arena(h));
-        struct stanza *probe = presence_make(h, full, contact, "probe");
-        home_send_derived(h, probe, home_cause(t), full, "probe", t);
+        struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), contact, "probe");
+        home_send_derived(h, probe, home_cause(t), user_bare(u), ASK, t);
         stanza_unref(probe);
     }
+}
+
+void presence_ask_all(struct session *s)
+{
+    struct home *h = s->user->home;
+    if (!session_available(s))
+        return;
+    struct stanza *probe = presence_make(h, session_full(s, home_arena(h)), STR_NONE, "probe");
+    probe_all(s, probe, ASK, 2, SUB_TO, NULL);
+    stanza_unref(probe);
 }

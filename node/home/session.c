@@ -141,7 +141,7 @@ struct waiting *session_waiting(struct session *s)
 void session_waited(struct session *s)
 {
     const struct waiting *w = s->waiting;
-    if (!w || w->held || w->kept || w->probes || w->holds || w->gates)
+    if (!w || w->held || w->kept || w->probes || w->back || w->holds || w->gates)
         return;
     free(s->waiting);
     s->waiting = NULL;
@@ -407,6 +407,7 @@ static void resume_go(struct session *s)
     a->resume = (struct resume){0};
     s->detached = false;
     absence_free(s);
+    inactive_set(s, false, NULL);
     record_put(s);
     home_count(h, METRIC_sessions_connected, 1);
     home_count(h, METRIC_sessions_detached, -1);
@@ -561,6 +562,7 @@ static void free_session(struct session *s)
 {
     directed_free(s);
     probes_free(s);
+    inactive_free(s);
     free(s->shown);
     if (s->others)
         session_answered(s), window_close(&s->others->in);
@@ -722,6 +724,15 @@ void session_restored(struct session *s, unsigned edge, bool live, uint64_t sent
 
 /* ---- frames ---- */
 
+/* Done when what it changes is known to the second holder. */
+static void on_csi(struct session *s, struct origin from, const struct frame *f)
+{
+    struct ticket *t =
+        ticket_new(home_of(s)->node->channels, from, (struct uid){s->sid, 0, 0}, NULL, NULL);
+    inactive_set(s, f->flags & FRAME_INACTIVE, t);
+    ticket_close(t);
+}
+
 void session_frame(struct session *s, struct origin from, const struct frame *f)
 {
     struct channels *channels = home_of(s)->node->channels;
@@ -731,6 +742,7 @@ void session_frame(struct session *s, struct origin from, const struct frame *f)
     }
     switch (f->kind) {
     case FRAME_ENABLE: enable(s, from, f); return;
+    case FRAME_CSI: on_csi(s, from, f); return;
     case FRAME_DETACH: lost(s, f->reason); break;
     case FRAME_END:
         if (session_is_held(s))

@@ -54,12 +54,13 @@ struct others {
 
 /* What waits at a session: at nearly all, at any moment, nothing does, and they have none. */
 struct waiting {
-    struct list *held;     /* ring of struct held_in.link: stanzas behind a handler */
-    struct list *kept;     /* ring of kept IQs that name this session */
-    struct probes *probes; /* contacts that are still to be probed; NULL: none */
-    uint64_t gate;         /* while gates: nothing beyond this seq is sent */
-    uint32_t holds;        /* handlers that its later stanzas wait for */
-    uint32_t gates;        /* pages of offline messages that the store is noting as given */
+    struct list *held;      /* ring of struct held_in.link: stanzas behind a handler */
+    struct list *kept;      /* ring of kept IQs that name this session */
+    struct probes *probes;  /* contacts that are still to be probed; NULL: none */
+    struct held_back *back; /* of an inactive client (inactive.c); NULL: nothing */
+    uint64_t gate;          /* while gates: nothing beyond this seq is sent */
+    uint32_t holds;         /* handlers that its later stanzas wait for */
+    uint32_t gates;         /* pages of offline messages that the store is noting as given */
 };
 
 /* The last broadcast available presence. */

@@ -157,7 +157,14 @@ static struct uid uid_of_copy(const struct session *s, struct uid uid)
 /* Its client has had it from a former home. */
 static bool is_taken(const struct session *s, struct uid uid, const struct stanza *copy)
 {
-    return mark_set_has(&s->user->home->known, uid, s->user->slot, stanza_fp(copy));
+    return mark_set_has_of(&s->user->home->known, uid, s->sid, stanza_fp(copy));
+}
+
+/* Nobody looks: and it would be nothing but this that wakes the client (XEP-0352). */
+static bool is_worth_a_copy(const struct session *s, const struct stanza *original)
+{
+    return !s->inactive || !(original->flags & STANZA_CHATSTATE) ||
+           !(original->flags & STANZA_ONLY_TRANSIENT);
 }
 
 static void give_copy(struct session *s, struct stanza *copy, struct uid uid, uint32_t again,
@@ -194,7 +201,7 @@ bool carbons_sent(struct session *s, struct sent *m)
     struct stanza *copy = copy_of(s->user, m->stanza, SENT, m->archive_id);
     uint32_t again = ticket_is_again(m->ticket) ? FRAME_AGAIN : 0;
     user_each_session(o, s->user)
-        if (o != s && o->carbons)
+        if (o != s && o->carbons && is_worth_a_copy(o, m->stanza))
             give_copy(o, copy, ticket_uid(m->ticket), again, h->in_us, m->ticket);
     stanza_unref(copy);
     return true;
@@ -205,8 +212,8 @@ bool carbons_sent(struct session *s, struct sent *m)
 static bool is_to_copy(const struct route *r, const struct session *s, str from)
 {
     bool stored = !r->gave_one && r->gave_least == GAVE_NONE && r->stanza->type != TYPE_ERROR;
-    return s->carbons && !route_gave(r, s) && !(stored && session_eligible(s)) &&
-           !(from.n && str_eq(session_resource(s), from));
+    return s->carbons && is_worth_a_copy(s, r->stanza) && !route_gave(r, s) &&
+           !(stored && session_eligible(s)) && !(from.n && str_eq(session_resource(s), from));
 }
 
 /* Which of our own resources has sent it; empty: another account has. */

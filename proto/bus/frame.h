@@ -62,6 +62,8 @@ enum frame_kind {
     FRAME_COMMAND, /* conn = whose answer it is; recipients = its words */
     FRAME_ANSWER,  /* conn, ord = exit code, payload = a piece of the text; flag MORE: not the last
                     */
+    /* edge -> home */
+    FRAME_CSI, /* sid gen; flag INACTIVE: its client is (XEP-0352), else it is active again */
     FRAME_KINDS
 };
 
@@ -72,6 +74,7 @@ enum frame_flag {
     FRAME_WANT_RESUME = 1 << 3,
     FRAME_TAKEN = 1 << 3, /* QUEUED, MIRROR: another resource has it for sure */
     FRAME_HAS_H = 1 << 4,
+    FRAME_INACTIVE = 1 << 4,  /* CSI */
     FRAME_REPLAY = 1 << 5,    /* OUT: sent to the client's former connection already */
     FRAME_ANONYMOUS = 1 << 6, /* BIND: SASL ANONYMOUS, there is no account */
     FRAME_ENDED = 1 << 7,     /* ATTACH: the session is over, its queue is to be disposed of */

@@ -78,6 +78,7 @@ static const char *kind_name(enum frame_kind k)
         [FRAME_FAILED] = "FAILED", [FRAME_ENABLED] = "ENABLED", [FRAME_OUT] = "OUT",
         [FRAME_CLOSE] = "CLOSE",   [FRAME_STATE] = "STATE",     [FRAME_SNAP] = "SNAP",
         [FRAME_MIRROR] = "MIRROR", [FRAME_NOTE] = "NOTE",       [FRAME_EPOCH] = "EPOCH",
+        [FRAME_CSI] = "CSI",
     };
     return k < FRAME_KINDS && names[k] ? names[k] : "?";
 }

@@ -446,6 +446,13 @@ static void simple(struct client *c, enum frame_kind kind, uint64_t seq)
     to_home(c, &f, NOBODY, false);
     rig_run(c->rig);
 }
+void rig_csi(struct client *c, bool inactive)
+{
+    struct frame f = {
+        .kind = FRAME_CSI, .sid = c->sid, .gen = c->gen, .flags = inactive ? FRAME_INACTIVE : 0};
+    to_home(c, &f, NOBODY, true);
+    rig_run(c->rig);
+}
 void rig_detach(struct client *c) { simple(c, FRAME_DETACH, 0); }
 void rig_end(struct client *c) { simple(c, FRAME_END, 0); }
 

@@ -49,6 +49,7 @@ void rig_edge_died(struct rig *r, unsigned edge); /* the homes are told; its pro
 /* Binds (runs): the BOUND's reason; ERR_OK fills c. */
 err rig_bind(struct rig *r, struct client *c, unsigned edge, const char *bare, const char *wish);
 void rig_enable(struct client *c, uint64_t max_ms); /* XEP-0198 with resumption */
+void rig_csi(struct client *c, bool inactive);
 void rig_detach(struct client *c);
 void rig_end(struct client *c);
 void rig_cack(struct client *c, uint64_t seq);
