@@ -41,7 +41,7 @@ enum conf_format { CONF_FORMAT_LOGFMT, CONF_FORMAT_JSON };
 enum conf_jids { CONF_JIDS_FULL, CONF_JIDS_HASH, CONF_JIDS_OFF };
 enum conf_addresses { CONF_ADDRESSES_FULL, CONF_ADDRESSES_PREFIX, CONF_ADDRESSES_OFF };
 /* Bits of conf_host.auth. */
-enum { CONF_AUTH_INTERNAL = 1 << 0, CONF_AUTH_ANONYMOUS = 1 << 1 };
+enum { CONF_AUTH_INTERNAL = 1 << 0, CONF_AUTH_ANONYMOUS = 1 << 1, CONF_AUTH_JWT = 1 << 2 };
 
 /* At most so many registry.redis.servers. */
 enum { CONF_SERVERS_MAX = 16 };

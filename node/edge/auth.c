@@ -6,6 +6,7 @@
 #include "node/edge/auth.h"
 
 #include "node/edge/admit.h"
+#include "node/edge/bearer.h"
 #include "node/edge/fast.h"
 #include "node/edge/sasl2.h"
 #include "node/tls/helper.h"
@@ -29,6 +30,8 @@ static uint32_t configured(struct conn *c, const struct conf_host *host)
             if (m != SASL_MECHANISMS)
                 set |= SASL_BIT(m);
         }
+    if ((host->auth & CONF_AUTH_JWT) && c->edge->jwt_keys)
+        set |= SASL_BIT(SASL_OAUTHBEARER);
     return host->auth & CONF_AUTH_ANONYMOUS ? set | SASL_BIT(SASL_ANONYMOUS) : set;
 }
 
@@ -45,6 +48,7 @@ void auth_offer(struct conn *c)
         .iterations = (uint32_t)node->conf->auth_scram_iterations,
         .secret = str_from(node->secret, sizeof node->secret),
         .entropy = node->entropy,
+        .jwt = &c->edge->jwt,
     };
     for (int b = 0; c->secured && b < SASL_BINDINGS; b++) {
         size_t n = 0;
@@ -222,6 +226,7 @@ void auth_succeed(struct conn *c, str additional)
     conn_address(c, &address);
     negotiation_keep(&n->bare, n->sasl.user);
     n->anonymous = n->sasl.mechanism == SASL_ANONYMOUS;
+    n->vouched = n->sasl.mechanism == SASL_OAUTHBEARER;
     LOG(node->log, login_ok, F_JID("jid", n->bare),
         F_STR("mechanism", sasl_mechanism_name(n->sasl.mechanism)),
         F_STR("tls", c->secured ? STR("yes") : STR("no")), F_ADDR("address", &address),
@@ -413,6 +418,8 @@ static void work(struct conn *c)
     bool keys = c->negotiation->sasl.state == SASL_KEYS;
     if (keys && has_token(c->negotiation))
         fast_fetch(c);
+    else if (keys && c->negotiation->sasl.mechanism == SASL_OAUTHBEARER)
+        bearer_fetch(c);
     else if (keys)
         fetch_keys(c);
     else
@@ -425,6 +432,7 @@ void auth_answer(struct conn *c, struct sasl_answer a)
     case SASL_CONTINUE: return put(c, "challenge", a.bytes);
     case SASL_NEED_KEYS:
     case SASL_NEED_TOKENS:
+    case SASL_NEED_ACCOUNT:
     case SASL_NEED_CHECK: return work(c);
     case SASL_SUCCESS:
         return has_token(c->negotiation) ? fast_use(c, a.bytes) : auth_succeed(c, a.bytes);
@@ -442,6 +450,7 @@ void auth_start(struct conn *c, str mechanism, const str *initial)
     struct arena *a = c->edge->node->turn;
     struct negotiation *n = c->negotiation;
     str message = STR("");
+    bearer_rules(c->edge, &c->edge->jwt);
     if (is_address_beyond(c))
         return auth_fail(c, ERR_SASL_TEMPORARY_AUTH_FAILURE);
     if (mechanism.n == 0)
@@ -491,6 +500,7 @@ void auth_response(struct conn *c, str item, const struct xml_index *x)
     err e = sasl_decode(xml_text(&el, a), a, &response);
     if (e != ERR_OK)
         return auth_fail(c, e);
+    bearer_rules(c->edge, &c->edge->jwt);
     auth_answer(c, sasl_step(&n->sasl, response, a));
 }
 

@@ -1,5 +1,6 @@
 /* edge: the room's door (edge.h): frames from homes, settled stanzas, peers that die, reload,
  * stop. */
+#include "node/edge/bearer.h"
 #include "node/edge/inside.h"
 
 #include <stdlib.h>
@@ -84,6 +85,7 @@ void edge_reload(struct edge *e)
     e->preauth = limits_of(c, c->limits_preauth_stanza_max, c->limits_preauth_elements_max);
     e->c2s = limits_of(c, c->limits_c2s_stanza_max, c->limits_c2s_elements_max);
     e->connections_max = connections_max(c);
+    bearer_load(e);
     list_each(conn, &e->conns, struct conn, link)
         take_over(conn);
 }
@@ -270,6 +272,7 @@ void edge_free(struct edge *e)
 {
     must(e->conn_count == 0 && e->sessions.count == 0 && e->headers.count == 0);
     listen_free(e);
+    jwt_keys_free(e->jwt_keys);
     admit_stop(e);
     list_remove(&e->stop_hook.link);
     throttle_close(&e->addresses);

@@ -25,7 +25,7 @@ static uint32_t offered(const struct conn *c)
 {
     const struct conf *conf = c->edge->node->conf;
     const struct conf_host *host = conf_host_find(conf, stream_host(c));
-    bool on = host && (host->auth & CONF_AUTH_INTERNAL) && lifetime_us(c) &&
+    bool on = host && (host->auth & (CONF_AUTH_INTERNAL | CONF_AUTH_JWT)) && lifetime_us(c) &&
               !conf_module_off(conf, host, STR("fast"));
     return on ? sasl_token_mechanisms(&c->negotiation->offer) : 0;
 }
@@ -242,7 +242,7 @@ void fast_note(struct conn *c)
     put.client = bytes_of(sasl2_client(c, n->bare));
     put.software = bytes_of(s->software), put.device = bytes_of(s->device);
     put.time_us = clock_wall_us(node->clock);
-    put.password = true;
+    put.password = !n->vouched;
     put.clients_max = CLIENTS_MAX;
     if (s->wanted < SASL_MECHANISMS) {
         draw_token(c, s->wanted, &fresh);

@@ -9,6 +9,7 @@
 #include "node/edge/edge.h"
 #include "node/edge/throttle.h"
 #include "pemberley/pool.h"
+#include "proto/sasl/jwt.h"
 #include "proto/xml/xml.h"
 
 struct listener;
@@ -44,7 +45,9 @@ struct edge {
     struct list logins_waiting; /* struct negotiation.waiting: for a place among login_jobs */
     size_t logins_waiting_count, login_jobs;
     struct admission admission;
-    size_t pending; /* store requests and helper jobs under way */
+    struct jwt_keys *jwt_keys; /* NULL: there are none */
+    struct jwt_rules jwt;      /* of the attempt at hand */
+    size_t pending;            /* store requests and helper jobs under way */
     struct xml_limits preauth, c2s;
     struct throttle addresses;     /* connections */
     struct throttle failures;      /* failed logins, by address and by account */

@@ -29,6 +29,7 @@ struct negotiation {
     str from;            /* own memory: the bare JID of the header's `from`, or empty */
     struct sasl2 *sasl2; /* XEP-0388 is spoken; NULL: RFC 6120's SASL, or nothing yet */
     bool anonymous;
+    bool vouched; /* by somebody else, without a password */
     struct sasl sasl;
     struct sasl_offer offer;
     char version[SASL_VERSION_N]; /* of the features shown, by which a client knows them again */

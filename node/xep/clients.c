@@ -37,6 +37,7 @@ static void put_head(struct xml_writer *w, str id, bool connected, int64_t first
     xml_put_leaf(w, "last-seen", NULL, stanza_stamp(last_us, w->arena));
 }
 
+/* Who has neither is vouched for by somebody else. */
 static void put_access(struct xml_writer *w, bool password, bool token)
 {
     xml_open(w, "auth");
@@ -44,6 +45,8 @@ static void put_access(struct xml_writer *w, bool password, bool token)
         xml_put_leaf(w, "password", NULL, STR_NONE);
     if (token)
         xml_put_leaf(w, "fast", NULL, STR_NONE);
+    if (!password && !token)
+        xml_put_leaf(w, "grant", NULL, STR_NONE);
     xml_close(w, "auth");
     xml_open(w, "permission");
     xml_put_attr(w, "status", STR("unrestricted"));
@@ -69,7 +72,7 @@ static void put_client(struct iq *q, struct xml_writer *w, const Store__Client *
     if (!s && !token && !c->password)
         return; /* its access has ended */
     put_head(w, text_of(c->client), s, c->first_us, s ? q->us : c->last_us);
-    put_access(w, c->password || (s && !token), token);
+    put_access(w, c->password, token);
     put_agent(w, text_of(c->software), text_of(c->device));
     xml_close(w, "client");
 }
@@ -151,9 +154,10 @@ static void revoked(struct iq *kept, err e, const Store__Reply *reply)
         iq_store_error(kept, e);
         return;
     }
-    str id = wanted(kept);
+    struct user *u = kept->user;
+    str id = arena_dup(kept->arena, wanted(kept)); /* the answer frees kept and its stanza */
     iq_result(kept, STR_NONE);
-    user_each_session(s, kept->user)
+    user_each_session(s, u)
         if (str_eq(session_client(s), id))
             session_doom(s, ERR_STREAM_REVOKED);
 }

@@ -20,6 +20,10 @@ struct sasl_answer exchange_first(struct sasl *s, str message, struct arena *a);
 struct sasl_answer exchange_keys(struct sasl *s, struct arena *a);
 struct sasl_answer exchange_final(struct sasl *s, str message, struct arena *a);
 
+/* bearer.c: OAUTHBEARER */
+struct sasl_answer bearer_first(struct sasl *s, str message, struct arena *a);
+struct sasl_answer bearer_final(struct sasl *s);
+
 /* token.c: HT-SHA-256-* */
 struct sasl_answer token_first(struct sasl *s, str message, struct arena *a);
 

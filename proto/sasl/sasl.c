@@ -10,7 +10,7 @@
 #include "proto/xmpp/jid.h"
 #include "proto/xmpp/precis.h"
 
-enum kind { KIND_SCRAM, KIND_PLAIN, KIND_ANONYMOUS, KIND_TOKEN };
+enum kind { KIND_SCRAM, KIND_PLAIN, KIND_ANONYMOUS, KIND_BEARER, KIND_TOKEN };
 
 static const struct mechanism {
     str name;
@@ -47,8 +47,9 @@ uint32_t sasl_offered(const struct sasl_offer *o, uint32_t configured)
     for (int b = 0; b < SASL_BINDINGS; b++)
         binding |= o->binding[b].n > 0;
     for (int m = 0; m < SASL_MECHANISMS; m++) {
+        bool secret = m == SASL_PLAIN || mechanisms[m].kind == KIND_BEARER;
         if (mechanisms[m].kind == KIND_TOKEN || (mechanisms[m].plus && !binding) ||
-            (m == SASL_PLAIN && !o->tls))
+            (secret && !o->tls))
             continue;
         out |= configured & SASL_BIT(m);
     }
@@ -221,6 +222,7 @@ static struct sasl_answer first(struct sasl *s, str message, struct arena *a)
     case KIND_SCRAM: return exchange_first(s, message, a);
     case KIND_PLAIN: return plain_first(s, message, a);
     case KIND_ANONYMOUS: return anonymous(s, a);
+    case KIND_BEARER: return bearer_first(s, message, a);
     case KIND_TOKEN: return token_first(s, message, a);
     }
     must(!"a mechanism's kind");
@@ -252,7 +254,8 @@ struct sasl_answer sasl_step(struct sasl *s, str response, struct arena *a)
         return first(s, response, a);
     if (response.n > SASL_MESSAGE_MAX)
         return sasl_fail(s, ERR_SASL_MALFORMED_REQUEST);
-    return exchange_final(s, response, a);
+    return mechanisms[s->mechanism].kind == KIND_BEARER ? bearer_final(s)
+                                                        : exchange_final(s, response, a);
 }
 
 /* SCRAM names its hash; PLAIN can do with any, and takes SHA-256 if it may choose: SHA-512 costs

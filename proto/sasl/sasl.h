@@ -43,6 +43,7 @@ str sasl_binding_name(enum channel_binding b); /* "tls-exporter" (XEP-0440) */
 
 /* What this stream advertises, and what a verdict needs to know about its surroundings. It must be
  * the truth that the client was shown (XEP-0474 hashes it), and live as long as the attempt. */
+struct jwt_rules;
 struct sasl_offer {
     uint32_t mechanisms; /* bits of enum sasl_mechanism, from sasl_offered() */
     uint32_t tokens;     /* the same, from sasl_token_mechanisms(): good for this attempt too */
@@ -57,6 +58,7 @@ struct sasl_offer {
     uint32_t iterations;      /* scram_iterations, for users that do not exist */
     str secret;               /* the cluster's */
     struct entropy *entropy;
+    const struct jwt_rules *jwt; /* for OAUTHBEARER */
 };
 /* Which of the configured mechanisms this stream can offer: -PLUS with a binding, PLAIN under TLS.
  * Reads tls and binding of the offer. */
@@ -66,12 +68,13 @@ uint32_t sasl_offered(const struct sasl_offer *o, uint32_t configured);
 uint32_t sasl_token_mechanisms(const struct sasl_offer *o);
 
 enum sasl_verdict {
-    SASL_CONTINUE,    /* send bytes as <challenge/>; the response goes to sasl_step */
-    SASL_NEED_KEYS,   /* fetch the keys of s->user, then sasl_keys */
-    SASL_NEED_TOKENS, /* fetch the tokens of s->user and of its client, then sasl_tokens */
-    SASL_NEED_CHECK,  /* sasl_check_take, sasl_check_run on a helper thread, then sasl_checked */
-    SASL_SUCCESS,     /* s->user is who it is; send bytes as additional data if there are any */
-    SASL_FAILURE,     /* reason says which; an ERR_SASL_ row */
+    SASL_CONTINUE,     /* send bytes as <challenge/>; the response goes to sasl_step */
+    SASL_NEED_KEYS,    /* fetch the keys of s->user, then sasl_keys */
+    SASL_NEED_ACCOUNT, /* somebody vouches for s->user: look for the account, then sasl_account */
+    SASL_NEED_TOKENS,  /* fetch the tokens of s->user and of its client, then sasl_tokens */
+    SASL_NEED_CHECK,   /* sasl_check_take, sasl_check_run on a helper thread, then sasl_checked */
+    SASL_SUCCESS,      /* s->user is who it is; send bytes as additional data if there are any */
+    SASL_FAILURE,      /* reason says which; an ERR_SASL_ row */
 };
 struct sasl_answer {
     enum sasl_verdict verdict;
@@ -124,6 +127,8 @@ struct sasl_token {
 };
 nodiscard struct sasl_answer sasl_tokens(struct sasl *s, const struct sasl_token *tokens, size_t n,
                                          struct arena *a, size_t *which);
+/* Only after NEED_ACCOUNT. refused: ERR_OK, or what is told instead. */
+nodiscard struct sasl_answer sasl_account(struct sasl *s, err refused);
 /* Frees and wipes; harmless when idle. After SUCCESS copy user first. */
 void sasl_end(struct sasl *s);
 

@@ -477,7 +477,7 @@ class Client:
                   f"{base64.b64encode(initial).decode()}</initial-response>{agent or ''}{inner}"
                   "</authenticate>")
         answer = self.sasl2_answer()
-        if answer.tag == q("sasl2:challenge"):
+        if scram and answer.tag == q("sasl2:challenge"):
             self.challenge = base64.b64decode(answer.text)
             final = base64.b64encode(scram.final(self.challenge, proof_bit)).decode()
             self.send(f"<response xmlns='{NS['sasl2']}'>{final}</response>")
