@@ -446,7 +446,8 @@ static void available(struct session *s, struct stanza *stanza, struct ticket *t
         show_others_to(s, t);
         show_pending(s, t);
     }
-    chain_shown(s, initial ? SHOWN_INITIAL : SHOWN_LATER, t);
+    if (s->shown) /* else it has become unavailable since */
+        chain_shown(s, initial ? SHOWN_INITIAL : SHOWN_LATER, t);
     if (session_eligible(s))
         offline_start(s);
     else
