@@ -29,6 +29,17 @@ static bool is_young(const struct packed_mark *k, uint64_t now_ms)
     return age <= MARKS_MS / AGE_MS;
 }
 
+static struct packed_mark pack(struct mark mark)
+{
+    return (struct packed_mark){.sid = mark.uid.sid,
+                                .ord = (uint32_t)low_bits(mark.uid.ord, ORD_BITS),
+                                .session = (uint32_t)low_bits(mark.sid, SESSION_BITS),
+                                .fp = mark.fp,
+                                .lane = mark.uid.lane,
+                                .slot = slot_of(mark.sid),
+                                .age = mark.ms / AGE_MS & ((1u << AGE_BITS) - 1)};
+}
+
 void marks_put(struct marks *m, struct mark mark)
 {
     if (!m->ring) {
@@ -38,13 +49,7 @@ void marks_put(struct marks *m, struct mark mark)
     struct packed_mark *at = &m->ring[m->count % MARKS_MAX];
     m->dropped += m->count >= MARKS_MAX && is_young(at, mark.ms);
     m->count++;
-    *at = (struct packed_mark){.sid = mark.uid.sid,
-                               .ord = (uint32_t)low_bits(mark.uid.ord, ORD_BITS),
-                               .session = (uint32_t)low_bits(mark.sid, SESSION_BITS),
-                               .fp = mark.fp,
-                               .lane = mark.uid.lane,
-                               .slot = slot_of(mark.sid),
-                               .age = mark.ms / AGE_MS & ((1u << AGE_BITS) - 1)};
+    *at = pack(mark);
 }
 
 static void encode(const struct packed_mark *k, char *p)
@@ -152,6 +157,27 @@ void mark_set_add(struct mark_set *s, str bytes)
 {
     for (; bytes.n >= MARK_BYTES; bytes = str_skip(bytes, MARK_BYTES))
         mark_set_put(s, decode(bytes.p));
+}
+
+void mark_set_tell(const struct mark_set *s, mark_wanted_f *wanted, const void *wanted_ctx,
+                   struct arena *a, mark_tell_f *tell, void *ctx)
+{
+    size_t n = 0;
+    if (!s->table.slots)
+        return;
+    char *p = arena_alloc(a, FRAME_RECIPIENTS_BYTES);
+    htable_each(it, &s->table) {
+        const struct mark *mark = &container_of(it, struct known, node)->mark;
+        if (!wanted(wanted_ctx, slot_of(mark->sid)))
+            continue;
+        if (n + MARK_BYTES > FRAME_RECIPIENTS_BYTES)
+            tell(ctx, str_from(p, n)), n = 0;
+        struct packed_mark packed = pack(*mark);
+        encode(&packed, p + n);
+        n += MARK_BYTES;
+    }
+    if (n)
+        tell(ctx, str_from(p, n));
 }
 
 void mark_set_clear(struct mark_set *s)

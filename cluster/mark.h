@@ -48,6 +48,10 @@ void mark_set_put(struct mark_set *s, struct mark mark);
 /* A client of an account of that slot has it; that of this session has. */
 bool mark_set_has(const struct mark_set *s, struct uid uid, unsigned slot, uint32_t fp);
 bool mark_set_has_of(const struct mark_set *s, struct uid uid, uint64_t sid, uint32_t fp);
+/* Those of accounts in slots for which wanted() holds, as bytes for frames. */
+typedef void mark_tell_f(void *ctx, str bytes);
+void mark_set_tell(const struct mark_set *s, mark_wanted_f *wanted, const void *wanted_ctx,
+                   struct arena *a, mark_tell_f *tell, void *ctx);
 void mark_set_clear(struct mark_set *s);
 
 #endif

@@ -194,8 +194,39 @@ static void count_left(struct home *h, unsigned to)
     m->left[i].users++;
 }
 
+/* What this home was told of its accounts' clients goes on with them: who told it may be dead, and
+ * a sender's client may come back as late as resume_timeout and send again. */
+struct telling {
+    struct home *home;
+    unsigned peer;
+};
+static void tell_known_to(void *ctx, str bytes)
+{
+    const struct telling *t = ctx;
+    struct frame f = {.kind = FRAME_KNOWN, .payload = bytes};
+    channel_send(t->home->node->channels, t->peer, &f, (struct hold){0}, false);
+}
+static bool has_moved_there(const void *share, unsigned slot)
+{
+    const struct ring_share *s = share;
+    return ring_share_has(s, slot) && ring_moved(s->ring, slot);
+}
+static void tell_known(struct home *h)
+{
+    const struct node *node = h->node;
+    size_t n;
+    const struct ring_peer *p = ring_peers(node->ring, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct ring_share share = {node->ring, p[i].peer};
+        struct telling t = {h, p[i].peer};
+        if (p[i].peer != node->shard)
+            mark_set_tell(&h->known, has_moved_there, &share, node->turn, tell_known_to, &t);
+    }
+}
+
 static void leave(struct home *h)
 {
+    tell_known(h);
     moving_of(h)->former += home_part_with_requests(h, is_lost, h);
     second_leave_ended(h, is_lost, h);
     htable_each(it, &h->users) {

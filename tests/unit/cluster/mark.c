@@ -86,11 +86,37 @@ static void the_oldest_are_overwritten_and_the_old_not_told(void **state)
     marks_close(&m);
 }
 
+static void add_to(void *ctx, str bytes)
+{
+    assert_true(bytes.n <= FRAME_RECIPIENTS_BYTES);
+    mark_set_add(ctx, bytes);
+}
+
+/* To the home that has the account next. */
+static void what_is_known_is_told_on_as_it_is(void **state)
+{
+    enum { MANY = 5000 };
+    struct mark_set known = {0}, next = {0};
+    struct arena a;
+    arena_init(&a);
+    mark_set_tell(&known, is_odd, NULL, &a, add_to, &next);
+    for (uint64_t n = 0; n < MANY; n++)
+        mark_set_put(&known, mark_of(n, n % 2 ? 16383 : 2));
+    mark_set_tell(&known, is_odd, NULL, &a, add_to, &next);
+    for (uint64_t n = 1; n < MANY; n += 2)
+        assert_true(mark_set_has_of(&next, mark_of(n, 0).uid, mark_of(n, 16383).sid, 5));
+    assert_false(mark_set_has(&next, mark_of(2, 0).uid, 2, 5));
+    mark_set_clear(&known);
+    mark_set_clear(&next);
+    arena_close(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mark_is_known_by_all_of_its_uid_and_the_addressees_slot),
         cmocka_unit_test(a_mark_is_of_one_session_of_the_account),
+        cmocka_unit_test(what_is_known_is_told_on_as_it_is),
         cmocka_unit_test(the_oldest_are_overwritten_and_the_old_not_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
