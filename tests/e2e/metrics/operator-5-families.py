@@ -53,7 +53,7 @@ TABLE = {
     "what do features cost?":
         "module_requests_total module_cpu_seconds_total roster_pushes_total "
         "offline_messages_total archive_messages_total archive_query_seconds "
-        "push_notifications_total",
+        "push_notifications_total csi_held_back_total csi_replaced_total abuse_reports_total",
     "is the store well?":
         "store_up store_requests_total store_request_seconds store_queue_requests "
         "store_queue_bytes store_oldest_request_age_seconds store_batch_requests "
