@@ -75,7 +75,15 @@ struct user *user_anonymous(struct home *h, str bare);
 
 /* What an extension keeps of an account while it is in memory: its own, from the hook `loaded` to
  * `forgotten` (chain.h). NULL: nothing, which costs nothing. */
-enum user_extra { EXTRA_BLOCKING, EXTRA_ARCHIVE, EXTRA_PUBSUB, EXTRA_CAPS, EXTRA_PUSH, EXTRAS };
+enum user_extra {
+    EXTRA_BLOCKING,
+    EXTRA_ARCHIVE,
+    EXTRA_PUBSUB,
+    EXTRA_CAPS,
+    EXTRA_AVATAR,
+    EXTRA_PUSH,
+    EXTRAS
+};
 void *user_extra(const struct user *u, enum user_extra which);
 void user_set_extra(struct user *u, enum user_extra which, void *p);
 

@@ -1,5 +1,6 @@
 /* publish: items (XEP-0060 6.5, 7.1, 7.2). */
 #include "node/pubsub/service.h"
+#include "node/xep/avatar.h"
 
 #define OPTIONS_TYPE NS_PS "#publish-options"
 
@@ -122,6 +123,7 @@ static void published(struct ask *x, const Store__Reply *reply)
     user_pin(u);
     answer_published(x, &p);
     tell_published(u, l, &p, &c);
+    avatar_published(u, leaf_name(l), p.id, p.payload, &c);
     cause_end(&c);
     user_unpin(u);
 }
@@ -203,6 +205,7 @@ static void retracted(struct ask *x, const Store__Reply *reply)
         xml_close(&w, "items");
         pep_tell(u, l, xml_written(&w), &c);
     }
+    avatar_published(u, x->node, id, STR_NONE, &c);
     cause_end(&c);
     user_unpin(u);
 }

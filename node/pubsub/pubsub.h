@@ -7,6 +7,7 @@
  *   service.c   one owner's requests, one after the other: loading, changes, results; their IQ face
  *   publish.c   items: publish, retract, retrieve (XEP-0060 7.1, 7.2, 6.5)
  *   subscribe.c subscribers' use cases (6.1 to 6.4);  owner.c  the owner's (8)
+ *   disco.c     leaves as XEP-0030 shows them
  *   pep.c       what accounts add: subscriptions by presence and caps, last items
  *
  * In memory are configurations, affiliations, subscriptions, and small last items; payloads are in
@@ -187,6 +188,9 @@ void pubsub_iq(struct iq *q);
 void pubsub_publish(struct user *u, str leaf, str id, str payload,
                     const struct leaf_config *options, struct ticket *t);
 void pubsub_retract(struct user *u, str leaf, str id, struct ticket *t);
+
+/* A disco request to an account: its leaves, or one of them; false: not of an account. */
+bool pubsub_disco(struct iq *q, bool items);
 
 /* Something to do with the leaves when they are loaded and it is its turn. run frees it; p is NULL
  * when they could not be loaded. The user is pinned from pubsub_with to the end of run. */

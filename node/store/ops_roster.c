@@ -88,6 +88,14 @@ static bool on_pending(struct ops *x, const struct sql_row *row)
     return true;
 }
 
+/* Metadata without an <info/> say that there is no picture (XEP-0084 3.4). */
+static bool on_avatar(struct ops *x, const struct sql_row *row)
+{
+    if (memmem(row->c[1].s.p, row->c[1].s.n, "info", 4))
+        x->r.user->avatar = ops_keep(x, row->c[0].s);
+    return false;
+}
+
 err op_user_load(struct ops *x)
 {
     x->r.body_case = STORE__REPLY__BODY_USER;
@@ -96,6 +104,7 @@ err op_user_load(struct ops *x)
     ops_sql(x, user_load, on_user, A_TEXT(x->owner));
     ops_sql(x, roster_load, on_item, A_TEXT(x->owner));
     ops_sql(x, pending_load, on_pending, A_TEXT(x->owner));
+    ops_sql(x, leaf_newest, on_avatar, A_TEXT(x->owner), A_BLOB(STR("urn:xmpp:avatar:metadata")));
     return ERR_OK;
 }
 

@@ -77,6 +77,16 @@ static bool answer_node(struct iq *q, bool items)
     return true;
 }
 
+/* What is listed without a node. False: nobody has anything to list. */
+static bool answer_items(struct iq *q)
+{
+    for (size_t i = 0; xeps[i]; i++)
+        if (xeps[i]->disco_node && xep_active(xeps[i], q->node->conf, q->host) &&
+            xeps[i]->disco_node(q, STR_NONE, true))
+            return true;
+    return false;
+}
+
 static void get_info(struct iq *q)
 {
     if (is_stranger(q)) {
@@ -95,10 +105,10 @@ static void get_info(struct iq *q)
     iq_result(q, xml_written(&w));
 }
 
-/* No services and no nodes yet: an empty list is the truth for everybody. */
+/* A stranger sees the same whether the account exists or not: an empty list. */
 static void get_items(struct iq *q)
 {
-    if (is_stranger(q) || !answer_node(q, true))
+    if (is_stranger(q) || (!answer_node(q, true) && !answer_items(q)))
         iq_result(q, STR("<query xmlns='http://jabber.org/protocol/disco#items'/>"));
 }
 

@@ -8,6 +8,14 @@ static const struct xep_iq iqs[] = {
     {NULL, 0, NULL, NULL},
 };
 
+static void info(const struct iq *q, struct xml_writer *w)
+{
+    if (q->entity != IQ_SERVER)
+        xml_put_raw(w, STR("<identity category='pubsub' type='pep'/>"));
+}
+
+static bool disco_node(struct iq *q, str node, bool items) { return pubsub_disco(q, items); }
+
 static const char *const features[] = {NS_PS,
                                        NS_PS "#access-authorize",
                                        NS_PS "#access-open",
@@ -48,4 +56,9 @@ static const char *const features[] = {NS_PS,
                                        NS_PS "#subscribe",
                                        NS_PS "#subscription-options",
                                        NULL};
-const struct xep xep_pep = {.name = "pep", .account = features, .contact = features, .iqs = iqs};
+const struct xep xep_pep = {.name = "pep",
+                            .account = features,
+                            .contact = features,
+                            .info = info,
+                            .disco_node = disco_node,
+                            .iqs = iqs};

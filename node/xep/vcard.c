@@ -2,6 +2,7 @@
  * "none" and "no such account" are the same answer (3.3), and take the same way through the store,
  * so that time does not tell them apart either. */
 #include "node/conf/conf.h"
+#include "node/xep/avatar.h"
 #include "node/xep/xep.h"
 #include "proto/bus/store.pb-c.h"
 
@@ -31,12 +32,21 @@ static void get(struct iq *q)
     submit(q, &r, got);
 }
 
+/* The picture goes its way before the answer, and is seen behind it. */
+static void stored(struct iq *kept)
+{
+    struct xml_el vcard = iq_payload(kept, kept->arena);
+    if (kept->session)
+        avatar_of_vcard(kept->session->user, &vcard, kept->ticket);
+    iq_result(kept, STR_NONE);
+}
+
 static void put(struct iq *kept, err e, const Store__Reply *reply)
 {
     if (e)
         iq_store_error(kept, e);
     else
-        iq_result(kept, STR_NONE);
+        stored(kept);
 }
 
 static void set(struct iq *q)

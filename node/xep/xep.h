@@ -12,7 +12,8 @@ struct xep_iq {
 };
 /* Adds forms to disco#info (XEP-0128). */
 typedef void xep_info_f(const struct iq *q, struct xml_writer *w);
-/* A disco request about a node: answered, or false: it is not of this extension. */
+/* A disco request about a node, or (node empty) for the items of an entity: answered, or false: it
+ * is not of this extension. */
 typedef bool xep_node_f(struct iq *q, str node, bool items);
 struct xep {
     const char *name;           /* "ping": as in modules_off */

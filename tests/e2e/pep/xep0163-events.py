@@ -228,3 +228,33 @@ def test_a_home_that_dies_leaves_clients_with_their_events(server):
         assert ids(b, TUNE, to=ALICE) == [f"after{round}"]
     owner(a, "set", DELETE % TUNE)
     a.close(), b.close()
+
+
+def test_0060_5_disco_shows_what_one_may_see(server):
+    friends(server)
+    a = Client(server, "alice@localhost/d").login(presence=True)
+    b = Client(server, "bob@localhost/d").login(presence=True)
+    s = Client(server, "mallory@localhost/d").login()
+    publish(a, "shown", id="1", opts={"pubsub#title": "Shown &lt;here&gt;"})
+    publish(a, "hidden", opts={"pubsub#access_model": "whitelist"})
+    listed = "<query xmlns='http://jabber.org/protocol/disco#items'%s/>"
+    info = "<query xmlns='http://jabber.org/protocol/disco#info'%s/>"
+    for c, want in ((a, {"shown", "hidden"}), (b, {"shown"}), (s, set())):
+        got = c.iq("get", listed % "", to=ALICE).findall("items:query/items:item", NS)
+        assert {i.get("node") for i in got} == want and all(i.get("jid") == ALICE for i in got)
+    assert [i.get("name") for i in b.iq("get", listed % " node='shown'", to=ALICE).findall(
+        "items:query/items:item", NS)] == ["1"]
+    one = b.iq("get", info % " node='shown'", to=ALICE).find("info:query", NS)
+    assert one.find("info:identity", NS).get("type") == "leaf"
+    assert "Shown <here>" in [v.text for v in one.iter("{jabber:x:data}value")]
+    for node in ("hidden", "none"):
+        assert condition(b.iq("get", info % f" node='{node}'", to=ALICE, check=False)) == ("item-not-found", "cancel")
+        assert condition(s.iq("get", info % f" node='{node}'", to=ALICE, check=False)) == (
+            "service-unavailable", "cancel")
+    account = a.iq("get", info % "").find("info:query", NS)
+    assert ("pubsub", "pep") in [(i.get("category"), i.get("type")) for i in account.findall("info:identity", NS)]
+    assert PS + "#publish-options" in [f.get("var") for f in account.findall("info:feature", NS)]
+    for n in ("shown", "hidden"):
+        owner(a, "set", DELETE % n)
+    for c in (a, b, s):
+        c.close()
