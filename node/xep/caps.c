@@ -447,7 +447,8 @@ void caps_shown(struct session *s, enum shown_change change, struct ticket *t)
         return;
     record_drop(s->user, s->sid);
     if (said.query.n)
-        record_new(s, &said, change != SHOWN_RESTORED);
+        /* What waited for an inactive client has died with its home: it is asked for again. */
+        record_new(s, &said, change != SHOWN_RESTORED || s->inactive);
 }
 
 /* ---- answers ---- */
