@@ -8,7 +8,7 @@
 #include "node/edge/admit.h"
 #include "node/edge/bearer.h"
 #include "node/edge/fast.h"
-#include "node/edge/sasl2.h"
+#include "node/edge/upgrade.h"
 #include "node/tls/helper.h"
 #include "proto/bus/store.pb-c.h"
 
@@ -340,6 +340,8 @@ static void got_keys(struct conn *c, err e, const struct Store__Reply *reply)
     bool usable =
         e == ERR_OK && account && account->exists &&
         scram_keys_decode(str_from(account->keys.data, account->keys.len), &keys) == ERR_OK;
+    if (usable)
+        upgrade_keep_keys(n, str_from(account->keys.data, account->keys.len));
     err refused = account && account->disabled ? ERR_SASL_ACCOUNT_DISABLED : ERR_OK;
     auth_answer(c, sasl_keys(&n->sasl, usable ? &keys : NULL, refused, c->edge->node->turn));
     scram_wipe(&keys, sizeof keys);

@@ -233,7 +233,7 @@ void fast_note(struct conn *c)
     struct node *node = c->edge->node;
     struct negotiation *n = c->negotiation;
     struct sasl2 *s = n->sasl2;
-    if (n->anonymous || s->agent.n == 0)
+    if (n->anonymous || s->agent.n == 0 || s->word.p) /* by a token all is noted */
         return sasl2_go_on(c);
     Store__Request r = STORE__REQUEST__INIT;
     Store__ClientPut put = STORE__CLIENT_PUT__INIT;

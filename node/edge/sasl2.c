@@ -4,6 +4,7 @@
 #include "node/edge/auth.h"
 #include "node/edge/c2s.h"
 #include "node/edge/fast.h"
+#include "node/edge/upgrade.h"
 #include "proto/base/base64.h"
 #include "proto/xmpp/jid.h"
 
@@ -48,6 +49,7 @@ void sasl2_put_features(struct conn *c, struct xml_writer *w)
     put_bind_inline(c, w);
     fast_put_features(c, w);
     xml_close(w, "inline");
+    upgrade_put_features(c, w);
     xml_close(w, "authentication");
 }
 
@@ -127,6 +129,7 @@ void sasl2_begin(struct conn *c, str item, const struct xml_index *x)
     if (is_outdated(c, &el))
         return refuse_outdated(c);
     keep_agent(s, &el, a);
+    upgrade_read(c, &el);
     keep_element(&el, BIND2, "bind", &s->bind, a);
     keep_element(&el, xml_ns_uri(NS_SM).p, "resume", &s->resume, a);
     if (!fast_read(c, &el))
@@ -142,8 +145,10 @@ void sasl2_free(struct negotiation *n)
     if (!s)
         return;
     str *all[] = {&s->additional, &s->agent,  &s->software, &s->device, &s->resume,
-                  &s->bind,       &s->failed, &s->word,     &s->token};
+                  &s->bind,       &s->failed, &s->keys,     &s->word,   &s->token};
     n->offer.tokens = 0;
+    if (s->keys.n)
+        scram_wipe((char *)s->keys.p, s->keys.n);
     for (size_t i = 0; i < array_len(all); i++)
         free((char *)all[i]->p);
     free(s);
@@ -216,6 +221,10 @@ void sasl2_go_on(struct conn *c)
 {
     struct negotiation *n = c->negotiation;
     struct sasl2 *s = n->sasl2;
+    if (upgrade_next(c))
+        return;
+    if (!s->noted)
+        return s->noted = true, fast_note(c);
     if (s->resume.n && !s->failed.n)
         return c2s_resume(c, s->resume);
     if (!s->bind.n)
@@ -230,10 +239,7 @@ void sasl2_authenticated(struct conn *c, str additional)
     if (additional.n)
         negotiation_keep(&s->additional, base64_encode_in(c->edge->node->turn, additional));
     c->step = STEP_BIND;
-    if (s->word.p) /* by a token: all is said */
-        sasl2_go_on(c);
-    else
-        fast_note(c);
+    sasl2_go_on(c);
 }
 
 void sasl2_resume_failed(struct conn *c, str failed)

@@ -25,12 +25,19 @@ struct sasl2 {
     str word, token;            /* the mechanism's last word meanwhile; <token/> */
     enum sasl_mechanism wanted; /* of the token that is asked for; SASL_MECHANISMS: none is */
     uint64_t count;
-    bool invalidate;
+    bool invalidate, noted;
     size_t which;
     struct fast_slot {
         unsigned char nonce[FAST_NONCE_N];
         int64_t expiry_us;
     } slot[2];
+    /* upgrade.h */
+    unsigned upgrades; /* bits of enum scram_hash that are asked for */
+    str keys;          /* the account's, in the store's form */
+    enum { TASK_NONE, TASK_OFFERED, TASK_SENT } stage;
+    enum scram_hash task;
+    uint32_t iterations;
+    unsigned char salt[SCRAM_SALT_BYTES];
 };
 
 /* <authentication/>, where it is offered. */

@@ -7,7 +7,7 @@
 #include "node/edge/admit.h"
 #include "node/edge/auth.h"
 #include "node/edge/register.h"
-#include "node/edge/sasl2.h"
+#include "node/edge/upgrade.h"
 #include "node/edge/c2s.h"
 #include "proto/xmpp/jid.h"
 
@@ -649,6 +649,8 @@ static void on_element(struct conn *c, str item, const struct xml_index *x)
         return conn_end(c, ERR_STREAM_BAD_NAMESPACE_PREFIX);
     if (c->step == STEP_BOUND)
         conn_charge_stanza(c);
+    if (c->step == STEP_BIND && c->negotiation->sasl2)
+        return upgrade_task(c, item, x);
     table[event][c->step](c, item, x);
 }
 

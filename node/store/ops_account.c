@@ -53,13 +53,27 @@ err op_account_add(struct ops *x)
     return ERR_OK;
 }
 
+static err is_changed(struct ops *x) { return x->stored ? ERR_OK : ERR_EXISTS; }
+
+static bool on_changed(struct ops *x, const struct sql_row *row)
+{
+    x->stored = true;
+    return false;
+}
+
 err op_account_set_keys(struct ops *x)
 {
-    str keys = ops_str(x->q->account_set_keys->keys);
-    if (keys.n > TEXT_MAX)
+    const Store__AccountSetKeys *set = x->q->account_set_keys;
+    if (set->keys.len > TEXT_MAX || set->former.len > TEXT_MAX)
         return ERR_BAD;
-    ops_sql(x, account_set_keys, NULL, A_TEXT(x->owner), A_BLOB(keys));
-    if (!x->q->account_set_keys->same_password)
+    if (set->former.len) {
+        ops_sql(x, account_change_keys, on_changed, A_TEXT(x->owner), A_BLOB(ops_str(set->keys)),
+                A_BLOB(ops_str(set->former)));
+        x->done = is_changed;
+    } else {
+        ops_sql(x, account_set_keys, NULL, A_TEXT(x->owner), A_BLOB(ops_str(set->keys)));
+    }
+    if (!set->same_password)
         ops_sql(x, clients_reset, NULL, A_TEXT(x->owner));
     return ERR_OK;
 }

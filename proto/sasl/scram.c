@@ -56,23 +56,31 @@ err scram_password_prepare(str raw, size_t characters_min, struct arena *a, str 
     return ERR_OK;
 }
 
+void scram_key_of(str salted, enum scram_hash h, str salt, uint32_t iterations,
+                  struct scram_key *out)
+{
+    size_t size = hashes[h].size;
+    unsigned char client_key[SCRAM_DIGEST_MAX];
+    must(salted.n == size && salt.n > 0 && salt.n <= SCRAM_SALT_MAX);
+    *out = (struct scram_key){.iterations = iterations, .salt_n = (uint8_t)salt.n};
+    memcpy(out->salt, salt.p, salt.n);
+    scram_hmac(h, salted, &STR("Client Key"), 1, client_key);
+    scram_digest(h, &(str){(char *)client_key, size}, 1, out->stored_key);
+    scram_hmac(h, salted, &STR("Server Key"), 1, out->server_key);
+    scram_wipe(client_key, sizeof client_key);
+}
+
 void scram_derive(str password, enum scram_hash h, str salt, uint32_t iterations,
                   struct scram_key *out)
 {
     must(salt.n > 0 && salt.n <= SCRAM_SALT_MAX);
     must(iterations > 0 && iterations <= SCRAM_ITERATIONS_MAX);
     size_t size = hashes[h].size;
-    unsigned char salted[SCRAM_DIGEST_MAX], client_key[SCRAM_DIGEST_MAX];
+    unsigned char salted[SCRAM_DIGEST_MAX];
     must(PKCS5_PBKDF2_HMAC(password.p, password.n, (const unsigned char *)salt.p, salt.n,
                            iterations, hashes[h].md(), size, salted));
-    *out = (struct scram_key){.iterations = iterations, .salt_n = (uint8_t)salt.n};
-    memcpy(out->salt, salt.p, salt.n);
-    str key = str_from(salted, size);
-    scram_hmac(h, key, &STR("Client Key"), 1, client_key);
-    scram_digest(h, &(str){(char *)client_key, size}, 1, out->stored_key);
-    scram_hmac(h, key, &STR("Server Key"), 1, out->server_key);
+    scram_key_of(str_from(salted, size), h, salt, iterations, out);
     scram_wipe(salted, sizeof salted);
-    scram_wipe(client_key, sizeof client_key);
 }
 
 void scram_keys_make(str password, uint32_t iterations, struct entropy *e, struct scram_keys *out)

@@ -44,6 +44,9 @@ nodiscard err scram_password_prepare(str raw, size_t characters_min, struct aren
  * 1..SCRAM_ITERATIONS_MAX (must). Slow. */
 void scram_derive(str password, enum scram_hash h, str salt, uint32_t iterations,
                   struct scram_key *out);
+/* The same of SaltedPassword, which somebody else has derived. Quick. */
+void scram_key_of(str salted, enum scram_hash h, str salt, uint32_t iterations,
+                  struct scram_key *out);
 /* All three with fresh salts of SCRAM_SALT_BYTES. Slow. */
 void scram_keys_make(str password, uint32_t iterations, struct entropy *e, struct scram_keys *out);
 
