@@ -337,7 +337,7 @@ class Pemberley:
     """A release node, through the end-to-end tests' Server."""
 
     name = "pemberley"
-    how = "the shipped configuration with plain_from = 127.0.0.0/8; SQLite"
+    how = "the shipped configuration with plain_from = 127.0.0.0/8, no archives; SQLite"
 
     def __init__(self, certificate, key, accounts, bin_dir, shards, settings=()):
         os.environ["PEMBERLEY_BIN"] = str(bin_dir)
@@ -349,6 +349,8 @@ class Pemberley:
                 shutil.copyfile(key, self.dir / "localhost.key")
                 os.chmod(self.dir / "localhost.key", 0o600)
 
+        if not any(s.startswith("modules.off") for s in settings):
+            settings = [*settings, "modules.off={archive}"]
         self.node = Node(settings=settings, hosts=("localhost",), shards=shards)
         self.port, self.tls_port = self.node.port, self.node.tls_port
         self.accounts = accounts

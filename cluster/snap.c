@@ -17,7 +17,7 @@ str snap_encode(const struct snap *s, struct arena *a)
     m.presence_us = s->presence_us, m.since_us = s->since_us, m.tls = s->tls;
     m.interested = s->interested, m.anonymous = s->anonymous;
     m.blocklist = s->blocklist, m.carbons = s->carbons, m.inactive = s->inactive;
-    m.bind2 = s->bind2;
+    m.reads_archive = s->reads_archive;
     m.directed = arena_alloc(a, s->directed_count * sizeof *m.directed);
     m.n_directed = s->directed_count;
     for (size_t i = 0; i < s->directed_count; i++)
@@ -61,7 +61,7 @@ err snap_decode(str bytes, struct arena *a, struct snap *out)
         .blocklist = m->blocklist,
         .carbons = m->carbons,
         .inactive = m->inactive,
-        .bind2 = m->bind2,
+        .reads_archive = m->reads_archive,
         .anonymous = m->anonymous,
         .directed = directed,
         .directed_count = m->n_directed,
@@ -78,6 +78,7 @@ void snap_learn(struct snap *s, const struct snap *told)
     s->since_us = told->since_us;
     s->interested = told->interested, s->anonymous = told->anonymous;
     s->blocklist = told->blocklist, s->carbons = told->carbons;
-    s->inactive = told->inactive, s->bind2 = told->bind2;
+    s->inactive = told->inactive;
+    s->reads_archive = told->reads_archive;
     s->directed = told->directed, s->directed_count = told->directed_count;
 }

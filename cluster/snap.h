@@ -24,8 +24,8 @@ struct snap {
     bool interested;               /* has asked for the roster */
     bool blocklist;                /* has asked for the block list (XEP-0191 3.2) */
     bool carbons;                  /* wants copies (XEP-0280) */
+    bool reads_archive;            /* and not what is there from offline (XEP-0313, 0386) */
     bool inactive;                 /* its client is (XEP-0352): what was held back for it is lost */
-    bool bind2;                    /* was bound by XEP-0386 */
     bool anonymous;                /* there is no account */
     const str *directed;           /* JIDs that got directed presence */
     size_t directed_count;

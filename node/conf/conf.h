@@ -23,6 +23,7 @@ enum conf_loop { CONF_LOOP_AUTO, CONF_LOOP_IO_URING, CONF_LOOP_EPOLL };
 enum conf_registration { CONF_REGISTRATION_OFF, CONF_REGISTRATION_OPEN };
 enum conf_bare { CONF_BARE_ALL, CONF_BARE_TOP };
 enum conf_strangers { CONF_STRANGERS_DELIVER, CONF_STRANGERS_REFUSE };
+enum conf_archive { CONF_ARCHIVE_ALWAYS, CONF_ARCHIVE_ROSTER, CONF_ARCHIVE_NEVER };
 enum conf_conflict { CONF_CONFLICT_REPLACE, CONF_CONFLICT_REFUSE, CONF_CONFLICT_RENAME };
 enum conf_tls { CONF_TLS_REQUIRED, CONF_TLS_OPTIONAL };
 enum conf_version { CONF_VERSION_1_2, CONF_VERSION_1_3 };
@@ -94,6 +95,7 @@ struct conf_net {
 #define CONF_T_WORD_REGISTRATION enum conf_registration
 #define CONF_T_WORD_BARE enum conf_bare
 #define CONF_T_WORD_STRANGERS enum conf_strangers
+#define CONF_T_WORD_ARCHIVE enum conf_archive
 #define CONF_T_WORD_CONFLICT enum conf_conflict
 #define CONF_T_WORD_TLS enum conf_tls
 #define CONF_T_WORD_VERSION enum conf_version

@@ -178,7 +178,7 @@ static void bind2(struct session *s, const struct frame *f, struct ticket *t)
     struct arena *a = home_arena(home_of(s));
     struct binding b = {.bind = xml_root(f->payload, STR("jabber:client"), a)};
     xml_writer_init(&b.bound, a);
-    s->bind2 = true;
+    s->reads_archive = true;
     if (f->flags & FRAME_WANT_SM)
         session_sm_on(s, f);
     chain_bound(s, &b);

@@ -55,6 +55,7 @@ static bool is_private(const struct stanza *stanza)
     switch (stanza->index.child[0].ns) {
     case NS_ROSTER:
     case NS_PRIVATE:
+    case NS_MAM:
     case NS_BLOCKING: return true;
     case NS_VCARD: return stanza->type == TYPE_SET;
     default: return false;

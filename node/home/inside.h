@@ -65,6 +65,8 @@ struct home {
     size_t resting_count, parked_bytes;
     size_t roster_bytes; /* of the items of all users' rosters */
     struct pool outbounds;
+    uint64_t archive_keys[4]; /* of the ids of archives, once they are known */
+    bool archive_keys_known;
     struct caps_cache *caps; /* what clients can do (node/xep/caps.h); NULL: none is known */
     uint32_t requests;       /* store requests without an answer */
     uint16_t copies;         /* begun, modulo 2^16 */

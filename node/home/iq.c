@@ -4,7 +4,7 @@
 #include "node/home/iq.h"
 
 #include "node/home/inside.h"
-#include "node/xep/xep.h"
+#include "node/xep/archive.h"
 
 enum { HANDLER_SAMPLE = 64, MODULE_ROSTER = METRIC_SIZE_MODULE - 1 }; /* labels.def: MODULE */
 
@@ -94,6 +94,7 @@ struct iq *iq_keep(struct iq *q)
 
 void iq_session_ended(struct session *s)
 {
+    archive_session_ended(s);
     while (s->waiting && s->waiting->kept) {
         struct kept *k = list_entry(s->waiting->kept, struct kept, link);
         k->iq.session = NULL;

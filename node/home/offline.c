@@ -5,7 +5,8 @@
  *
  * A row leaves the store when the client has it (SM) or the socket took it. One that a session held
  * at its end has never left the store. */
-#include "node/home/inside.h"
+#include "node/xep/archive.h"
+#include "proto/xmpp/sid.h"
 
 enum { PAGE = 50, PAGE_BYTES = 1 << 20, TRIES = 4 };
 
@@ -121,16 +122,28 @@ static void on_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
     user_unpin(u);
 }
 
+/* The archive's id of it: the archive puts its own on, and takes off what only looks like it. */
+static ProtobufCBinaryData archived_as(const struct route *r, unsigned char id[ARCHIVE_ID_BYTES])
+{
+    struct home *h = r->home;
+    const struct conf_host *host = user_host(r->user);
+    if (!host || !xep_active(&xep_archive, h->node->conf, host) ||
+        !archive_id_of_text(sid_find(r->stanza, user_bare(r->user), home_arena(h)), id))
+        return (ProtobufCBinaryData){0, NULL};
+    return home_bytes(str_from(id, ARCHIVE_ID_BYTES));
+}
+
 static void submit(struct route *r)
 {
     const struct conf_host *host = user_host(r->user);
     Store__Request req = STORE__REQUEST__INIT;
     Store__OfflinePut op = STORE__OFFLINE_PUT__INIT;
-    unsigned char key[KEY_BYTES], token[8];
+    unsigned char key[KEY_BYTES], token[8], archived[ARCHIVE_ID_BYTES];
     key_encode(r->uid, stanza_fp(r->stanza), key);
     op.uid = home_bytes(str_from(key, sizeof key));
     op.time_us = r->us;
     op.stanza = home_bytes(stanza_xml(r->stanza));
+    op.archived = archived_as(r, archived);
     if (r->sid) {
         put_u64(token, r->sid);
         op.sid = home_bytes(str_from(token, sizeof token)), op.seq = r->seq;
@@ -200,6 +213,16 @@ static bool in_a_queue(const struct user *u, uint64_t id)
 
 static void remove_rows(struct user *u, const uint64_t *ids, size_t n);
 
+/* In the archive it does not have its id. */
+static str kept_xml(const struct user *u, const Store__OfflineRow *row)
+{
+    struct arena *a = home_arena(u->home);
+    str xml = home_str(row->stanza);
+    return row->archived.len
+               ? sid_into(xml, user_bare(u), archive_id_text(home_str(row->archived), a), a)
+               : xml;
+}
+
 static void give_row(struct session *s, const Store__OfflineRow *row)
 {
     struct user *u = s->user;
@@ -207,7 +230,11 @@ static void give_row(struct session *s, const Store__OfflineRow *row)
     struct stanza *was, *given;
     if (in_a_queue(u, row->id))
         return;
-    if (stanza_of_kept(h->node->scan, home_str(row->stanza), home_arena(h), &was)) {
+    if (!row->stanza.len) { /* the archive has forgotten it, or its author has taken it back */
+        remove_rows(u, &row->id, 1);
+        return;
+    }
+    if (stanza_of_kept(h->node->scan, kept_xml(u, row), home_arena(h), &was)) {
         LOG(h->node->log, store_failed, F_STR("op", STR("offline_get")),
             F_STR("reason", STR("a stored message is no stanza; it is removed")));
         remove_rows(u, &row->id, 1); /* nobody will ever read it */
@@ -315,12 +342,33 @@ static void ask(struct giving *g)
     home_store(g->user->home, user_bare(g->user), &req, on_page, g);
 }
 
+static void on_dropped(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+
+/* The store does one after the other: the page that is asked for next is without them. */
+static void drop_archived(struct user *u)
+{
+    Store__Request req = STORE__REQUEST__INIT;
+    Store__OfflineDropArchived op = STORE__OFFLINE_DROP_ARCHIVED__INIT;
+    req.op_case = STORE__REQUEST__OP_OFFLINE_DROP_ARCHIVED, req.offline_drop_archived = &op;
+    home_store(u->home, user_bare(u), &req, on_dropped, NULL);
+}
+
+void session_reads_archive(struct session *s)
+{
+    if (s->reads_archive)
+        return;
+    s->reads_archive = true;
+    second_state(s, NULL);
+}
+
 void offline_start(struct session *s)
 {
     struct user *u = s->user;
     /* Those still being written count: the store does one after the other. */
     if (u->giving || s->detached || (!u->offline_count && !u->putting))
         return;
+    if (s->reads_archive)
+        drop_archived(u);
     struct giving *g = calloc(1, sizeof *g);
     must(g);
     g->user = u, g->sid = s->sid;

@@ -1,6 +1,6 @@
 /* outbound: a session's queue at its home (delivery.md I4): numbers what goes to the client, keeps
  * it until the client has it, and lets go to the edge what somebody else holds too. */
-#include "node/home/inside.h"
+#include "node/xep/archive.h"
 
 static struct home *home_of(const struct session *s) { return s->user->home; }
 
@@ -271,6 +271,8 @@ void session_out_acked(struct session *s, uint64_t seq, bool rows)
         second_acked(s);
     }
     presence_probe_more(s);
+    if (s->waiting)
+        archive_more(s);
     if (s->user->giving)
         offline_more(s);
 }

@@ -501,10 +501,12 @@ static void message_again(struct route *r)
         put_offline(u, r);
 }
 
-/* Of a message for other resources (XEP-0280): nobody else's. Clients' own have a resource. */
+/* Of a message for other resources (XEP-0280), or of an archive's: nobody else's. Clients' own have
+ * a resource. */
 static bool is_copy(const struct route *r)
 {
-    return r->stanza->index.nchild == 1 && r->stanza->index.child[0].ns == NS_CARBONS &&
+    return r->stanza->index.nchild == 1 &&
+           (r->stanza->index.child[0].ns == NS_CARBONS || r->stanza->index.child[0].ns == NS_MAM) &&
            str_eq(stanza_from(r->stanza), user_bare(r->user));
 }
 

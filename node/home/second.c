@@ -162,8 +162,8 @@ static struct snap told_snap(const struct session *s)
                         .interested = s->interested,
                         .blocklist = s->blocklist,
                         .carbons = s->carbons,
+                        .reads_archive = s->reads_archive,
                         .inactive = s->inactive,
-                        .bind2 = s->bind2,
                         .anonymous = s->user->anonymous};
     presence_snap(s, &snap);
     return snap;

@@ -141,7 +141,7 @@ struct waiting *session_waiting(struct session *s)
 void session_waited(struct session *s)
 {
     const struct waiting *w = s->waiting;
-    if (!w || w->held || w->kept || w->probes || w->back || w->holds || w->gates)
+    if (!w || w->held || w->kept || w->queries || w->probes || w->back || w->holds || w->gates)
         return;
     free(s->waiting);
     s->waiting = NULL;
@@ -646,7 +646,7 @@ struct session *session_restore(struct user *u, const struct snap *snap)
     s->out_seq = s->out_acked = snap->out_acked;
     s->interested = snap->interested, s->blocklist = snap->blocklist;
     s->carbons = snap->carbons, s->inactive = snap->inactive;
-    s->bind2 = snap->bind2;
+    s->reads_archive = snap->reads_archive;
     s->since_us = snap->since_us ? snap->since_us : s->since_us;
     second_others(s)->doubt = s->in_ord + WINDOW_MAX; /* a client sends again */
     session_note_peer(s, snap->address, snap->tls);

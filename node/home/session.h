@@ -56,6 +56,7 @@ struct others {
 struct waiting {
     struct list *held;      /* ring of struct held_in.link: stanzas behind a handler */
     struct list *kept;      /* ring of kept IQs that name this session */
+    struct list *queries;   /* the same of queries of the archive (node/xep/archive_query.c) */
     struct probes *probes;  /* contacts that are still to be probed; NULL: none */
     struct held_back *back; /* of an inactive client (inactive.c); NULL: nothing */
     uint64_t gate;          /* while gates: nothing beyond this seq is sent */
@@ -106,17 +107,17 @@ struct session {
     int8_t priority;
     enum second_kind second_kind : 8;
     bool sm : 1, resumable : 1, detached : 1, ended : 1;
-    bool doomed : 1;       /* ends at the end of this turn, as `doom` says */
-    bool missing : 1;      /* counted as without a second holder */
-    bool closing : 1;      /* its client has ended it; stanzas before that wait */
-    bool draining : 1;     /* held stanzas are being run */
-    bool interested : 1;   /* has asked for the roster (RFC 6121 2.2) */
-    bool blocklist : 1;    /* has asked for the block list (XEP-0191 3.2) */
-    bool carbons : 1;      /* wants copies of the account's messages (XEP-0280) */
-    bool inactive : 1;     /* its client is (XEP-0352) */
-    bool had_presence : 1; /* initial presence was sent once */
-    bool offline_done : 1; /* was given the offline messages */
-    bool bind2 : 1;        /* reads its archive instead of them, where that has them (XEP-0386) */
+    bool doomed : 1;        /* ends at the end of this turn, as `doom` says */
+    bool missing : 1;       /* counted as without a second holder */
+    bool closing : 1;       /* its client has ended it; stanzas before that wait */
+    bool draining : 1;      /* held stanzas are being run */
+    bool interested : 1;    /* has asked for the roster (RFC 6121 2.2) */
+    bool blocklist : 1;     /* has asked for the block list (XEP-0191 3.2) */
+    bool carbons : 1;       /* wants copies of the account's messages (XEP-0280) */
+    bool inactive : 1;      /* its client is (XEP-0352) */
+    bool had_presence : 1;  /* initial presence was sent once */
+    bool reads_archive : 1; /* has what its archive has from there, not from offline */
+    bool offline_done : 1;  /* was given the offline messages */
     err doom : 8;
     char resource[];
 };
@@ -180,6 +181,10 @@ static inline bool session_is_held(const struct session *s)
 {
     return s->waiting && (s->waiting->holds || s->waiting->held);
 }
+
+/* Its client reads the archive (asked it before its initial presence, or by XEP-0386): of what
+ * waits offline it gets what is not there (XEP-0313 6.1.1). */
+void session_reads_archive(struct session *s);
 
 /* Does less than half of what it may hold wait in its queue? Who has many stanzas for it asks. */
 bool session_has_room(const struct session *s);

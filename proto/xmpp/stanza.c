@@ -173,6 +173,52 @@ struct stanza *stanza_edited(str xml, const struct xml_index *x, const struct xm
     return s;
 }
 
+static uint32_t end_tag(str xml)
+{
+    size_t end = xml.n;
+    while (xml.p[--end] != '<')
+        ;
+    return (uint32_t)end;
+}
+
+static void list_last(struct xml_index *x, const struct xml_child *row, uint32_t off, uint32_t len)
+{
+    x->children++;
+    if (x->nchild == XML_CHILDREN || x->children != x->nchild + 1)
+        return;
+    struct xml_child *c = &x->child[x->nchild++];
+    *c = *row;
+    c->off = off, c->len = len;
+    c->name_off += off;
+    c->ns_uri.off += off;
+}
+
+struct stanza *stanza_with_last(const struct stanza *s, const struct xml_edit *cuts, size_t n,
+                                str child, const struct xml_child *row, struct arena *a)
+{
+    struct xml_index moved;
+    struct xml_edit *e = arena_alloc(a, (n + 1) * sizeof *e);
+    str xml = stanza_xml(s);
+    must(!child.n || !s->index.empty);
+    if (n)
+        memcpy(e, cuts, n * sizeof *e);
+    e[n] = (struct xml_edit){end_tag(xml), 0, child};
+    size_t edits = n + (child.n > 0), size = xml_splice_size(xml.n, e, edits);
+    memcpy(&moved, &s->index, xml_index_size(&s->index)); /* it has its used rows only */
+    xml_index_splice(&moved, e, edits);
+    moved.children = (uint16_t)(s->index.children - n); /* listed or not */
+    if (child.n)
+        list_last(&moved, row, (uint32_t)(size - (xml.n - e[n].off) - child.n), (uint32_t)child.n);
+    const struct stanza_head head = {(enum stanza_kind)s->kind, (enum stanza_type)s->type,
+                                     stanza_to_jid(s), stanza_from(s)};
+    struct stanza *with = new_block(&moved, size, &head);
+    with->index.len = (uint32_t)size;
+    xml_splice(xml, e, edits, (char *)with + with->xml_off);
+    with->flags = flags_of(stanza_xml(with), &with->index);
+    with->fp = s->fp, with->to_fp = s->to_fp; /* of what was not touched */
+    return with;
+}
+
 err stanza_of_kept(struct xml_scan *scan, str xml, struct arena *a, struct stanza **out)
 {
     enum xml_item what;

@@ -122,6 +122,12 @@ nodiscard err stanza_of_kept(struct xml_scan *scan, str xml, struct arena *a, st
 /* s with `child` (XML) put in as its last child. */
 struct stanza *stanza_with_child(struct xml_scan *scan, const struct stanza *s, str child,
                                  struct arena *a);
+/* s after these cuts, each of a child, with `child` (XML; empty: none) as its last one: what index
+ * says of that is in `row`, from the child's first byte. Nothing is scanned. s must have children
+ * where one is put in.
+ */
+struct stanza *stanza_with_last(const struct stanza *s, const struct xml_edit *cuts, size_t n,
+                                str child, const struct xml_child *row, struct arena *a);
 /* The root for the cursor. */
 struct xml_el stanza_root(const struct stanza *s, struct arena *a);
 

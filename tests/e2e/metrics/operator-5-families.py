@@ -80,7 +80,6 @@ WAITING = {
     "a maximum of memory": "memory_max_bytes",
     "logins by somebody else's word": "auth_backend_seconds auth_backend_errors_total",
     "the store's size by host": "host_store_bytes",
-    "archive": "archive_messages_total archive_query_seconds",
     "push": "push_notifications_total",
     "reading from a PostgreSQL that follows another": "store_replica_lag_seconds",
 }
