@@ -303,6 +303,8 @@ void subscription_cancel(struct user *u, str contact, const struct item *i, bool
 bool offline_wants(const struct user *u, const struct stanza *s);
 /* Stores it, or answers that it could not. */
 void offline_put(struct user *u, struct route *r);
+/* The same of what may be in the store already, or among what waits behind it. */
+void offline_put_again(struct user *u, struct route *r);
 /* A row that an ended session's queue held; the store has it still, and notes where it was. */
 void offline_back(struct user *u, struct route *r);
 void offline_start(struct session *s); /* it may have them now */

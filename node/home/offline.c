@@ -167,6 +167,28 @@ void offline_put(struct user *u, struct route *r)
     offline_give(u); /* whoever is there gets it before what comes now */
 }
 
+/* What waits live behind the rows would come behind r too, which may be newer. */
+static void put_waiting(struct giving *g)
+{
+    struct user *u = g->user;
+    list_each(w, &g->waiting, struct work, link) {
+        struct route *r = container_of(w, struct route, work);
+        if (!offline_wants(u, r->stanza))
+            continue;
+        list_remove(&w->link);
+        u->home->parked_bytes -= w->bytes;
+        offline_put(u, r);
+        route_done(r);
+    }
+}
+
+void offline_put_again(struct user *u, struct route *r)
+{
+    if (u->giving)
+        put_waiting(u->giving);
+    offline_put(u, r);
+}
+
 /* ---- give out ---- */
 
 static void ask(struct giving *g);

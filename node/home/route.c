@@ -198,7 +198,7 @@ static void route_message(struct user *u, struct route *r)
     /* Our predecessor may have stored it: the store knows its uid, and gives all in order. */
     if ((r->flags & FRAME_AGAIN) && (u->offline_count || u->putting) &&
         offline_wants(u, r->stanza)) {
-        offline_put(u, r);
+        offline_put_again(u, r);
         chain_given(u, r);
         return;
     }

@@ -407,6 +407,34 @@ static void what_comes_to_a_resource_waits_behind_what_was_stored_for_it(void **
     rig_close(r);
 }
 
+/* Its sender's home has moved, so what follows is marked as coming again, although it has not. */
+static void what_comes_again_is_not_given_before_what_waited(void **state)
+{
+    struct client alice, bob;
+    struct rig *r = open_with(&alice, NULL);
+    say(&alice, "stored");
+    rig_run(r);
+    assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
+    fake_store_pause(rig_store(r), true);
+    rig_send(&bob, "<presence/>");
+    rig_expect(&bob, "<presence");
+    for (unsigned i = 0; i < 2; i++) {
+        char xml[128];
+        snprintf(xml, sizeof xml,
+                 "<message from='x@localhost/r' to='bob@localhost' type='chat' id='%u'>"
+                 "<body>message %u</body></message>",
+                 i, i);
+        rig_inject(r, xml, (struct uid){77, 1 + i, 0}, i ? FRAME_AGAIN : 0);
+        rig_run(r);
+    }
+    fake_store_pause(rig_store(r), false);
+    rig_expect(&bob, "stored");
+    rig_expect(&bob, "message 0");
+    rig_expect(&bob, "message 1");
+    rig_expect_nothing(&bob);
+    rig_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -425,6 +453,7 @@ int main(void)
         cmocka_unit_test(what_waited_is_stored_behind_what_was_given),
         cmocka_unit_test(another_message_under_an_old_number_is_stored_too),
         cmocka_unit_test(a_page_that_does_not_come_is_asked_for_again),
+        cmocka_unit_test(what_comes_again_is_not_given_before_what_waited),
         cmocka_unit_test(what_comes_to_a_resource_waits_behind_what_was_stored_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
