@@ -363,10 +363,12 @@ void route_note(struct home *h, const struct stanza *s, struct uid uid)
     note(h, hash_str(&h->node->key, bare), ring_slot(h->node->ring, bare), s, uid);
 }
 
+/* In a cluster the first one to come may be marked so and the second not: from the sender's new
+ * home on one channel, from the former one, late, on another. */
 static bool is_known(struct home *h, const struct route *r)
 {
     bool known = note(h, r->user->node.hash, r->user->slot, r->stanza, r->uid);
-    if (!(r->flags & FRAME_AGAIN))
+    if (!(r->flags & FRAME_AGAIN) && !h->node->epoch)
         return false;
     known |= r->stanza->kind != STANZA_PRESENCE &&
              mark_set_has(&h->known, r->uid, r->user->slot, stanza_fp(r->stanza));
