@@ -17,6 +17,7 @@
 #include "node/os/fifo.h"
 #include "node/os/os.h"
 #include "node/store/store.h"
+#include "node/store/trim.h"
 #include "node/super/child.h"
 
 enum {
@@ -39,6 +40,7 @@ struct server {
     struct fifo_hub *hub;
     struct store_port port;
     struct store_worker *worker;
+    struct trimmer trimmer;
     struct arena names; /* of the config it was started with */
     int wake_fd;
     uint64_t cpu_counted_us, sampled_ms;
@@ -54,9 +56,20 @@ static void on_frame(void *ctx, unsigned peer, const char *p, size_t n)
     store_worker_on_request(s->worker, peer, p, n);
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static void on_reply(struct store_port *port, unsigned peer, const char *p, size_t n)
 {
     struct server *s = container_of(port, struct server, port);
+    if (peer == TRIM_PEER) {
+        trim_on_reply(&s->trimmer, p, n, now_ms());
+        return;
+    }
     struct iovec iov = {(void *)p, n};
     fifo_hub_send(s->hub, peer, &iov, 1);
 }
@@ -211,15 +224,9 @@ static void on_reload(void *ctx, uint64_t generation, int conf_fd, int certs_fd)
     log_reconfigure(s->log, &log);
     store_worker_set_batch_max(s->worker, (unsigned)s->conf->store_batch_max);
     store_worker_set_timeout(s->worker, s->conf->store_timeout);
+    s->trimmer.host = s->conf->host_count; /* hosts may be others: a new pass, later */
     conf_unmap(old);
     child_reloaded(s->child, generation);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static bool turn(struct server *s);
@@ -269,6 +276,7 @@ static bool turn(struct server *s)
 {
     atomic_fetch_add_explicit(&s->metrics->heartbeat, 1, memory_order_relaxed);
     sample(s);
+    trim_turn(&s->trimmer, s->worker, s->conf, now_ms(), clock_wall_us(&s->clock));
     bool came = !store_worker_enough(s->worker) && fifo_hub_poll(s->hub);
     bool more = store_worker_run(s->worker);
     fifo_hub_flush(s->hub);
@@ -285,7 +293,7 @@ static void wait(struct server *s)
     if (s->hub) {
         fds[1].fd = s->wake_fd;
         n += store_worker_fds(s->worker, fds + 2, STORE_FDS_MAX);
-        ms = store_worker_wait_ms(s->worker, ms);
+        ms = trim_wait_ms(&s->trimmer, now_ms(), store_worker_wait_ms(s->worker, ms));
         fifo_hub_sleep(s->hub, true);
         if (fifo_hub_poll(s->hub)) {
             fifo_hub_sleep(s->hub, false);

@@ -1,8 +1,9 @@
 """The archive when processes die: kill -9 of homes and of the store worker."""
 
 import json
+import time
 
-from pemb import Client, NS, q
+from pemb import Client, NS, Server, q
 
 MAM, RESULT = "urn:xmpp:mam:2", "{urn:xmpp:mam:2}result"
 SID = "{urn:xmpp:sid:0}stanza-id"
@@ -78,3 +79,25 @@ def test_what_was_acknowledged_is_archived_when_the_store_worker_dies(server):
     for c in (a, b):
         assert [body for _, body in archive(c)] == [f"m {i}" for i in range(N)]
     a.close(), b.close()
+
+
+def test_an_archive_is_cut_to_its_number_in_the_background():
+    server = Server(hosts=("localhost",), host_options="archive_max = 5")
+    try:
+        server.add_user("old@localhost")
+        c = Client(server, "old@localhost/x").login(presence=True)
+        for i in range(12):
+            c.message("old@localhost", f"m {i}")
+            c.expect_body(f"m {i}")
+        assert len(archive(c)) == 12
+        c.close()
+        server.stop()
+        server.start() # a pass begins
+        c = Client(server, "old@localhost/x").login()
+        deadline = time.monotonic() + 20
+        while len(rows := archive(c)) > 5:
+            assert time.monotonic() < deadline, len(rows)
+        assert [body for _, body in rows] == [f"m {i}" for i in range(7, 12)]
+        c.close()
+    finally:
+        server.stop()
