@@ -39,7 +39,10 @@ struct visitor pep_visitor(const struct user *u, str bare, struct arena *a)
 
 /* ---- what happens to a leaf ---- */
 
-static struct stanza *message(struct user *u, const struct leaf *l, str to, str event, str more)
+/* id: by it what a client causes under an old number is told from what it had caused under that
+ * (delivery.md 2: the fingerprint). */
+static struct stanza *message(struct user *u, const struct leaf *l, str to, str event, str more,
+                              const struct cause *c)
 {
     static const char *const types[] = {"headline", "normal", "chat"};
     struct home *h = u->home;
@@ -50,6 +53,8 @@ static struct stanza *message(struct user *u, const struct leaf *l, str to, str 
     if (to.n)
         xml_put_attr(&w, "to", to);
     xml_put_attr(&w, "type", str_of(types[l->rules.message]));
+    if (c->stanza)
+        xml_put_attr(&w, "id", arena_printf(w.arena, "pep-%08x", stanza_fp(c->stanza)));
     xml_open_ns(&w, "event", NS_PS_EVENT);
     xml_put_raw(&w, event);
     xml_close(&w, "event");
@@ -107,7 +112,7 @@ void pep_tell(struct user *u, const struct leaf *l, str event, const struct caus
     struct arena *a = home_arena(u->home);
     if (!l->rules.notifications)
         return;
-    struct stanza *s = message(u, l, STR_NONE, event, STR_NONE);
+    struct stanza *s = message(u, l, STR_NONE, event, STR_NONE, c);
     struct uid uid = {c->uid.sid, c->uid.ord, lane_of(a, user_bare(u), leaf_name(l))};
     struct telling t = {.user = u, .leaf = l, .arena = a};
     tell_own(u, s, leaf_name(l), c, uid);
@@ -144,7 +149,7 @@ static void send_last(struct user *u, const struct leaf *l, str to, str id, str 
     xml_close(&w, "item");
     xml_close(&w, "items");
     str domain = jid_parse_prepared(user_bare(u)).domain;
-    struct stanza *s = message(u, l, to, xml_written(&w), stanza_delay(domain, us, a));
+    struct stanza *s = message(u, l, to, xml_written(&w), stanza_delay(domain, us, a), c);
     str purpose = arena_printf(a, "last %.*s", STR_ARG(leaf_name(l)));
     home_send(u->home, s, STR_NONE,
               (struct uid){c->uid.sid, c->uid.ord, home_lane(user_bare(u), purpose.p)}, 0, c->us,
@@ -177,6 +182,7 @@ static void fetch_last(struct user *u, const struct leaf *l, str to, const struc
     struct fetch *f = malloc(sizeof *f + to.n + l->name_len);
     must(f);
     *f = (struct fetch){u, *c, to.n, l->name_len};
+    f->cause.stanza = NULL; /* it does not outlive the request */
     memcpy(f->text, to.p, to.n);
     memcpy(f->text + to.n, l->name, l->name_len);
     if (c->ticket)

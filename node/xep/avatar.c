@@ -1,8 +1,8 @@
 /* XEP-0398 (with 0084, 0153, 0054): the account's picture. Its hash is in memory as long as the
  * account is, for the presence of its sessions; it comes with the account from the store.
  *
- *   PEP metadata published --> hash here --> presence of all sessions again
- *                                       `--> its data --> PHOTO of the vCard
+ *   PEP metadata published --> hash here --> its data --> PHOTO of the vCard
+ *                                                     `--> presence of all sessions again
  *   vCard set              --> PHOTO --> PEP data, metadata --> as above */
 #include "node/xep/avatar.h"
 
@@ -126,21 +126,29 @@ static void show_again(struct user *u, struct ticket *t)
 
 /* PHOTO on its way into the vCard. */
 struct photo {
-    struct user *user; /* pinned */
+    struct user *user;     /* pinned */
+    struct ticket *ticket; /* an effect, until presence has been shown again; may be NULL */
     size_t type_len, data_len;
     char *data; /* base64 */
     char hash[HASH];
     char type[]; /* of the picture; NULL data and no type: none */
 };
 
-static void photo_free(struct photo *p)
+/* Presence comes last: who sees the hash asks for the vCard. */
+static void photo_done(struct photo *p)
 {
+    show_again(p->user, p->ticket);
+    if (p->ticket)
+        ticket_close(p->ticket);
     user_unpin(p->user);
     free(p->data);
     free(p);
 }
 
-static void on_vcard_put(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+static void on_vcard_put(struct home *h, void *ctx, err e, const Store__Reply *reply)
+{
+    photo_done(ctx);
+}
 
 static str photo_element(const struct photo *p, struct arena *a)
 {
@@ -176,7 +184,7 @@ static void on_vcard(struct home *h, void *ctx, err e, const Store__Reply *reply
 {
     struct photo *p = ctx;
     if (e != ERR_OK && e != ERR_NOT_FOUND) {
-        photo_free(p); /* the next change mends it */
+        photo_done(p); /* the next change mends it */
         return;
     }
     str was = e == ERR_OK ? home_str(reply->xml->xml) : STR("<vCard xmlns='" NS_VCARD_TEMP "'/>");
@@ -184,8 +192,7 @@ static void on_vcard(struct home *h, void *ctx, err e, const Store__Reply *reply
     Store__VcardPut op = STORE__VCARD_PUT__INIT;
     op.xml = home_bytes(with_photo(was, p, home_arena(h)));
     req.op_case = STORE__REQUEST__OP_VCARD_PUT, req.vcard_put = &op;
-    home_store(h, user_bare(p->user), &req, on_vcard_put, NULL);
-    photo_free(p);
+    home_store(h, user_bare(p->user), &req, on_vcard_put, p);
 }
 
 static void ask_vcard(struct photo *p)
@@ -201,7 +208,7 @@ static void on_data(struct home *h, void *ctx, err e, const Store__Reply *reply)
     struct photo *p = ctx;
     struct arena *a = home_arena(h);
     if (e != ERR_OK || !reply->items->n_items) {
-        photo_free(p); /* metadata without data: elsewhere, or a lie */
+        photo_done(p); /* metadata without data: elsewhere, or a lie */
         return;
     }
     struct xml_el data = xml_root(home_str(reply->items->items[0]->xml), STR_NONE, a);
@@ -213,12 +220,14 @@ static void on_data(struct home *h, void *ctx, err e, const Store__Reply *reply)
     ask_vcard(p);
 }
 
-static void to_vcard(struct user *u, str hash, str type)
+static void to_vcard(struct user *u, str hash, str type, struct ticket *t)
 {
     struct photo *p = calloc(1, sizeof *p + type.n);
     must(p);
     user_pin(u);
-    p->user = u, p->type_len = type.n;
+    p->user = u, p->ticket = t, p->type_len = type.n;
+    if (t)
+        ticket_open(t);
     if (type.n)
         memcpy(p->type, type.p, type.n);
     if (!hash.n) {
@@ -250,8 +259,7 @@ void avatar_published(struct user *u, str node, str id, str payload, const struc
     if (str_eq(hash, hash_of(u)))
         return;
     set_hash(u, hash);
-    show_again(u, c->ticket);
-    to_vcard(u, hash, type);
+    to_vcard(u, hash, type, c->ticket);
 }
 
 /* ---- vCard to PEP ---- */

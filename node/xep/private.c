@@ -1,6 +1,7 @@
 /* XEP-0049: Private XML Storage, of the own account only. The key of an entry is the namespace and
  * the name of its element. */
 #include "node/conf/conf.h"
+#include "node/xep/bookmarks.h"
 #include "node/xep/xep.h"
 #include "proto/bus/store.pb-c.h"
 
@@ -37,11 +38,14 @@ static void answer_with(struct iq *q, str inner)
 static void got(struct iq *kept, err e, const Store__Reply *reply)
 {
     struct xml_el query = iq_payload(kept, kept->arena), asked;
+    bool any = entry(&query, &asked, kept->arena);
     if (e && e != ERR_NOT_FOUND)
         iq_store_error(kept, e);
+    else if (any && bookmarks_are(kept, &asked))
+        bookmarks_get(kept, e ? STR_NONE : str_from(reply->xml->xml.data, reply->xml->xml.len));
     else if (!e)
         answer_with(kept, str_from(reply->xml->xml.data, reply->xml->xml.len));
-    else if (entry(&query, &asked, kept->arena))
+    else if (any)
         answer_with(kept, xml_standalone(&asked, STR("jabber:iq:private"), kept->arena));
 }
 
@@ -66,11 +70,14 @@ static void get(struct iq *q)
 
 static void put(struct iq *kept, err e, const Store__Reply *reply)
 {
+    struct xml_el query = iq_payload(kept, kept->arena), given;
     if (e == ERR_FULL &&
         reply) /* over modules.private.size_max; without a reply: the store's queue */
         iq_error(kept, ERR_STANZA_NOT_ACCEPTABLE);
     else if (e)
         iq_store_error(kept, e);
+    else if (entry(&query, &given, kept->arena) && bookmarks_are(kept, &given))
+        bookmarks_set(kept);
     else
         iq_result(kept, STR_NONE);
 }

@@ -46,7 +46,6 @@ def test_3_pep_to_vcard_and_presence(server):
     a.iq("set", VCARD % "<FN>Alice</FN><PHOTO><TYPE>image/gif</TYPE><EXTVAL>http://x/</EXTVAL></PHOTO>")
     data, hash = put_avatar(a, "picture one")
     shown(b, a.jid, hash), shown(a, a.jid, hash)
-    a.ping()
     assert photo(a) == (data, "Alice") == photo(b, "alice@localhost")
     a.send("<presence><show>away</show></presence>")
     assert shown(b, a.jid, hash).findtext("c:show", None, NS) == "away"
@@ -63,7 +62,6 @@ def test_3_pep_to_vcard_and_presence(server):
     shown(b, again.jid, hash)
     publish(again, META, f"<metadata xmlns='{META}'/>", "none")
     shown(b, again.jid, "")
-    again.ping()
     assert photo(again) == (None, "Alice")
     for x in (again, b, c):
         x.close()
