@@ -78,17 +78,58 @@ bool member_is_frozen(const struct member *m)
     return !m->over && m->lease_ms && m->now >= m->lease_ms && m->now < m->frozen_ms;
 }
 
-bool member_acts(const struct member *m) { return !m->over && m->in_view; }
+bool member_acts(const struct member *m) { return !m->over && !m->stalled && m->in_view; }
+bool member_is_stalled(const struct member *m) { return !m->over && m->stalled; }
 
 void member_over(struct member *m, enum member_end why)
 {
     m->over = true;
     if (member_is_clerk(m) && why == MEMBER_FENCED)
         member_beats(m);
+    if (member_is_clerk(m) && (why == MEMBER_FENCED || (why == MEMBER_REMOVED && m->stalled)))
+        member_orders(m);
     forget_requests(m);
     if (member_is_clerk(m) && why == MEMBER_LEFT)
         member_drop_lease(m);
     m->sinks.ended(m->sinks.ctx, why);
+}
+
+bool member_is_heard(const struct member *m, const struct peer *p)
+{
+    return p->beat_ms && !p->ended && m->now - p->beat_ms < 2 * m->s.heartbeat_ms;
+}
+
+/* Does a node that is heard have the registry, or miss it? Only the clerk knows. */
+static bool hears(const struct member *m, bool renews)
+{
+    for (size_t i = 0; m->view && member_is_clerk(m) && i < m->view->count; i++) {
+        const struct peer *p = &m->peers[i];
+        bool says = renews ? p->renews : p->misses;
+        if (member_is_peer(m, i) && member_is_heard(m, p) && says)
+            return true;
+    }
+    return false;
+}
+
+bool member_has_company(const struct member *m) { return hears(m, false); }
+
+/* Whether it may go on later is for others to know: but if they do, and it does not, it was cut
+ * off. */
+static bool stop_acting(struct member *m)
+{
+    if (!m->in_view || m->refused || hears(m, true)) {
+        member_over(m, MEMBER_FENCED);
+        return false;
+    }
+    m->stalled = true;
+    m->sinks.stalled(m->sinks.ctx, true);
+    return true;
+}
+
+void member_go_on(struct member *m)
+{
+    m->stalled = false;
+    m->sinks.stalled(m->sinks.ctx, false);
 }
 
 bool member_enter(struct member *m)
@@ -101,11 +142,8 @@ bool member_enter(struct member *m)
         m->now = now;
     /* Once there was a lease, members may have been published that count on it: without it they
      * must not come to life later. */
-    if (m->lease_ms && m->now >= member_deadline_ms(m) && !canary(CANARY_NO_FENCE)) {
-        member_over(m, MEMBER_FENCED);
-        return false;
-    }
-    return true;
+    bool due = m->lease_ms && m->now >= member_deadline_ms(m) && !m->stalled;
+    return !due || canary(CANARY_NO_FENCE) || stop_acting(m);
 }
 
 /* ---- the view ---- */
@@ -122,7 +160,7 @@ struct view_node *member_own(const struct member *m, const struct view *v)
     return n && n->owner == m->s.owner ? n : NULL;
 }
 
-static bool has_me(const struct member *m, const struct view *v)
+bool member_has_me(const struct member *m, const struct view *v)
 {
     const struct view_node *n = member_own(m, v);
     return n && n->incarnation[m->s.shard] == m->s.incarnation;
@@ -135,8 +173,8 @@ static bool same_members(const struct view_node *a, const struct view_node *b)
 }
 
 /* What is known of a peer goes on; what was said about the last epoch does not, nor what was seen
- * of its lease when it had other shards: a missing lease says that those have stopped, not these.
- */
+ * of its lease: who has no lease has stopped acting, but may have published this epoch to go on,
+ * and then had one again. */
 static struct peer *peers_of(const struct member *m, const struct view *v)
 {
     struct peer *peers = calloc(v->count + 1, sizeof *peers);
@@ -148,35 +186,42 @@ static struct peer *peers_of(const struct member *m, const struct view *v)
             *p = m->peers[old - m->view->nodes];
         else
             p->heard_ms = m->now;
+        if (!canary(CANARY_OLD_EVIDENCE))
+            p->absent_ms = p->read_ms = 0, p->missing = false;
         if (!old || !same_members(old, &v->nodes[i]))
-            p->absent_ms = p->read_ms = 0, p->missing = p->ended = false;
+            p->ended = false;
         p->promise_ms = 0;
         p->settled = p->epoch == v->epoch;
     }
     return peers;
 }
 
-void member_adopt(struct member *m, struct view *v)
+void member_adopt(struct member *m, struct view *v, bool sure)
 {
     bool quiet = member_is_clerk(m) && m->now < m->quiet_ms && !canary(CANARY_ADOPT);
-    if ((m->view && v->epoch <= m->view->epoch) || quiet || m->now >= m->lease_ms) {
+    if ((m->view && v->epoch <= m->view->epoch) || quiet || m->now >= m->lease_ms ||
+        (m->stalled && !sure)) {
         view_free(v);
         return;
     }
-    bool in_view = has_me(m, v);
+    bool in_view = member_has_me(m, v), stalled = m->stalled;
     if (m->in_view && !in_view) {
         view_free(v);
         member_over(m, m->leave ? MEMBER_LEFT : MEMBER_REMOVED);
         return;
     }
     struct peer *peers = peers_of(m, v);
+    if (m->view && v->epoch >= m->view->epoch + RESTORE_GAP)
+        m->emptied_ms = m->now;
     free(m->peers);
     view_free(m->view);
     m->peers = peers, m->view = v;
-    m->in_view = in_view, m->settled = false;
+    m->in_view = in_view, m->settled = m->stalled = false;
     m->frozen_ms = 0, m->adopted_ms = m->now;
     member_know(m, v->epoch);
     m->sinks.adopted(m->sinks.ctx, v);
+    if (stalled)
+        member_go_on(m);
     if (member_is_clerk(m)) {
         member_orders(m);
         member_beats(m);
@@ -188,11 +233,15 @@ void member_adopt(struct member *m, struct view *v)
 
 /* ---- time ---- */
 
-/* A sibling that does not report gets no orders any more, and so stops by itself. */
+/* A sibling that does not report gets no orders any more, and so stops by itself. Who slept itself
+ * has not listened. */
 static void cut_silent_siblings(struct member *m)
 {
+    bool late = m->now - m->next_ms >= m->s.heartbeat_ms;
     for (unsigned i = 0; i < VIEW_SHARDS_MAX; i++) {
         struct sibling *b = &m->siblings[i];
+        if (late)
+            b->heard_ms = m->now;
         if (b->incarnation && b->ready && !b->cut && m->now - b->heard_ms >= m->s.silence_ms) {
             b->cut = true;
             m->sinks.stuck(m->sinks.ctx, i);
@@ -261,7 +310,7 @@ uint64_t member_wake(struct member *m)
             return UINT64_MAX;
         m->next_ms = next_beat(m);
     }
-    uint64_t deadline = member_deadline_ms(m);
+    uint64_t deadline = m->stalled ? 0 : member_deadline_ms(m);
     return deadline && deadline < m->next_ms ? deadline : m->next_ms;
 }
 

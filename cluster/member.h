@@ -2,7 +2,10 @@
  * socket, a clock or a timer: the wiring brings time, words and news, and carries out what the
  * sinks say.
  *
- *   starting --lease, view with me in it--> acting --deadline, removed, left--> ended
+ *   starting --lease, view with me in it--> acting --removed, left, cut off--> ended
+ *                                           ^    | deadline, nobody knows more      ^
+ *                                  a view   |    v                                  |
+ *                               of its own  +- stalled --removed, cut off-----------+
  *
  * One shard of a node is its *clerk*: it renews the node's lease in the registry, reads and
  * publishes views, and tells its siblings by ORDERs how long they may act; a sibling that hears no
@@ -20,6 +23,15 @@
  *    same epoch, promises not to publish nor adopt an epoch for one lease. Who gives promises keeps
  *    them, also over a change of clerk, and goes on giving them for two leases after the registry
  *    has come back, for those whose connection comes back later.
+ *  - *Stalled.* Whose deadline passes while the registry is away stops acting, but need not end:
+ *    it may be that nobody has removed it. Alone or with others that miss the registry too it
+ *    waits; who hears from a node that has the registry, or from the registry that its lease is
+ *    another's or revoked, is the one cut off, and ends. With the registry back it renews its lease
+ *    and publishes the view in force once more, unchanged, under an epoch of its own: if it was
+ *    removed it finds that out, and if somebody is about to remove it, that publication fails, and
+ *    what was seen of leases in an epoch before says nothing in this one. A sibling goes on by the
+ *    order of a clerk that acts. Promises do not end it: who finds the registry empty, and its
+ * lease missing, may have given its slots to others.
  *  - *Settled.* A shard that gains slots in an epoch may own them once that epoch is settled: all
  *    shards of all full members in it go by it, or have been fenced. Who skips an epoch never says
  *    it, so that nobody owns anything by an epoch that was skipped.
@@ -40,7 +52,7 @@
 #include "cluster/view.h"
 
 enum member_end {
-    MEMBER_FENCED,     /* the lease could not be renewed in time */
+    MEMBER_FENCED,     /* the lease could not be renewed in time, and others could */
     MEMBER_REMOVED,    /* a view in force is without this incarnation */
     MEMBER_LEFT,       /* as asked for by member_leave */
     MEMBER_NAME_TAKEN, /* another node of this name holds the lease, for two leases now */
@@ -83,6 +95,8 @@ struct member_sinks {
     /* A sibling does not report, or has been removed from the view while it ran: end its process.
      */
     void (*stuck)(void *ctx, unsigned shard);
+    /* Stop acting, now; or go on, in the view adopted last. */
+    void (*stalled)(void *ctx, bool stalled);
     /* The last call: stop acting, now. */
     void (*ended)(void *ctx, enum member_end why);
 };
@@ -123,6 +137,10 @@ void member_forget(struct member *m, str node);
 
 /* Is this shard a member of the view it goes by, before its deadline? As of the last call. */
 bool member_acts(const struct member *m);
+bool member_is_stalled(const struct member *m);
+/* Another node is heard that misses the registry too: asked of a clerk that is stalled, to whose
+ * clients no other node may be of more use. */
+bool member_has_company(const struct member *m);
 const struct view *member_view(const struct member *m); /* NULL: none yet */
 bool member_is_settled(const struct member *m);
 uint64_t member_lease_failures(const struct member *m); /* renewals refused or not answered */

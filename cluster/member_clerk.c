@@ -10,11 +10,9 @@
 #include "pemberley/hash.h"
 
 enum { WATCHED = 3 };
-/* Where the registry has lost its view, the next epoch leaves room for those that only somebody
- * knew whom we have not heard: who had just joined, or has not come back yet. A cluster that is
- * founded once more may not be the first one that was, with all who know of that one dead: its
- * epoch is drawn, so that no two are the same. */
-enum { RESTORE_GAP = 100, FOUND_GAP = 10000, FOUND_SPREAD = 1 << 20 };
+/* A cluster that is founded once more may not be the first one that was, with all who know of that
+ * one dead: its epoch is drawn, so that no two are the same. */
+enum { FOUND_GAP = 10000, FOUND_SPREAD = 1 << 20 };
 
 static registry_done_f on_renewed, on_leases, on_view, on_published, on_nothing;
 
@@ -87,6 +85,8 @@ static void note_epoch(struct member *m, uint64_t sent_ms, uint64_t epoch)
     member_know(m, epoch);
     bool lost = !epoch || (member_has_node_in_view(m) && epoch < m->view->epoch);
     m->lost_ms = lost ? m->lost_ms ? m->lost_ms : m->now : 0;
+    if (lost)
+        m->emptied_ms = m->now;
     if (epoch && (!m->in_force || m->in_force->epoch != epoch))
         member_read_view(m);
 }
@@ -126,9 +126,13 @@ bool member_is_away(const struct member *m)
     return m->lease_ms && m->now - m->renewed_ms >= patience;
 }
 
-/* Who never had it waits until the one before must have lost it, and then gives up. */
+/* Who never had it waits until the one before must have lost it, and then gives up. To who had it
+ * others have done this: it ends when it can be stalled no longer. */
 static void refused(struct member *m, const struct registry_reply *reply)
 {
+    m->refused |= m->lease_ms != 0;
+    if (m->stalled)
+        member_over(m, MEMBER_FENCED);
     if (m->lease_ms || reply->lease_count < 1 || reply->leases[0].owner == m->s.owner)
         return;
     if (!m->taken_ms)
@@ -151,9 +155,11 @@ static void on_renewed(void *ctx, err e, const struct registry_reply *reply)
     if (e)
         return;
     uint64_t until = q.sent_ms + member_short_lease(m);
-    m->taken_ms = 0;
+    m->taken_ms = 0, m->refused = false;
     if (until > m->lease_ms && until > m->now)
         m->lease_ms = until;
+    if (m->stalled && m->now < m->lease_ms && canary(CANARY_LEASE_IS_ENOUGH))
+        member_go_on(m);
     if (q.sent_ms > m->renewed_ms)
         m->renewed_ms = q.sent_ms;
     if (m->away && !member_is_away(m))
@@ -171,7 +177,7 @@ uint32_t member_pace(const struct member *m)
 {
     uint32_t beat = m->s.heartbeat_ms;
     bool young = !m->view || m->now - m->adopted_ms < 3ull * beat;
-    return young && !m->away ? beat / 4 : beat;
+    return (young && !m->away) || m->stalled ? beat / 4 : beat;
 }
 
 static void renew(struct member *m)
@@ -248,7 +254,8 @@ static void on_leases(void *ctx, err e, const struct registry_reply *reply)
     for (size_t k = 0; k < q.count; k++) {
         struct peer *p = &m->peers[q.nodes[k]];
         bool there = reply->leases[k].owner == m->view->nodes[q.nodes[k]].owner;
-        bool absent = !there && (q.evidence || is_forgotten(m, q.nodes[k]));
+        bool evidence = q.evidence && m->now >= m->quiet_ms; /* else it was promised since */
+        bool absent = !there && (evidence || is_forgotten(m, q.nodes[k]));
         p->read_ms = q.sent_ms, p->missing = !there;
         p->absent_ms = !absent ? 0 : p->absent_ms ? p->absent_ms : m->now;
     }
@@ -272,7 +279,7 @@ static bool hears_most(const struct member *m)
 
 static void revoke_silent(struct member *m)
 {
-    if (!is_full(m) || m->away || m->lost_ms || m->now < m->quiet_ms ||
+    if (!is_full(m) || m->stalled || m->away || m->lost_ms || m->now < m->quiet_ms ||
         m->now - m->adopted_ms < m->s.silence_ms || !hears_most(m))
         return;
     for (size_t i = 0; i < m->view->count; i++) {
@@ -300,12 +307,16 @@ void member_ask_registry(struct member *m)
 /* ---- what is due: removals ---- */
 
 /* Its shards have all stopped. A lease alone may be missing because a registry has lost its last
- * second of writes: who is heard all the same has time to renew it. */
+ * second of writes: who is heard all the same has time to renew it, more of it if he says that he
+ * waits for the registry; and everybody when it was seen empty just now. */
 static bool is_dead(const struct member *m, size_t i)
 {
     const struct peer *p = &m->peers[i];
-    bool long_absent = p->absent_ms && m->now - p->absent_ms >= m->s.lease_ms;
-    return long_absent || (p->absent_ms && unheard(m, p));
+    bool emptied = m->emptied_ms && m->now - m->emptied_ms < member_long_lease(m);
+    uint64_t patience =
+        p->misses && !unheard(m, p) ? 3 * member_long_lease(m) : member_long_lease(m);
+    bool long_absent = p->absent_ms && m->now - p->absent_ms >= patience;
+    return long_absent || (p->absent_ms && unheard(m, p) && !emptied);
 }
 
 static bool remove_dead_nodes(struct member *m, struct view *next)
@@ -427,14 +438,16 @@ static bool additions(struct member *m, struct view *next)
 
 /* ---- what is due: a view where there is none ---- */
 
-/* Heard since, and not ahead of us; or without a lease. Nobody is removed by this: it is enough
- * that who is not heard does not renew. */
+/* Heard since, and not ahead of us; or without a lease, and not heard any more. Nobody is removed
+ * by this: it is enough that who is not heard does not renew. */
 static bool agrees(const struct member *m, size_t i)
 {
     const struct peer *p = &m->peers[i];
-    if (p->heard_ms > m->lost_ms && !p->ended)
-        return p->adopted <= m->view->epoch;
-    return (p->missing && p->read_ms >= m->lost_ms + member_long_lease(m)) || is_forgotten(m, i);
+    bool heard = p->beat_ms > m->lost_ms && !p->ended;
+    uint64_t since = heard ? p->beat_ms : m->lost_ms;
+    if (p->missing && p->read_ms >= since + member_long_lease(m))
+        return true;
+    return (heard && p->adopted <= m->view->epoch) || is_forgotten(m, i);
 }
 
 static bool may_restore(const struct member *m)
@@ -490,7 +503,7 @@ static void on_published(void *ctx, err e, const struct registry_reply *reply)
         view_free(m->in_force);
         m->in_force = view_copy(v, v->epoch);
         note_epoch(m, q.sent_ms, v->epoch);
-        member_adopt(m, v);
+        member_adopt(m, v, true);
         return;
     }
     for (unsigned i = 0; e == ERR_STALE && i < VIEW_SHARDS_MAX; i++)
@@ -521,8 +534,19 @@ static bool up_to_date(struct member *m)
     if (!m->in_force || m->in_force->epoch != m->registry_epoch)
         return false;
     if (!m->view || m->view->epoch < m->in_force->epoch)
-        member_adopt(m, view_copy(m->in_force, m->in_force->epoch));
+        member_adopt(m, view_copy(m->in_force, m->in_force->epoch), false);
     return !m->over && m->view && m->view->epoch == m->in_force->epoch;
+}
+
+/* Who is stalled goes on by a view of its own (member.h). */
+static struct view *the_one_in_force_again(struct member *m)
+{
+    if (!m->in_force || m->in_force->epoch != m->registry_epoch)
+        return NULL; /* it is being read */
+    if (member_has_me(m, m->in_force))
+        return view_copy(m->in_force, m->known + 1);
+    member_over(m, MEMBER_REMOVED);
+    return NULL;
 }
 
 static struct view *after_the_one_in_force(struct member *m)
@@ -546,6 +570,8 @@ void member_publish(struct member *m)
     struct view *next = NULL;
     if (m->lost_ms)
         next = instead_of_the_lost(m);
+    else if (m->stalled)
+        next = the_one_in_force_again(m);
     else if (up_to_date(m))
         next = after_the_one_in_force(m);
     if (next)

@@ -6,8 +6,19 @@
 #include "cluster/member.h"
 #include "cluster/word.h"
 
+/* Where the registry has lost its view, the next epoch leaves room for those that only somebody
+ * knew whom we have not heard: who had just joined, or has not come back yet. */
+enum { RESTORE_GAP = 100 };
+
 /* The simulation is built with each of these in turn, and must find it. */
-enum { CANARY_NO_FENCE = 1, CANARY_ONE_PROMISE, CANARY_ADOPT, CANARY_ANYONE_REMOVES };
+enum {
+    CANARY_NO_FENCE = 1,
+    CANARY_ONE_PROMISE,
+    CANARY_ADOPT,
+    CANARY_ANYONE_REMOVES,
+    CANARY_LEASE_IS_ENOUGH,
+    CANARY_OLD_EVIDENCE,
+};
 #ifdef MEMBER_CANARY
 #define canary(n) (MEMBER_CANARY == (n))
 #else
@@ -16,7 +27,8 @@ enum { CANARY_NO_FENCE = 1, CANARY_ONE_PROMISE, CANARY_ADOPT, CANARY_ANYONE_REMO
 
 /* What is known of another node of the view; at the node's place in it. */
 struct peer {
-    uint64_t heard_ms;   /* its last beat, or when it came into the view */
+    uint64_t heard_ms;   /* its last beat, or when it came into the view, or we began to listen */
+    uint64_t beat_ms;    /* its last beat; 0: none */
     uint64_t epoch;      /* all its shards went by, at its last beat */
     uint64_t adopted;    /* its clerk went by */
     uint64_t their_ms;   /* its time then */
@@ -27,6 +39,8 @@ struct peer {
     uint64_t absent_ms; /* since when its lease was found missing, and that says that it has stopped
                            acting; 0: not so */
     bool missing;       /* its lease was, when last asked for */
+    bool renews;        /* it has the registry, it said; or: */
+    bool misses;        /* it has not */
     bool settled;       /* it has said my epoch */
     bool ended;         /* it has said that it is */
     bool silent;        /* pings are lost */
@@ -63,6 +77,9 @@ struct member {
     struct arena scratch; /* of one call */
     uint64_t now, start_ms, next_ms;
     bool over;
+    bool stalled; /* its deadline has passed */
+    bool refused; /* the registry says that its lease is another's or revoked, or its clerk that it
+                     is to end: it does at its deadline */
     uint32_t margin_ms;
 
     /* How long. The deadline is the later of two: */
@@ -90,6 +107,7 @@ struct member {
     struct view *in_force; /* the registry's, when it could be read; NULL */
     struct view *pending;  /* being published; NULL: nothing is */
     uint64_t lost_ms;      /* since when the registry has no view, or an older one; 0: it has */
+    uint64_t emptied_ms;   /* when that was last seen, here or by who published the view gone by */
     uint64_t nobody_last_ms;
     uint64_t nobody_ms; /* since when it has no view and no member has a lease, nor was one heard;
                            0: not so */
@@ -108,8 +126,13 @@ struct member {
 /* Every way in begins with this: takes the time, and looks at the deadline. False: it is over. */
 bool member_enter(struct member *m);
 void member_over(struct member *m, enum member_end why);
-/* Goes by v, which it takes, if that may be now; else frees it. */
-void member_adopt(struct member *m, struct view *v);
+/* Goes by v, which it takes, if that may be now; else frees it. sure: v is in force since its lease
+ * was there, so that who is stalled goes on by it. */
+void member_adopt(struct member *m, struct view *v, bool sure);
+void member_go_on(struct member *m); /* who is stalled, in its epoch */
+/* Lately, and not only granted to be. */
+bool member_is_heard(const struct member *m, const struct peer *p);
+bool member_has_me(const struct member *m, const struct view *v); /* this shard */
 void member_know(struct member *m, uint64_t epoch);
 struct view_node *member_own(const struct member *m, const struct view *v); /* of my owner */
 bool member_sibling_counts(const struct member *m, unsigned shard);         /* up and trusted */

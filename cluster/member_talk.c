@@ -47,11 +47,19 @@ static bool asks(const struct member *m, const struct peer *p)
 }
 
 /* Only who has missed the registry itself promises: to a node that is the only one cut off nobody
- * does, and it stops. */
+ * does, and it stops. Who is stalled has nobody's promise, or had it too late: nor do others then
+ * have all. */
 static bool may_promise(const struct member *m)
 {
     bool lately = m->back_ms && m->now < m->back_ms + 2 * m->s.lease_ms;
-    return !m->over && (m->away || lately) && member_uniform_epoch(m);
+    return !m->over && !m->stalled && (m->away || lately) && member_uniform_epoch(m);
+}
+
+static void promise(struct member *m, struct peer *p)
+{
+    p->absent_ms = 0; /* it may act without a lease from now on */
+    if (m->quiet_ms < m->now + member_long_lease(m))
+        m->quiet_ms = m->now + member_long_lease(m);
 }
 
 void member_beat(struct member *m, size_t i)
@@ -60,13 +68,16 @@ void member_beat(struct member *m, size_t i)
     struct word w = a_word(m, WORD_BEAT);
     w.epoch = member_uniform_epoch(m);
     w.mine_ms = m->now, w.yours_ms = p->their_ms;
-    w.flags = m->over ? WORD_ENDED : m->away ? WORD_ASKS : 0;
+    w.flags = m->over         ? WORD_ENDED
+              : m->stalled    ? WORD_STALLED
+              : m->away       ? WORD_ASKS
+              : m->renewed_ms ? WORD_RENEWS
+                              : 0;
     if (!m->over && member_has_node_in_view(m))
         w.flags |= WORD_MEMBER;
     if (asks(m, p) && may_promise(m)) {
         w.flags |= WORD_PROMISES;
-        if (m->quiet_ms < m->now + member_long_lease(m))
-            m->quiet_ms = m->now + member_long_lease(m);
+        promise(m, p);
     }
     if (p->their_ms && p->adopted < m->view->epoch && (asks(m, p) || m->lost_ms))
         w.view = view_encode(m->view, &m->scratch);
@@ -81,19 +92,22 @@ void member_beats(struct member *m)
             member_beat(m, i);
 }
 
-static void take_view(struct member *m, str bytes)
+static void take_view(struct member *m, str bytes, bool sure)
 {
     struct view *v;
     if (bytes.n && view_decode(bytes, &v) == ERR_OK)
-        member_adopt(m, v);
+        member_adopt(m, v, sure);
 }
 
 static void note_beat(struct member *m, struct peer *p, const struct word *w)
 {
-    p->heard_ms = m->now, p->their_ms = w->mine_ms;
+    p->heard_ms = p->beat_ms = m->now, p->their_ms = w->mine_ms;
     p->epoch = w->epoch, p->adopted = w->adopted;
     p->ended = w->flags & WORD_ENDED;
     p->asked_ms = w->flags & WORD_ASKS ? m->now : 0;
+    bool fresh = m->now - w->yours_ms < 2 * m->s.heartbeat_ms; /* else it has waited for us */
+    p->renews = w->flags & WORD_RENEWS && fresh;
+    p->misses = w->flags & (WORD_ASKS | WORD_STALLED);
     if (w->epoch != m->view->epoch)
         return;
     p->settled = true;
@@ -123,7 +137,7 @@ static void on_beat(struct member *m, const struct word *w)
     if (!p || n->owner != w->owner) {
         if (m->lost_ms && w->adopted > (m->view ? m->view->epoch : 0)) {
             ask_for_view(m, w);
-            take_view(m, w->view);
+            take_view(m, w->view, false);
         }
         return;
     }
@@ -135,7 +149,7 @@ static void on_beat(struct member *m, const struct word *w)
     /* An answer is wanted soon, but answers to answers would never end. */
     if (w->flags & WORD_ASKS && m->now - p->sent_ms >= m->s.heartbeat_ms / 8)
         member_beat(m, (size_t)(n - m->view->nodes));
-    take_view(m, w->view);
+    take_view(m, w->view, false);
 }
 
 /* ---- promises ---- */
@@ -143,7 +157,7 @@ static void on_beat(struct member *m, const struct word *w)
 void member_freeze(struct member *m)
 {
     uint64_t least = m->now, most = 0;
-    if (!m->away || !m->in_view || !member_uniform_epoch(m))
+    if (!m->away || m->stalled || !m->in_view || !member_uniform_epoch(m))
         return;
     for (size_t i = 0; i < m->view->count; i++) {
         if (!member_is_peer(m, i))
@@ -167,7 +181,8 @@ static void order(struct member *m, unsigned shard)
 {
     struct sibling *b = &m->siblings[shard];
     struct word w = a_word(m, WORD_ORDER);
-    w.lease_ms = m->lease_ms, w.frozen_ms = m->frozen_ms;
+    w.flags = m->over ? WORD_ENDED : member_acts(m) ? WORD_ACTS : 0;
+    w.lease_ms = m->over || m->stalled ? 0 : m->lease_ms, w.frozen_ms = m->frozen_ms;
     w.quiet_ms = m->quiet_ms, w.renewed_ms = m->renewed_ms;
     w.settled = m->settled ? m->view->epoch : 0;
     if (m->view && b->ready && b->epoch != m->view->epoch)
@@ -185,22 +200,45 @@ void member_orders(struct member *m)
 }
 
 /* A lease that has run out already is none for somebody who had none before. */
-static void on_order(struct member *m, const struct word *w)
+static void take_times(struct member *m, const struct word *w)
 {
-    if (w->shard != m->clerk || member_is_clerk(m))
-        return;
-    member_know(m, w->known);
     if (w->lease_ms > m->lease_ms && w->lease_ms > m->now)
         m->lease_ms = w->lease_ms;
     if (w->renewed_ms > m->renewed_ms)
         m->renewed_ms = w->renewed_ms;
     if (w->quiet_ms > m->quiet_ms)
         m->quiet_ms = w->quiet_ms;
-    take_view(m, w->view);
+}
+
+/* The clerk goes: it was cut off, or removed. */
+static void clerk_ends(struct member *m)
+{
+    m->refused = true;
+    if (m->stalled)
+        member_over(m, MEMBER_FENCED);
+}
+
+/* A clerk that acts has had its lease since it went on itself, by a view that was in force then, or
+ * by promises: so this shard may, if it goes by the same. */
+static void on_order(struct member *m, const struct word *w)
+{
+    bool acts = w->flags & WORD_ACTS;
+    if (w->shard != m->clerk || member_is_clerk(m))
+        return;
+    if (w->flags & WORD_ENDED) {
+        clerk_ends(m);
+        return;
+    }
+    m->refused &= !acts;
+    member_know(m, w->known);
+    take_times(m, w);
+    take_view(m, w->view, acts);
     if (m->over || !m->view || m->view->epoch != w->epoch)
         return;
     if (m->lease_ms && w->frozen_ms > m->frozen_ms)
         m->frozen_ms = w->frozen_ms;
+    if (m->stalled && acts && m->now < member_deadline_ms(m))
+        member_go_on(m);
     if (w->settled == m->view->epoch && !m->settled) {
         m->settled = true;
         m->sinks.settled(m->sinks.ctx, m->view->epoch);

@@ -17,8 +17,12 @@ enum word_flag {
     WORD_ASKS = 1 << 0,     /* BEAT: the registry is away for me; is it for you, and will you keep
                                still? */
     WORD_PROMISES = 1 << 1, /* BEAT: I shall neither publish nor adopt an epoch for one lease */
-    WORD_ENDED = 1 << 2,    /* BEAT: all that this node was in the view has stopped acting */
-    WORD_MEMBER = 1 << 3,   /* BEAT: this node is in the view that its clerk goes by */
+    WORD_ENDED = 1 << 2,  /* BEAT: all that this node was in the view has stopped acting; ORDER: who
+                             is stalled, or will be, ends */
+    WORD_MEMBER = 1 << 3, /* BEAT: this node is in the view that its clerk goes by */
+    WORD_ACTS = 1 << 4,   /* ORDER: its clerk does; who is stalled may go on as it says */
+    WORD_RENEWS = 1 << 5, /* BEAT: the registry is there for me */
+    WORD_STALLED = 1 << 6, /* BEAT: this node waits for the registry */
 };
 
 struct word {

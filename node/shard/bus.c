@@ -60,9 +60,10 @@ struct bus {
     struct list neighbours;
     struct neighbour **by_block;
     size_t blocks;
-    uint64_t siblings;        /* bits: shards of this node, this one among them */
-    unsigned turn;            /* the sibling that was asked last to pass something on */
-    unsigned full;            /* legs that are */
+    uint64_t siblings; /* bits: shards of this node, this one among them */
+    unsigned turn;     /* the sibling that was asked last to pass something on */
+    unsigned full;     /* legs that are */
+    bool held;
     uint64_t refused, resent; /* as already counted */
 };
 
@@ -129,12 +130,19 @@ static void gain_path(struct neighbour *n, unsigned shard)
 /* Whether channels have a path follows from the way, and from who is in the view. */
 static void see_paths(struct neighbour *n)
 {
-    struct leg *path = n->way && rail_is_up(n->way->rail) ? n->way : NULL;
+    struct leg *path = n->way && rail_is_up(n->way->rail) && !n->bus->held ? n->way : NULL;
     if (path != n->path)
         lose_paths(n);
     n->path = path;
     for (uint64_t left = path ? n->shards & ~n->paths : 0; left; left &= left - 1)
         gain_path(n, (unsigned)__builtin_ctzll(left));
+}
+
+void bus_hold(struct bus *b, bool hold)
+{
+    b->held = hold;
+    list_each(n, &b->neighbours, struct neighbour, link)
+        see_paths(n);
 }
 
 /* ---- sockets ---- */
@@ -403,7 +411,7 @@ static err take_frame(struct neighbour *n, const struct envelope_address *a, str
     }
     if (a->from >= VIEW_SHARDS_MAX)
         return ERR_BAD;
-    if (!(n->shards >> a->from & 1) || n->incarnation[a->from] != a->from_incarnation ||
+    if (b->held || !(n->shards >> a->from & 1) || n->incarnation[a->from] != a->from_incarnation ||
         !channel_peer_is_up(c, peer)) {
         n->missed |= 1ull << a->from;
         return ERR_OK;
@@ -475,6 +483,12 @@ static void ask_sibling(struct bus *b, str node, str word)
         post(b, nth(others, b->turn++ % count_of(others)), POST_PASS, node, v);
 }
 
+/* Also while channels have no path. */
+static bool say(struct neighbour *n, str word)
+{
+    return n->way && rail_is_up(n->way->rail) && rail_say(n->way->rail, word);
+}
+
 void bus_say(struct bus *b, str node, unsigned shard, str word)
 {
     struct iovec v[2] = {{(char *)word.p, word.n}, {NULL, 0}};
@@ -483,7 +497,7 @@ void bus_say(struct bus *b, str node, unsigned shard, str word)
         return;
     }
     struct neighbour *n = by_name(b, node);
-    if (n && !(n->path && rail_say(n->path->rail, word)))
+    if (n && !say(n, word))
         ask_sibling(b, node, word);
 }
 
@@ -523,8 +537,8 @@ err bus_take(struct bus *b, const char *p, size_t n)
     case POST_WORD: return b->sinks.word(b->sinks.ctx, name, rest);
     case POST_PASS: {
         struct neighbour *to = by_name(b, name);
-        if (to && to->path)
-            (void)rail_say(to->path->rail, rest);
+        if (to)
+            (void)say(to, rest);
         return ERR_OK;
     }
     }

@@ -52,6 +52,10 @@ void bus_reload(struct bus *b);         /* node->conf is the new one */
 /* The view gone by, behind rooms_adopt. blocks[i]: of its i-th node (cluster/peers.h). */
 void bus_adopt(struct bus *b, const struct view *v, const unsigned *blocks);
 
+/* Nothing but words goes or comes from here on: channels have no path, and frames are dropped, to
+ * be sent again when it is over. Off: they go on. */
+void bus_hold(struct bus *b, bool hold);
+
 /* A channel's bytes for a shard of another node. */
 void bus_send(struct bus *b, unsigned peer, const struct iovec *v, size_t n);
 /* member_sinks.say. */

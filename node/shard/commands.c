@@ -151,7 +151,9 @@ static void run_at_home(struct job *j, size_t argc, const str *argv)
     bool named = argc > 1 && !str_is(argv[0], "user-list") &&
                  jid_prepare(argv[1], n->turn, &jid) == ERR_OK && jid.local.n > 0;
     unsigned home = named && n->ring ? ring_home(n->ring, jid.bare) : n->shard;
-    if (home == n->shard)
+    if (c->c.membership && membership_is_stalled(c->c.membership))
+        job_answer(j, COMMAND_LATE, STR("the node waits for the registry; ask again"));
+    else if (home == n->shard)
         home_command(c->c.home, argv, argc, answer_of_home, j);
     else if (home == RING_NONE || j->remote)
         job_answer(j, COMMAND_LATE, STR("the account has no home at this moment; ask again"));

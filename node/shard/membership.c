@@ -44,6 +44,8 @@ struct membership {
     bool ready, settled;
     bool admitted; /* the store has lifted what fences this node, as of this view */
     bool admitting, late;
+    uint64_t admit_until_ms; /* of the clock below: it is asked for again each second */
+    bool company;            /* the supervisor was told so, of the stall that it is in */
 };
 
 /* ---- time ---- */
@@ -164,6 +166,24 @@ static void show_view(struct membership *m)
 }
 
 /* ---- what a view means ---- */
+
+static void tell_stall(struct membership *m)
+{
+    const struct view *v = member_view(m->member);
+    m->company = !membership_is_clerk(m) || member_has_company(m->member);
+    child_stalled(m->child, member_is_stalled(m->member), m->company, v ? v->epoch : 0);
+}
+
+/* Who was about to remove us may still fence us in the store, for as long as a request there can
+ * take, though it cannot publish it any more. */
+static void on_stalled(void *ctx, bool stalled)
+{
+    struct membership *m = ctx;
+    const struct conf *c = m->node->conf;
+    m->sinks.stalled(m->sinks.ctx, stalled);
+    tell_stall(m);
+    m->admit_until_ms = boottime_ms(NULL) + (uint64_t)(c->store_timeout + c->cluster_lease);
+}
 
 static void on_adopted(void *ctx, const struct view *v)
 {
@@ -294,9 +314,15 @@ void membership_sample(struct membership *m)
 {
     show_view(m);
     show_lease(m);
+    if (member_is_stalled(m->member) && membership_is_clerk(m) &&
+        m->company != member_has_company(m->member))
+        tell_stall(m);
+    if (m->ready && boottime_ms(NULL) < m->admit_until_ms)
+        m->admitted = false;
     ask_to_be_admitted(m);
 }
 
+bool membership_is_stalled(const struct membership *m) { return member_is_stalled(m->member); }
 bool membership_is_clerk(const struct membership *m) { return m->clerk == m->node->shard; }
 uint64_t membership_lease_ms(const struct membership *m)
 {
@@ -403,8 +429,8 @@ struct membership *membership_new(struct node *n, const struct child_start *star
     open_registry(m, r);
     n->peers = m->peers, n->registry = registry_redis_door(m->redis);
     const struct member_settings s = settings_of(n, start);
-    const struct member_sinks k = {m,          boottime_ms, on_say,   on_adopted,
-                                   on_settled, on_suspect,  on_stuck, on_ended};
+    const struct member_sinks k = {m,          boottime_ms, on_say,     on_adopted, on_settled,
+                                   on_suspect, on_stuck,    on_stalled, on_ended};
     m->fencing = fencing_new(registry_redis_door(m->redis), n->store);
     m->member = member_new(&s, fencing_door(m->fencing), &k);
     return m;

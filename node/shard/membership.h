@@ -25,6 +25,8 @@ struct membership_sinks {
     void *ctx;
     /* The first view that has this node as a full member is settled: clients may come. Once. */
     void (*ready)(void *ctx);
+    /* It may not act: nothing of the rooms goes out or comes in, until it may again. */
+    void (*stalled)(void *ctx, bool stalled);
     /* It is over: the shard's process ends at once, or for MEMBER_LEFT as it was going to. */
     void (*ended)(void *ctx, enum member_end why);
     /* A sibling has sent what is no frame. */
@@ -55,6 +57,7 @@ void membership_silent(struct membership *m, str node, bool silent);
 
 void membership_sample(struct membership *m); /* once a second: metrics, and what is due */
 bool membership_is_clerk(const struct membership *m);
+bool membership_is_stalled(const struct membership *m);
 /* Milliseconds until its deadline. */
 uint64_t membership_lease_ms(const struct membership *m);
 struct member *membership_member(struct membership *m); /* for what commands want */

@@ -197,6 +197,7 @@ static void list_nodes(struct job *j)
     json_t *items = json_array();
     json_object_set_new(l->root, "settled", json_boolean(v && member_is_settled(m)));
     json_object_set_new(l->root, "frozen", json_boolean(member_is_frozen(m)));
+    json_object_set_new(l->root, "stalled", json_boolean(member_is_stalled(m)));
     json_object_set_new(l->root, "registry",
                         json_boolean(metric_get(c->c.node->metrics, METRIC_registry_up)));
     json_object_set_new(l->root, "slots", json_integer(owned_slots(c->c.node->ring)));

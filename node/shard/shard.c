@@ -59,6 +59,7 @@ struct shard {
     struct loop_stats counted;  /* of the loop, as already added to the metrics page */
     struct fifo_stats fifos_counted;
     uint64_t cpu_counted_us;
+    bool bus_full, stalled;
     bool started, stopping, ended;
 };
 
@@ -155,6 +156,8 @@ static void wake_channels(void *ctx)
 static void run_channels(struct turn_hook *h)
 {
     struct shard *s = container_of(h, struct shard, channel_hook);
+    if (s->stalled)
+        return;
     channel_run(s->node.channels);
     channel_flush(s->node.channels);
 }
@@ -412,6 +415,21 @@ static void on_ready(void *ctx)
 
 static void ended(void *ctx);
 
+static void on_bad_sibling(void *ctx, unsigned shard) { poison(ctx, shard, "not a frame"); }
+
+/* Edge, home and copies speak by frames only: where none goes, none does anything that others see,
+ * and what was not acked is safe with who sent it. The store knows by itself whom it is not to obey
+ * (fencing.h), and what an edge has for its client already, the client may have. */
+static void on_membership_stalled(void *ctx, bool stalled)
+{
+    struct shard *s = ctx;
+    s->stalled = stalled;
+    edge_bus_full(s->edge, s->bus_full || stalled);
+    siblings_hold(s->siblings, stalled, on_bad_sibling, s);
+    bus_hold(s->bus, stalled);
+    wake_channels(s);
+}
+
 /* Whose membership is over has nothing to tell anybody: the kernel closes its clients' sockets,
  * without </stream:stream>, and they resume elsewhere (delivery.md 5.6). */
 static void on_membership_ended(void *ctx, enum member_end why)
@@ -424,8 +442,6 @@ static void on_membership_ended(void *ctx, enum member_end why)
     log_flush(s->node.log);
     _exit(CHILD_EXIT_FENCED);
 }
-
-static void on_bad_sibling(void *ctx, unsigned shard) { poison(ctx, shard, "not a frame"); }
 
 static err bus_word(void *ctx, str node, str bytes)
 {
@@ -442,7 +458,8 @@ static void bus_silent(void *ctx, str node, bool silent)
 static void bus_full(void *ctx, bool full)
 {
     struct shard *s = ctx;
-    edge_bus_full(s->edge, full);
+    s->bus_full = full;
+    edge_bus_full(s->edge, full || s->stalled);
 }
 
 static void take_identity(struct shard *s, int fd)
@@ -456,7 +473,8 @@ static void join_cluster(struct shard *s, const struct child_start *start)
 {
     struct node *n = &s->node;
     const struct resolver_config resolver = {.timeout_ms = RESOLVE_MS};
-    const struct membership_sinks member = {s, on_ready, on_membership_ended, on_bad_sibling};
+    const struct membership_sinks member = {s, on_ready, on_membership_stalled, on_membership_ended,
+                                            on_bad_sibling};
     const struct bus_sinks sinks = {s, bus_word, bus_silent, bus_full};
     take_identity(s, start->cluster.identity_fd);
     s->resolver = resolver_open(n->loop, &resolver);

@@ -22,6 +22,7 @@ struct sibling {
 struct siblings {
     struct fifo_hub *hub;
     struct channels *channels;
+    bool held;
     struct sibling of[VIEW_SHARDS_MAX];
 };
 
@@ -53,16 +54,25 @@ static void drop(struct list *l)
 /* ---- fifos and views ---- */
 
 static bool in_step(const struct sibling *b) { return b->attached && b->attached == b->view; }
+static bool goes_on(const struct siblings *s, const struct sibling *b)
+{
+    return in_step(b) && !s->held;
+}
 
-void siblings_attached(struct siblings *s, unsigned shard, uint64_t incarnation)
+static void send_held(struct siblings *s, unsigned shard)
 {
     struct sibling *b = &s->of[shard];
-    b->attached = incarnation;
-    if (!in_step(b))
+    if (!goes_on(s, b))
         return;
     list_each(h, &b->out, struct held, link)
         fifo_hub_send(s->hub, fifo_shard(shard), &(struct iovec){h->bytes, h->n}, 1);
     drop(&b->out);
+}
+
+void siblings_attached(struct siblings *s, unsigned shard, uint64_t incarnation)
+{
+    s->of[shard].attached = incarnation;
+    send_held(s, shard);
 }
 
 void siblings_detached(struct siblings *s, unsigned shard)
@@ -90,7 +100,7 @@ static bool receive_held(struct siblings *s, unsigned shard)
 {
     struct sibling *b = &s->of[shard];
     bool good = true;
-    while (good && in_step(b) && !list_empty(&b->in)) {
+    while (good && goes_on(s, b) && !list_empty(&b->in)) {
         struct held *h = list_first(&b->in, struct held, link);
         list_remove(&h->link);
         good = channel_receive(s->channels, shard, (str){h->bytes, h->n}) == ERR_OK;
@@ -106,14 +116,22 @@ void siblings_adopted(struct siblings *s, void (*bad)(void *ctx, unsigned shard)
             bad(ctx, i);
 }
 
+void siblings_hold(struct siblings *s, bool hold, void (*bad)(void *ctx, unsigned shard), void *ctx)
+{
+    s->held = hold;
+    for (unsigned i = 0; i < VIEW_SHARDS_MAX; i++)
+        send_held(s, i);
+    siblings_adopted(s, bad, ctx);
+}
+
 /* ---- frames ---- */
 
 void siblings_send(struct siblings *s, unsigned shard, const struct iovec *v, size_t n, bool later)
 {
     struct sibling *b = &s->of[shard];
-    if (in_step(b) && later)
+    if (goes_on(s, b) && later)
         fifo_hub_send_later(s->hub, fifo_shard(shard), v, n);
-    else if (in_step(b))
+    else if (goes_on(s, b))
         fifo_hub_send(s->hub, fifo_shard(shard), v, n);
     else if (b->view != b->gone)
         hold(&b->out, v, n);
@@ -122,7 +140,7 @@ void siblings_send(struct siblings *s, unsigned shard, const struct iovec *v, si
 err siblings_receive(struct siblings *s, unsigned shard, str bytes)
 {
     struct sibling *b = &s->of[shard];
-    if (in_step(b))
+    if (goes_on(s, b))
         return channel_receive(s->channels, shard, bytes);
     if (b->attached != b->passed)
         hold(&b->in, &(struct iovec){(char *)bytes.p, bytes.n}, 1);

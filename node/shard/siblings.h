@@ -24,6 +24,10 @@ void siblings_expect(struct siblings *s, const struct view_node *own);
 /* What has waited for that view is received: behind rooms_adopt. bad: what came was no frame. */
 void siblings_adopted(struct siblings *s, void (*bad)(void *ctx, unsigned shard), void *ctx);
 
+/* Frames wait on both sides, also those of who is there. Off: they go on; bad as above. */
+void siblings_hold(struct siblings *s, bool hold, void (*bad)(void *ctx, unsigned shard),
+                   void *ctx);
+
 /* A channel's bytes for a sibling. later: as in channel_sinks. */
 void siblings_send(struct siblings *s, unsigned shard, const struct iovec *v, size_t n, bool later);
 /* A frame from one. ERR_BAD as channel_receive. */

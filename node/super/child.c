@@ -147,6 +147,15 @@ void child_ended(struct child *c, enum member_end why, uint64_t epoch)
     send_message(c, &m);
 }
 
+void child_stalled(struct child *c, bool stalled, bool company, uint64_t epoch)
+{
+    Control__Stalled now = CONTROL__STALLED__INIT;
+    Control__FromChild m = CONTROL__FROM_CHILD__INIT;
+    now.stalled = stalled, now.company = company, now.epoch = epoch;
+    m.what_case = CONTROL__FROM_CHILD__WHAT_STALLED, m.stalled = &now;
+    send_message(c, &m);
+}
+
 void child_epoch(struct child *c, uint64_t epoch)
 {
     Control__Epoch known = CONTROL__EPOCH__INIT;

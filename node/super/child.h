@@ -133,8 +133,9 @@ void child_poisoned(struct child *c, enum child_kind kind, uint32_t index, uint6
  * Commands for the clerk's shard, by on_command, also before child_ready; exits as operator.md 3
  * has them. Numbers that are not known (of a node that does not answer within a second) are left
  * out. node-list                {"v":1,"node":"a","epoch":41,"settled":true,"frozen":false,
- *                             "registry":true,"slots":16384,"items":[NODE…]}
- *                            slots: of those that somebody owns; frozen: acting by promises
+ *                             "stalled":false,"registry":true,"slots":16384,"items":[NODE…]}
+ *                            slots: of those that somebody owns; frozen: acting by promises;
+ *                            stalled: not acting
  *     NODE                   {"name":"a","self":true,"state":"live","address":"10.0.0.1:5275",
  *                             "shards":8,"weight":100,"slots":5461,"epoch":41,
  *                             "version":"0.1.0","sessions":41203,"lease_seconds":2.4,
@@ -158,6 +159,9 @@ void child_poisoned(struct child *c, enum child_kind kind, uint32_t index, uint6
 /* As member_sinks.ended has it; said without waiting. The process then ends at once with
  * CHILD_EXIT_FENCED. The supervisor logs node_fenced, once for all shards. */
 void child_ended(struct child *c, enum member_end why, uint64_t epoch);
+/* As member_sinks.stalled has it, and again when a clerk that is has company, or has none any more
+ * (else true). The supervisor logs node_stalled and node_goes_on, once for all shards. */
+void child_stalled(struct child *c, bool stalled, bool company, uint64_t epoch);
 /* member_known_epoch, when it has grown: the supervisor keeps the highest over restarts. */
 void child_epoch(struct child *c, uint64_t epoch);
 /* member_sinks.stuck: the supervisor ends this sibling, and starts it anew. */

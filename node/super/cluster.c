@@ -242,6 +242,8 @@ void cluster_on_ended(struct process *p, unsigned why, uint64_t epoch)
     if (!k->owner || s->stopping || why > MEMBER_FULL || why == MEMBER_LEFT)
         return;
     p->fenced = true, p->name_taken = why == MEMBER_NAME_TAKEN;
+    k->fenced |= k->let_go; /* the stall is over: who is ready again listens */
+    k->stalled_ms = 0, k->let_go = false;
     if (!k->told)
         LOG(s->log, node_fenced, F_INT("epoch", epoch),
             F_STR("reason", str_of(member_end_text((enum member_end)why))));
@@ -252,6 +254,65 @@ void cluster_on_ended(struct process *p, unsigned why, uint64_t epoch)
         k->fenced = true;
         super_go_deaf(s);
     }
+}
+
+/* ---- a stall --------------------------------------------------------------------------------- */
+
+static bool any_is_stalled(const struct super *s)
+{
+    for (unsigned i = 0; i < s->shards; i++)
+        if (s->process[i].state != PROCESS_DOWN && s->process[i].stalled)
+            return true;
+    return false;
+}
+
+/* They may be of use elsewhere: their sessions stay, and are detached when this node goes on. */
+static void let_clients_go(struct super *s)
+{
+    Control__Drain drain = CONTROL__DRAIN__INIT;
+    Control__ToChild m = CONTROL__TO_CHILD__INIT;
+    s->cluster.let_go = true;
+    if (!drain_is_closed(s))
+        super_go_deaf(s);
+    drain.on = drain.has_now = drain.now = true;
+    m.what_case = CONTROL__TO_CHILD__WHAT_DRAIN, m.drain = &drain;
+    for (unsigned i = 0; i < s->shards; i++)
+        process_send(&s->process[i], &m, NULL, 0);
+}
+
+static void stall_is_over(struct super *s)
+{
+    struct cluster_state *k = &s->cluster;
+    bool let_go = k->let_go;
+    LOG(s->log, node_goes_on, F_INT("epoch", cluster_epoch(s)),
+        F_INT("ms", s->now_ms - k->stalled_ms));
+    k->stalled_ms = 0, k->let_go = false;
+    if (let_go && !drain_is_closed(s))
+        super_listen_again(s);
+}
+
+static void see_stall(struct super *s)
+{
+    struct cluster_state *k = &s->cluster;
+    if (k->stalled_ms && !any_is_stalled(s))
+        stall_is_over(s);
+    else if (k->stalled_ms && !k->let_go && s->ready && !s->stopping &&
+             s->now_ms - k->stalled_ms >= s->conf->cluster_stall_timeout)
+        let_clients_go(s);
+}
+
+void cluster_on_stalled(struct process *p, const Control__Stalled *m)
+{
+    struct super *s = p->super;
+    struct cluster_state *k = &s->cluster;
+    p->stalled = m->stalled;
+    if (m->stalled && !k->stalled_ms) {
+        k->stalled_ms = s->now_ms;
+        LOG(s->log, node_stalled, F_INT("epoch", m->epoch));
+    }
+    if (m->stalled && !m->company && !k->let_go && s->ready && !s->stopping)
+        let_clients_go(s);
+    see_stall(s);
 }
 
 int64_t cluster_fenced_wait(const struct process *p, int64_t now_ms)
@@ -325,6 +386,7 @@ void cluster_tick(struct super *s)
 {
     struct cluster_state *k = &s->cluster;
     const struct process *clerk = &s->process[k->clerk];
+    see_stall(s);
     if (!k->owner || !cluster_is_clerk(clerk))
         return;
     if (metric_get(clerk->page, METRIC_registry_up))

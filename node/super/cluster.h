@@ -31,6 +31,8 @@ struct cluster_state {
     uint64_t clerk_incarnation; /* 0: none is appointed */
     bool told;                  /* node_fenced is logged, and no shard has been ready since */
     bool fenced;                /* all that were up have ended: nobody gets in */
+    int64_t stalled_ms;         /* since when a shard may not act (monotonic); 0: all may */
+    bool let_go;                /* and clients were let go because of that: nobody gets in */
     bool drain;
     uint32_t weight;
     int64_t registry_lost_ms; /* monotonic; 0: it is there */
@@ -55,6 +57,7 @@ int64_t cluster_fenced_wait(const struct process *p, int64_t now_ms);
 
 /* What shards say. */
 void cluster_on_ended(struct process *p, unsigned why, uint64_t epoch);
+void cluster_on_stalled(struct process *p, const Control__Stalled *m);
 void cluster_on_epoch(struct super *s, uint64_t epoch);
 void cluster_on_stuck(struct process *by, uint32_t shard, uint64_t incarnation);
 

@@ -309,7 +309,7 @@ static void put_node(struct out *o)
     put_own_sample(o, OWN_node_degraded, STR("{what=\"registry\"}"),
                    cluster_registry_away_s(s) > 0);
     put_own_sample(o, OWN_node_degraded, STR("{what=\"bus\"}"), cluster_bus_is_degraded(s));
-    put_own(o, OWN_cluster_fenced, "", s->cluster.fenced);
+    put_own(o, OWN_cluster_fenced, "", s->cluster.fenced || s->cluster.stalled_ms);
     put_own(o, OWN_cluster_certificate_not_after_timestamp_seconds, "",
             (double)s->cluster.identity_end_s);
 }

@@ -37,6 +37,8 @@ static struct check cluster_check(const struct super *s, struct arena *a)
 {
     if (s->cluster.fenced)
         return (struct check){'-', "cluster", STR("fenced")};
+    if (s->cluster.stalled_ms)
+        return (struct check){'-', "cluster", STR("stalled")};
     if (!s->ready)
         return (struct check){'-', "cluster", STR("joining")};
     return (struct check){'+', "cluster",
@@ -69,8 +71,8 @@ static size_t checks(const struct super *s, struct check *c, struct arena *a)
 
 bool health_is_ready(const struct super *s)
 {
-    return s->ready && !s->cluster.fenced && shards_up(s) && store_answers(s) && !s->stopping &&
-           !drain_is_on(s);
+    return s->ready && !s->cluster.fenced && !s->cluster.stalled_ms && shards_up(s) &&
+           store_answers(s) && !s->stopping && !drain_is_on(s);
 }
 
 static struct http_answer answer(bool good, const char *word, const struct check *c, size_t n,

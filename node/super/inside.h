@@ -62,6 +62,7 @@ struct process {
     bool stopped;                           /* said Stopped, or died while we stop */
     bool fenced;                            /* its membership has ended, */
     bool name_taken;                        /* because of that */
+    bool stalled;                           /* may not act */
     bool lent;                              /* its listeners are with a neighbour too */
     uint32_t lent_to;                       /* … with this shard */
     char loop[16];

@@ -70,7 +70,9 @@ static void print_view(struct cli *c, const struct json *root)
         cli_say(c, "%u of %u nodes go by it, ", agree, nodes);
     cli_say(c, "registry %s%s, slots %.0f/16384 owned%s\n",
             str_is(json_text(root, "registry"), "true") ? "ok" : "away",
-            str_is(json_text(root, "frozen"), "true") ? " (membership is frozen)" : "",
+            str_is(json_text(root, "stalled"), "true")  ? " (this node waits for it)"
+            : str_is(json_text(root, "frozen"), "true") ? " (membership is frozen)"
+                                                        : "",
             json_number(root, "slots"),
             str_is(json_text(root, "settled"), "true") ? "" : ", not settled yet");
 }

@@ -253,6 +253,8 @@ static void put_attention(FILE *f, const struct super *s)
     unsigned n = put_processes(f, s) + put_certificates(f, s);
     if (s->cluster.fenced)
         fputs("<li>fenced: this node has no part in the cluster</li>", f), n++;
+    if (s->cluster.stalled_ms)
+        fputs("<li>stalled: this node waits for the registry</li>", f), n++;
     if (s->cluster.owner && s->cluster.identity_end_s - time(NULL) < CERTIFICATE_ENDING_S)
         fputs("<li>the node's identity on the bus ends soon: pemberley cluster join-token</li>", f),
             n++;

@@ -272,7 +272,7 @@ void process_start(struct process *p, int64_t now_ms)
         return;
     }
     p->state = PROCESS_STARTING;
-    p->stopped = p->ended = p->fenced = p->name_taken = false;
+    p->stopped = p->ended = p->fenced = p->stalled = p->name_taken = false;
     p->generation = s->generation;
     backoff_started(&p->backoff, now_ms);
     p->heartbeat = atomic_load(&p->page->heartbeat), p->heartbeat_at_ms = now_ms;
@@ -415,6 +415,7 @@ static void on_message(struct process *p, const Control__FromChild *m)
     case CONTROL__FROM_CHILD__WHAT_ENDED:
         cluster_on_ended(p, m->ended->why, m->ended->epoch);
         break;
+    case CONTROL__FROM_CHILD__WHAT_STALLED: cluster_on_stalled(p, m->stalled); break;
     case CONTROL__FROM_CHILD__WHAT_EPOCH: cluster_on_epoch(s, m->epoch->epoch); break;
     case CONTROL__FROM_CHILD__WHAT_STUCK:
         cluster_on_stuck(p, m->stuck->index, m->stuck->incarnation);

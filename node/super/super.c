@@ -264,7 +264,7 @@ static void take_back(struct super *s, struct process *owner)
 
 void super_ready(struct super *s, struct process *p)
 {
-    bool fenced = s->cluster.fenced;
+    bool fenced = s->cluster.fenced || s->cluster.let_go;
     if (s->ready && p->kind == CHILD_SHARD)
         cluster_ready(s); /* a fenced node listens again */
     if (s->ready) {
@@ -352,7 +352,7 @@ static void watch_hearts(struct super *s, bool we_were_late)
 
 static bool is_deaf(const struct super *s)
 {
-    return drain_is_closed(s) || s->cluster.fenced || s->stop_moving_until_ms;
+    return drain_is_closed(s) || s->cluster.fenced || s->cluster.let_go || s->stop_moving_until_ms;
 }
 
 /* The queue of a shard that stays down is served by the next one that is up. */

@@ -49,19 +49,4 @@ def test_an_empty_redis_is_given_the_view_again():
     talk(cluster, ["ab", "bc", "ca"], 200, during)
     assert {name: p for name, (e, p) in steady(cluster).items()} == pids
     assert {i["name"] for i in cluster["c"].listing()["items"]} == set("abc")
-
-
-def test_redis_and_a_node_together_stop_the_service_until_redis_is_back():
-    cluster = three()
-    cluster.redis.pause()
-    cluster["c"].kill()
-    for name in "ab":  # one does not answer, so nobody may go on
-        cluster[name].wait_log("event=node_fenced")
-    cluster.redis.go_on()
-    for name in "ab":
-        cluster[name].wait_log("event=ring_changed .*joined=", timeout=30)
-    cluster["a"].wait_slots("ab")
-    for name in "ab":
-        cluster[name].wait_open()
-    talk(cluster, ["ab", "ba"], 50, lambda talkers: None)
     three().stop()

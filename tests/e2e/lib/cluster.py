@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import secrets
 import shutil
 import signal
@@ -199,6 +200,20 @@ host "localhost" {{
             except OSError as e:
                 assert time.monotonic() < deadline, e
                 time.sleep(0.05)
+
+    def wait_closed(self):
+        """Until nobody is let in."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection((self.address, self.port), 1).close()
+            except ConnectionRefusedError:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def has_logged(self, pattern):
+        return any(re.search(pattern, line) for line in self.log)
 
     def wait_slots(self, names):
         """Until these nodes, and nobody else, own all slots in a view that is settled."""

@@ -254,29 +254,112 @@ static void of_two_halves_that_do_not_hear_each_other_one_goes_on(void **state)
     }
 }
 
-static void a_registry_and_a_node_dying_together_stall_and_one_back_is_enough(void **state)
+static unsigned stalled(const struct world *w)
 {
-    struct world *w = cluster_of(3, 1);
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->node_count; i++)
+        for (unsigned k = 0; k < w->shard_count; k++) {
+            const struct member *m = w->nodes[i].shards[k].member;
+            n += m && member_is_stalled(m) && !may_act(&w->nodes[i].shards[k]);
+        }
+    return n;
+}
+
+static void empty_registry(struct world *w)
+{
+    memset(w->leases, 0, sizeof w->leases);
+    w->epoch = w->members_until = 0, w->view_n = 0;
+}
+
+static void a_registry_and_a_node_dying_together_stall_the_others_until_it_is_back(void **state)
+{
+    for (int empty = 0; empty < 2; empty++) {
+        struct world *w = cluster_of(3, 2);
+        w->down = true;
+        kill_node(w, &w->nodes[2], NEVER);
+        run_until(w, w->now + 20 * LEASE);
+        assert_int_equal(stalled(w), 4);
+        assert_true(member_has_company(w->nodes[0].shards[0].member));
+        if (empty)
+            empty_registry(w);
+        w->down = false;
+        uint64_t from = w->now;
+        while (stalled(w) && w->now < from + 20000)
+            run_until(w, w->now + 10);
+        uint64_t on = w->now - from, all = on + time_to_recover(w, 20000);
+        print_message("registry back%s: all go on after %d ms, the dead node's part too after %d\n",
+                      empty ? ", empty" : "", (int)on, (int)all);
+        assert_true(on < (empty ? LEASE + 2000 : 1000) && all < (empty ? 3 : 2) * LEASE);
+        assert_int_equal(view_of(w, 0, 0)->count, 2);
+        assert_int_equal(ended(w), 0);
+        end(w);
+    }
+}
+
+static void nodes_that_hear_each_other_again_wait_for_the_registry_together(void **state)
+{
+    struct world *w = cluster_of(3, 2);
     w->down = true;
-    kill_node(w, &w->nodes[2], NEVER);
-    run_until(w, w->now + 2 * LEASE);
-    assert_false(all_owned(w));
+    for (unsigned i = 0; i < 2; i++)
+        w->blocked[i][2] = w->blocked[2][i] = true;
+    run_until(w, w->now + 20 * LEASE);
+    assert_int_equal(stalled(w), 6);
+    assert_true(member_has_company(w->nodes[1].shards[0].member));
+    assert_false(member_has_company(w->nodes[2].shards[0].member));
+    memset(w->blocked, 0, sizeof w->blocked);
+    run_until(w, w->now + 20 * LEASE);
+    assert_int_equal(stalled(w), 6);
+    assert_true(member_has_company(w->nodes[2].shards[0].member));
     w->down = false;
-    run_until(w, w->now + 3 * LEASE);
-    assert_true(all_owned(w));
+    run_until(w, w->now + 2000);
+    assert_int_equal(w->gone_on, 6);
+    assert_int_equal(ended(w), 0);
+    check_one_view(w);
     end(w);
 }
 
-static void who_was_paused_longer_than_the_lease_ends_before_it_does_anything(void **state)
+static void who_stalls_and_was_removed_meanwhile_ends_as_soon_as_it_knows(void **state)
+{
+    struct world *w = cluster_of(3, 2);
+    w->nodes[2].cut_off = true;
+    for (unsigned i = 0; i < 2; i++)
+        w->blocked[i][2] = w->blocked[2][i] = true;
+    run_until(w, w->now + 5 * LEASE);
+    assert_true(all_owned(w));
+    assert_int_equal(stalled(w), 2);
+    assert_int_equal(ended(w), 0);
+    w->nodes[2].cut_off = false;
+    run_until(w, w->now + 500);
+    assert_int_equal(ended(w), 2);
+    end(w);
+}
+
+static void who_was_paused_longer_than_the_lease_stalls_before_it_does_anything(void **state)
 {
     struct world *w = cluster_of(2, 2);
     struct shard *s = &w->nodes[1].shards[1];
     pause_shard(w, s, LEASE + 500);
     run_until(w, w->now + LEASE + 499);
     assert_false(may_act(s));
-    assert_int_equal(ended(w), 0);
+    assert_int_equal(w->stalls, 0);
     run_until(w, w->now + 10);
-    assert_int_equal(w->ends[MEMBER_FENCED], 1);
+    assert_int_equal(w->stalls, 1);
+    run_until(w, w->now + 5000); /* its clerk did not, and has not replaced it yet */
+    assert_int_equal(w->gone_on, 1);
+    assert_int_equal(ended(w), 0);
+    check_one_view(w);
+    end(w);
+}
+
+static void a_node_that_was_paused_longer_than_its_lease_ends_if_it_was_removed(void **state)
+{
+    struct world *w = cluster_of(2, 2);
+    for (unsigned k = 0; k < 2; k++)
+        pause_shard(w, &w->nodes[1].shards[k], 3 * LEASE / 2);
+    run_until(w, w->now + 3 * LEASE / 2 + 100);
+    assert_int_equal(w->stalls, 2);
+    assert_int_equal(w->gone_on, 0);
+    assert_int_equal(ended(w), 2);
     run_until(w, w->now + 5000);
     check_one_view(w);
     end(w);
@@ -344,8 +427,11 @@ int main(void)
         cmocka_unit_test(drained_then_left_a_node_costs_nobody_a_slot),
         cmocka_unit_test(the_last_node_with_a_share_is_not_drained),
         cmocka_unit_test(of_two_halves_that_do_not_hear_each_other_one_goes_on),
-        cmocka_unit_test(a_registry_and_a_node_dying_together_stall_and_one_back_is_enough),
-        cmocka_unit_test(who_was_paused_longer_than_the_lease_ends_before_it_does_anything),
+        cmocka_unit_test(a_registry_and_a_node_dying_together_stall_the_others_until_it_is_back),
+        cmocka_unit_test(nodes_that_hear_each_other_again_wait_for_the_registry_together),
+        cmocka_unit_test(who_stalls_and_was_removed_meanwhile_ends_as_soon_as_it_knows),
+        cmocka_unit_test(who_was_paused_longer_than_the_lease_stalls_before_it_does_anything),
+        cmocka_unit_test(a_node_that_was_paused_longer_than_its_lease_ends_if_it_was_removed),
         cmocka_unit_test(a_dead_node_that_nobody_may_remove_goes_when_the_operator_says_so),
         cmocka_unit_test(words_that_are_none_and_of_false_names_are_refused),
     };

@@ -47,11 +47,11 @@ static void nothing_goes_wrong_from_any_seed(void **state)
 {
     const char *one = getenv("MEMBER_SEED");
     unsigned long long steps = 0, faults = 0;
-    unsigned ends[8] = {0};
+    unsigned ends[8] = {0}, stalls = 0, gone_on = 0;
     unsigned from = one ? (unsigned)atoi(one) : 1, to = one ? from : seeds();
     for (unsigned seed = from; seed <= to; seed++) {
         const char *wrong = run(seed);
-        steps += the_world.steps;
+        steps += the_world.steps, stalls += the_world.stalls, gone_on += the_world.gone_on;
         for (int i = 0; i < 8; i++)
             ends[i] += the_world.ends[i];
         faults += wrong != NULL;
@@ -62,9 +62,11 @@ static void nothing_goes_wrong_from_any_seed(void **state)
             return;
 #endif
     }
-    print_message("%llu steps; ended: %u fenced, %u removed, %u left, %u for their name\n", steps,
-                  ends[MEMBER_FENCED], ends[MEMBER_REMOVED], ends[MEMBER_LEFT],
-                  ends[MEMBER_NAME_TAKEN]);
+    print_message(
+        "%llu steps; %u stalled, %u of them went on; ended: %u fenced, %u removed, %u left, "
+        "%u for their name\n",
+        steps, stalls, gone_on, ends[MEMBER_FENCED], ends[MEMBER_REMOVED], ends[MEMBER_LEFT],
+        ends[MEMBER_NAME_TAKEN]);
 #ifdef MEMBER_CANARY
     assert_int_not_equal(faults, 0);
 #else

@@ -28,6 +28,7 @@ enum {
     LEASE = 3000,
     SILENCE = 5000,
     TIMEOUT = 1000,
+    LATELY = 4500, /* who renewed then may have been heard as one that has the registry */
     CHAOS_MS = 45000,
     HEALED_MS = 60000,
     EPOCHS = 1 << 12,
@@ -60,6 +61,7 @@ struct node {
     bool ran;
     uint64_t remembers; /* the highest epoch, on its disk */
     unsigned clerk;
+    uint64_t renewed_ms; /* when it last heard that it was */
     struct shard shards[SHARDS];
 };
 
@@ -143,6 +145,7 @@ struct world {
     const char *fault;
     unsigned steps;
     unsigned ends[8];
+    unsigned stalls, gone_on;
 };
 
 static uint64_t draw(struct world *w) { return w->random = hash_u64(w->random); }
@@ -309,6 +312,19 @@ static void check_promises(struct world *w, const struct shard *who, uint64_t ep
         }
 }
 
+/* Nobody ends for want of a lease alone: the registry, or a node that has it, has told it, or one
+ * that has was heard of it not long ago. */
+static void check_end(struct world *w, const struct shard *s, enum member_end why)
+{
+    const struct member *m = s->member;
+    if (why != MEMBER_FENCED || !m->in_view || m->refused)
+        return;
+    for (unsigned i = 0; i < w->node_count; i++)
+        if (&w->nodes[i] != s->node && w->now - w->nodes[i].renewed_ms < LATELY)
+            return;
+    fault(w, "ended though nobody had the registry");
+}
+
 static bool adds_something(const struct view *old, const struct view *new)
 {
     for (size_t i = 0; i < new->count; i++) {
@@ -390,6 +406,13 @@ static void execute_cas(struct world *w, struct request_op *o)
     memcpy(w->view, o->bytes, o->n);
     w->view_n = o->n, w->epoch = o->reply.epoch = o->epoch;
     tell(w, "epoch %d by %s/%u", (int)o->epoch, o->node->name, o->shard->index);
+    struct view *v;
+    if (w->talks && !view_decode(str_from(o->bytes, o->n), &v)) {
+        for (size_t i = 0; i < v->count; i++)
+            tell(w, "   %s: shards %x, state %d", v->nodes[i].name, (unsigned)v->nodes[i].shards,
+                 v->nodes[i].state);
+        view_free(v);
+    }
 }
 
 static void execute(struct world *w, struct request_op *o)
@@ -601,10 +624,20 @@ static void sink_stuck(void *ctx, unsigned shard)
                          .id = s->node->shards[shard].incarnation});
 }
 
+static void sink_stalled(void *ctx, bool stalled)
+{
+    struct shard *s = ctx;
+    struct world *w = s->node->w;
+    w->stalls += stalled;
+    w->gone_on += !stalled;
+    tell(w, "%s/%u %s", s->node->name, s->index, stalled ? "stalls" : "goes on");
+}
+
 static void sink_ended(void *ctx, enum member_end why)
 {
     struct shard *s = ctx;
     struct world *w = s->node->w;
+    check_end(w, s, why);
     s->ended = true, s->owned = 0;
     w->ends[why]++;
     tell(w, "%s/%u ended: %s", s->node->name, s->index, member_end_text(why));
@@ -648,6 +681,7 @@ static void start_shard(struct world *w, struct node *n, unsigned k)
                                               .settled = sink_settled,
                                               .suspect = sink_suspect,
                                               .stuck = sink_stuck,
+                                              .stalled = sink_stalled,
                                               .ended = sink_ended};
     struct shard *s = &n->shards[k];
     uint64_t wakes = s->wake_id;
@@ -919,6 +953,8 @@ static void deliver(struct world *w, struct shard *s, struct event *e)
             registry_done_f *done = e->op->done;
             err result = e->what == EV_TIMEOUT ? ERR_AWAY : e->op->e;
             e->op->done = NULL;
+            if (e->op->kind == OP_RENEW && result == ERR_OK)
+                s->node->renewed_ms = w->now;
             done(e->op->ctx, result, result == ERR_AWAY ? NULL : &e->op->reply);
         }
         break;

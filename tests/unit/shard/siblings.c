@@ -134,6 +134,29 @@ static void what_was_kept_and_is_no_frame_is_told(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, open_siblings, close_siblings)
+static void while_it_is_held_frames_of_who_is_there_wait_on_both_sides(void **state)
+{
+    struct siblings *s = *state;
+    siblings_attached(s, 1, 7);
+    view_has(s, 7);
+    siblings_hold(s, true, on_bad, NULL);
+    comes(s, "one"), comes(s, "two");
+    send_text(s, "th", "ree"), send_text(s, "fo", "ur");
+    assert_string_equal(received, "");
+    assert_string_equal(sent, "");
+    siblings_hold(s, false, on_bad, NULL);
+    assert_string_equal(received, "1:one 1:two ");
+    assert_string_equal(sent, "1:three 1:four ");
+    siblings_hold(s, true, on_bad, NULL);
+    comes(s, "of the dead");
+    siblings_detached(s, 1);
+    siblings_attached(s, 1, 8);
+    view_has(s, 8);
+    comes(s, "of the new one");
+    siblings_hold(s, false, on_bad, NULL);
+    assert_string_equal(received, "1:one 1:two 1:of the new one ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +165,7 @@ int main(void)
         T(what_was_for_or_from_another_incarnation_goes_with_it),
         T(nothing_is_kept_for_who_has_died_nor_of_who_was_passed_over),
         T(what_was_kept_and_is_no_frame_is_told),
+        T(while_it_is_held_frames_of_who_is_there_wait_on_both_sides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -372,6 +372,25 @@ static void while_all_shards_are_fenced_nobody_gets_in(void **state)
     wait_for("--json status", "\"state\":\"ready\"");
 }
 
+static void
+a_stalled_node_is_not_ready_and_lets_its_clients_go_when_nobody_waits_with_it(void **state)
+{
+    run("user kick stall@localhost");
+    wait_for_page("/readyz", "[-]cluster stalled\n");
+    assert_non_null(strstr(output, " 503 "));
+    assert_true(gets_in());
+    assert_int_equal(logged("event=node_stalled"), 1);
+    run("user kick alone@localhost");
+    assert_false(gets_in());
+    assert_int_equal(logged("event=node_stalled"), 1);
+    assert_int_equal(logged("event=node_goes_on"), 0);
+    run("user kick go-on@localhost");
+    wait_for_page("/readyz", " 200 ");
+    assert_true(gets_in());
+    assert_int_equal(logged("event=node_goes_on"), 1);
+    assert_int_equal(logged("event=node_fenced"), 2); /* as before */
+}
+
 static void a_stop_lets_the_slots_go_and_the_clerk_last(void **state)
 {
     int status;
@@ -412,6 +431,8 @@ int main(void)
         cmocka_unit_test(where_nobody_could_have_the_homes_a_drain_does_not_wait_for_them),
         cmocka_unit_test(a_fenced_node_is_told_once_and_comes_back_by_itself),
         cmocka_unit_test(while_all_shards_are_fenced_nobody_gets_in),
+        cmocka_unit_test(
+            a_stalled_node_is_not_ready_and_lets_its_clients_go_when_nobody_waits_with_it),
         cmocka_unit_test(a_stop_lets_the_slots_go_and_the_clerk_last),
     };
     return cmocka_run_group_tests(tests, start, rig_close);

@@ -4,6 +4,8 @@
  * In a cluster it says what a shard would, as it is told to:
  *   user-kick fence@localhost   its membership ends   user-kick epoch@localhost   heard of epoch 41
  *   user-kick stuck@localhost   shard 1 hangs         user-kick lost@localhost    Redis is away
+ *   user-kick stall@localhost   may not act, as others wait too; alone@localhost: nobody does;
+ *                               go-on@localhost: may again
  *   user-kick ask@localhost     asks its supervisor   node.name x…                its name is taken
  * It is ready when it has its socket of the bus and knows the clerk, and no file "hold" lies in
  * data_dir. Its slots go a moment after the wish to drain, unless there is a file "stay"; with one
@@ -192,6 +194,10 @@ static bool cluster_command(struct fake *f, uint64_t id, size_t argc, const str 
         child_ended(f->child, MEMBER_FENCED, 9);
         exit(CHILD_EXIT_FENCED);
     }
+    if (str_is(who, "stall@localhost") || str_is(who, "alone@localhost"))
+        child_stalled(f->child, true, str_is(who, "stall@localhost"), 9);
+    if (str_is(who, "go-on@localhost"))
+        child_stalled(f->child, false, true, 10);
     f->asking = id;
     if (str_is(who, "ask@localhost"))
         child_ask(f->child, id, 3, ask);
