@@ -402,6 +402,8 @@ static void resume_go(struct session *s)
     s->edge = a->resume.edge;
     s->shown_ord = 0; /* what came before is safe; its client may say something else again */
     second_fence(s);
+    window_close(&s->others->in); /* all is safe that its client is told of (session_may_resume) */
+    s->others->in.safe = s->in_ord;
     s->others->answer = ANSWER_RESUMED, s->others->stop = 0, s->others->conn = a->resume.conn;
     s->others->asked = a->resume.ticket;
     a->resume = (struct resume){0};
