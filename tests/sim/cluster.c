@@ -83,7 +83,8 @@ static void publish(struct world *w, struct view *v)
     view_free(o->view);
     o->view = v, o->settled = false;
     say_view(w, v);
-    for (unsigned i = 0; i < w->shards; i++) /* the fence of who is no member any more */
+    bool fence = !w->hooks || !w->hooks->no_store_fence;
+    for (unsigned i = 0; fence && i < w->shards; i++) /* of who is no member any more */
         if (!node_in(v, world_node(w, i)))
             world_lose(w, i, world_store(w), lives(w, i) ? w->incarnation[i] : 0);
     spread(w);

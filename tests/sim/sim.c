@@ -812,7 +812,9 @@ static int run_canaries(const struct options *o)
     unsigned missed = 0;
     uint64_t ran;
     for (enum canary c = 1; c < CANARY_COUNT; c++) {
-        bool found = run_seeds(o, c, false, true, &ran) > 0;
+        struct options its = *o;
+        its.nodes = canary_nodes(c);
+        bool found = run_seeds(&its, c, false, true, &ran) > 0;
         printf("%s sim/canary/%s (%llu seeds): %s\n", found ? "ok  " : "FAIL", canary_name(c),
                (unsigned long long)ran, canary_text(c));
         fflush(stdout);
@@ -877,6 +879,8 @@ int main(int argc, char **argv)
 {
     struct options o = options_of(argc, argv);
     uint64_t ran;
+    if (o.canary)
+        o.nodes = canary_nodes(o.canary);
     if (o.canaries)
         return run_canaries(&o);
     if (o.trace) {

@@ -430,6 +430,13 @@ static void to_worker(struct world *w, unsigned from, const struct parcel *b)
         must(i < STORE_RUNS_MAX);
 }
 
+static bool is_stray(const struct world *w, unsigned from, unsigned to, const struct parcel *b)
+{
+    return w->hooks && w->hooks->stray && from != world_store(w) &&
+           b->from_incarnation < w->incarnation[from] &&
+           w->shard[to]->met[from] == w->incarnation[from];
+}
+
 /* Can it arrive now (0), not yet (1), never (-1)? */
 static int fate(const struct world *w, unsigned from, unsigned to, const struct parcel *b)
 {
@@ -439,10 +446,11 @@ static int fate(const struct world *w, unsigned from, unsigned to, const struct 
     if (!s || (from != world_store(w) && b->to_incarnation != s->incarnation) ||
         (from == world_store(w) && b->to_incarnation != s->incarnation))
         return -1;
-    if (s->met[from] == b->from_incarnation)
+    if (s->met[from] == b->from_incarnation || is_stray(w, from, to, b))
         return 0;
-    return b->from_incarnation > s->met[from] && b->from_incarnation == w->incarnation[from] ? 1
-                                                                                             : -1;
+    bool may_stray = w->hooks && w->hooks->stray && from != world_store(w);
+    bool is_next = b->from_incarnation > s->met[from];
+    return (is_next && b->from_incarnation == w->incarnation[from]) || may_stray ? 1 : -1;
 }
 
 static struct parcel *first(struct world *w, unsigned from, unsigned to, int *f)
@@ -471,6 +479,8 @@ bool world_deliver_one(struct world *w, unsigned from, unsigned to)
         to_worker(w, from, b);
     } else if (from == world_store(w)) {
         store_client_on_frame(w->shard[to]->store, b->data, b->n);
+    } else if (is_stray(w, from, to, b)) {
+        w->hooks->stray(w, from, to, bytes);
     } else {
         trace_frame(w, from, to, bytes);
         if (w->hooks && w->hooks->arriving)

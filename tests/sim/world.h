@@ -57,7 +57,10 @@ struct world_hooks {
     void (*arriving)(struct world *w, unsigned from, unsigned to, str bytes);
     /* Before anything arrives. */
     void (*between)(struct world *w);
+    /* A frame of an incarnation that is dead, when the receiver has met the next one. */
+    void (*stray)(struct world *w, unsigned from, unsigned to, str bytes);
     bool no_barrier;
+    bool no_store_fence; /* of a node that is no member any more */
 };
 
 struct world {
