@@ -102,13 +102,14 @@ struct failing {
     struct ticket *ticket;
     uint64_t conn;
     uint32_t edge;
+    bool early; /* its count is not in the store yet */
 };
 
 /* XEP-0198 5: the h of an ended session, and what its client has of what was stored for it. */
 static void on_ended_known(struct home *h, void *ctx, err e, const Store__Reply *reply)
 {
     struct failing *f = ctx;
-    bool known = e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_ENDED;
+    bool known = e == ERR_OK && reply && reply->body_case == STORE__REPLY__BODY_ENDED && !f->early;
     uint32_t was = known ? reply->ended->h : 0;
     ended_failed(h, f->edge, f->conn, known ? &was : NULL);
     ticket_close(f->ticket);
@@ -127,6 +128,16 @@ void ended_take_rows(struct user *u, uint64_t sid, uint64_t seq_min, uint64_t se
     home_store(u->home, user_bare(u), &req, on_nothing, NULL);
 }
 
+/* What the store has of it may be of a time before: it had ended here, and came back with a home
+ * that had not heard of that. */
+static bool is_ending(const struct home *h, uint64_t sid)
+{
+    list_each(e, &h->endings, struct ending, link)
+        if (e->sid == sid)
+            return true;
+    return false;
+}
+
 void ended_resume(struct user *u, unsigned edge, const struct frame *f, struct ticket *t)
 {
     struct home *h = u->home;
@@ -136,7 +147,8 @@ void ended_resume(struct user *u, unsigned edge, const struct frame *f, struct t
     ended_take_rows(u, f->sid, 0, (uint32_t)f->h);
     struct failing *w = malloc(sizeof *w);
     must(w);
-    *w = (struct failing){.ticket = t, .conn = f->conn, .edge = edge};
+    *w =
+        (struct failing){.ticket = t, .conn = f->conn, .edge = edge, .early = is_ending(h, f->sid)};
     ticket_open(t);
     Store__EndedGet get = STORE__ENDED_GET__INIT;
     get.token = home_bytes(str_from(token, 8)), get.time_us = home_wall_us(h);

@@ -140,8 +140,8 @@ static void to_session(struct home *h, struct origin from, const struct frame *f
         session_frame(s, from, f);
     else
         channel_done(h->node->channels, from);
-    if (stray) /* what its edge has kept of it nobody needs */
-        second_drop(h, (struct holder){from.peer, f->gen}, f->sid);
+    if (stray)
+        second_stray(h, s, (struct holder){from.peer, f->gen}, f->sid);
 }
 
 static void end_late(struct late *l)

@@ -49,7 +49,7 @@ struct home {
     struct list endings;        /* struct ending.link (ended.c) */
     struct turn_hook noting;
     struct list tickets;    /* in a cluster: those that tell a session of their end */
-    struct list disposals;  /* the same: struct disposal.link, of ended sessions */
+    struct list disposals;  /* struct disposal.link, of ended sessions */
     bool closed;            /* slots wait: */
     uint64_t awaited;       /* without a cluster all: a bit per shard that has not said what it
                                holds of ours */
@@ -210,7 +210,7 @@ struct route {
     struct jid to;
     struct uid uid;
     int64_t us;
-    uint32_t flags; /* FRAME_AGAIN */
+    uint32_t flags; /* FRAME_AGAIN, and of route.c's own */
     uint8_t tries;
     bool noted;  /* as handled, or found not to be (cluster/seen.h) */
     bool stored; /* a former home may have, as it ended the session whose queue it was in */
@@ -337,6 +337,9 @@ void second_safe(struct session *s, struct ticket *t);
 void second_acked(struct session *s);    /* out_acked has moved */
 void second_detached(struct session *s); /* its connection is going, just now */
 void second_fence(struct session *s);    /* a RESUME is taken; it is whole */
+/* An edge has kept what it had of an attachment that is over; s: the session, NULL when that is
+ * over too. It forgets it, now or when it is not needed any more. */
+void second_stray(struct home *h, const struct session *s, struct holder who, uint64_t sid);
 /* Does its holder have all, or is there nobody to have it? Until then the former one is needed. */
 bool second_is_whole(const struct session *s);
 void second_replayed(struct session *s); /* its new edge was sent all */

@@ -248,11 +248,15 @@ static void run_behind_change(struct work *w, struct user *u)
     route_done(r);
 }
 
+/* It waited for the barrier: its sender's home sent it to our predecessor already. */
+enum { ROUTE_EARLY = 1u << 31 };
+
 /* Each session for itself, for presence of many is in the hands of some clients while others wait;
- * and not again where what has followed it is there already (delivery.md 9, 5). */
+ * and not again where what has followed it is there already (delivery.md 9, 5). What comes later is
+ * done again by a home that is new itself, which may have shown an older state meanwhile. */
 static bool client_has(const struct session *s, const struct route *r)
 {
-    return (r->flags & FRAME_AGAIN) &&
+    return (r->flags & FRAME_AGAIN) && (r->flags & ROUTE_EARLY) &&
            mark_set_has_of(&r->home->known, r->uid, s->sid, stanza_fp(r->stanza));
 }
 
@@ -437,7 +441,7 @@ static void run_behind_barrier(struct work *w, struct user *u)
     if (home_waits(r->home, r->to.bare)) /* no room */
         route_error(r, ERR_STANZA_RESOURCE_CONSTRAINT);
     else
-        route_deliver(r->home, &r->to, r->stanza, r->uid, r->flags, r->us, r->ticket);
+        route_deliver(r->home, &r->to, r->stanza, r->uid, r->flags | ROUTE_EARLY, r->us, r->ticket);
     route_done(r);
 }
 

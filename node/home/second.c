@@ -383,7 +383,7 @@ void second_acked(struct session *s)
  * should its slot go to another home meanwhile, they might offer it there as one that lives
  * (delivery.md 3, tombstone). */
 struct disposal {
-    struct list link; /* of home->disposals, in a cluster */
+    struct list link; /* of home->disposals */
     struct home *home;
     struct holder former, second, edge;
     uint64_t sid, until_ms; /* until_ms: 0 while it is not disposed of */
@@ -416,10 +416,12 @@ static void on_disposed(void *ctx, struct ticket *t)
         second_drop(h, d->second, d->sid);
         second_drop(h, d->edge, d->sid);
     }
-    if (list_empty(&d->link))
+    if (list_empty(&d->link) || !h->node->epoch) {
+        list_remove(&d->link);
         free(d);
-    else
-        d->until_ms = loop_now_ms(h->node->loop) + TOMBSTONE_MS;
+        return;
+    }
+    d->until_ms = loop_now_ms(h->node->loop) + TOMBSTONE_MS;
 }
 
 static void disposal_end(struct disposal *d)
@@ -506,6 +508,38 @@ static bool is_begun(const struct session *s)
            !is_elsewhere(home_of(s), s->edge) && s->second.peer == successor(s);
 }
 
+static bool is_same_holder(struct holder a, struct holder b)
+{
+    return a.peer == b.peer && a.gen == b.gen;
+}
+
+static bool holds(const struct session *s, struct holder who)
+{
+    return (s->second_kind != SECOND_NONE && is_same_holder(second_of(s), who)) ||
+           (s->others && is_same_holder(s->others->former, who));
+}
+
+/* Its queue is being disposed of, and should we die it is there: it goes with the others. */
+static bool is_kept(const struct home *h, uint64_t sid, struct holder who)
+{
+    list_each(d, &h->disposals, struct disposal, link) {
+        if (d->sid != sid || d->until_ms)
+            continue;
+        if (is_same_holder(d->second, who) || is_same_holder(d->former, who))
+            return true;
+        if (!d->edge.gen)
+            d->edge = who;
+        return is_same_holder(d->edge, who);
+    }
+    return false;
+}
+
+void second_stray(struct home *h, const struct session *s, struct holder who, uint64_t sid)
+{
+    if (s ? !holds(s, who) : !is_kept(h, sid, who))
+        second_drop(h, who, sid);
+}
+
 bool second_is_whole(const struct session *s)
 {
     return !s->others || !s->others->former.gen || s->second_kind == SECOND_NONE;
@@ -570,8 +604,7 @@ struct ticket *second_disposal(struct session *s)
 {
     struct home *h = home_of(s);
     struct disposal *d = disposal_new(s);
-    if (h->node->epoch)
-        list_push_back(&h->disposals, &d->link);
+    list_push_back(&h->disposals, &d->link);
     if (s->second_kind != SECOND_NONE)
         d->second = second_of(s);
     if (s->others)

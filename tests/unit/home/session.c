@@ -225,6 +225,61 @@ static void the_former_edge_forgets_a_queue_when_another_holds_it_or_it_is_store
     rig_close(r);
 }
 
+static void old_edge_says(struct client *c, unsigned edge, enum frame_kind kind)
+{
+    struct frame f = {.kind = kind, .sid = c->sid, .gen = 1, .reason = ERR_CLOSED};
+    channel_send(rig_node(c->rig, edge)->channels, rig_home_of(c->rig, c->bare), &f,
+                 (struct hold){0}, true);
+    rig_run(c->rig);
+}
+
+/* Its connection closes while the resumption that it gives way to still waits. */
+static void the_former_edge_is_kept_until_the_resumption_is_whole(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client alice;
+    unsigned home = rig_home_of(r, "alice@localhost"), away = 1 - home;
+    assert_int_equal(rig_bind(r, &alice, away, "alice@localhost", "x"), ERR_OK);
+    rig_enable(&alice, 60000);
+    fake_store_pause(rig_store(r), true);
+    say(&alice, "bob@localhost", "chat", "to the store");
+    rig_run(r);
+    rig_resume(&alice, home, 0);
+    rig_run(r);
+    old_edge_says(&alice, away, FRAME_DETACH);
+    assert_int_equal(rig_drops(r), 0);
+    fake_store_pause(rig_store(r), false);
+    rig_run(r);
+    assert_int_equal(rig_next(&alice)->frame.kind, FRAME_RESUMED);
+    assert_int_equal(rig_drops(r), 1);
+    old_edge_says(&alice, away, FRAME_DETACH); /* of what it kept only now */
+    assert_int_equal(rig_drops(r), 2);
+    rig_close(r);
+}
+
+/* The same of a session that was replaced, and whose queue waits for the store. */
+static void the_former_edge_is_kept_until_the_queue_is_disposed_of(void **state)
+{
+    struct rig *r = open_with(NULL);
+    struct client alice, bob, now;
+    unsigned home = rig_home_of(r, "bob@localhost"), away = 1 - home;
+    assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
+    assert_int_equal(rig_bind(r, &bob, away, "bob@localhost", "x"), ERR_OK);
+    rig_enable(&bob, 60000);
+    rig_online(&bob, 0);
+    say(&alice, "bob@localhost", "chat", "m1");
+    rig_run(r);
+    fake_store_pause(rig_store(r), true);
+    assert_int_equal(rig_bind(r, &now, home, "bob@localhost", "x"), ERR_OK);
+    old_edge_says(&bob, away, FRAME_END);
+    assert_int_equal(rig_drops(r), 0);
+    fake_store_pause(rig_store(r), false);
+    rig_run(r);
+    assert_int_equal(stored(r), 1);
+    assert_int_equal(rig_drops(r), 1);
+    rig_close(r);
+}
+
 static void a_count_beyond_what_was_sent_ends_the_stream(void **state)
 {
     struct rig *r = open_with(NULL);
@@ -311,6 +366,23 @@ static void an_unknown_id_fails_and_one_that_ended_tells_its_count(void **state)
 }
 
 /* Its home may die before: then they are nowhere, and their client must not be told otherwise. */
+static void on_noted(struct home *h, void *ctx, err e, const Store__Reply *reply) {}
+
+/* As a home would have that ended it, and died before the others heard of that. */
+static void note_count(struct client *c, uint32_t count)
+{
+    struct home *h = rig_home(c->rig, rig_home_of(c->rig, c->bare));
+    unsigned char token[8];
+    for (int i = 0; i < 8; i++)
+        token[i] = (unsigned char)(c->sid >> (56 - 8 * i));
+    Store__EndedPut op = STORE__ENDED_PUT__INIT;
+    op.token = home_bytes(str_from(token, 8)), op.h = count, op.time_us = home_wall_us(h);
+    Store__Request req = STORE__REQUEST__INIT;
+    req.op_case = STORE__REQUEST__OP_ENDED_PUT, req.ended_put = &op;
+    home_store(h, str_of(c->bare), &req, on_noted, NULL);
+    rig_run(c->rig);
+}
+
 static void the_count_of_an_ended_session_waits_for_what_it_counts(void **state)
 {
     struct rig *r = open_with(NULL);
@@ -318,6 +390,7 @@ static void the_count_of_an_ended_session_waits_for_what_it_counts(void **state)
     assert_int_equal(rig_bind(r, &alice, 0, "alice@localhost", "x"), ERR_OK);
     assert_int_equal(rig_bind(r, &bob, 1, "bob@localhost", "x"), ERR_OK);
     rig_enable(&alice, 60000);
+    note_count(&alice, 0);
     rig_hold_out(r, true);
     say(&alice, "bob@localhost/x", "chat", "hi");
     rig_run(r);
@@ -623,6 +696,8 @@ int main(void)
         cmocka_unit_test(a_stanza_is_safe_only_when_its_addressee_holds_it),
         cmocka_unit_test(a_resumed_session_gets_what_its_client_has_not_counted),
         cmocka_unit_test(the_former_edge_forgets_a_queue_when_another_holds_it_or_it_is_stored),
+        cmocka_unit_test(the_former_edge_is_kept_until_the_resumption_is_whole),
+        cmocka_unit_test(the_former_edge_is_kept_until_the_queue_is_disposed_of),
         cmocka_unit_test(a_count_beyond_what_was_sent_ends_the_stream),
         cmocka_unit_test(a_resumption_waits_until_all_that_came_is_safe),
         cmocka_unit_test(a_stream_resumed_elsewhere_is_closed_and_its_frames_count_no_more),
