@@ -435,11 +435,13 @@ static void announce(struct task *t)
        true}) \
     X("user-stats", "Get User Statistics", get_stats, \
       {"accountjid", "jid-single", "The Jabber ID for statistics", true}) \
-    X("get-registered-users-num", "Get Number of Registered Users", registered_num, {NULL}) \
-    X("get-disabled-users-num", "Get Number of Disabled Users", disabled_num, {NULL}) \
-    X("get-online-users-num", "Get Number of Online Users", online_num, {NULL}) \
-    X("get-active-users-num", "Get Number of Active Users", active_num, {NULL}) \
-    X("get-idle-users-num", "Get Number of Idle Users", idle_num, {NULL}) \
+    X("get-registered-users-num", "Get Number of Registered Users", registered_num, \
+      {NULL, NULL, NULL, false}) \
+    X("get-disabled-users-num", "Get Number of Disabled Users", disabled_num, \
+      {NULL, NULL, NULL, false}) \
+    X("get-online-users-num", "Get Number of Online Users", online_num, {NULL, NULL, NULL, false}) \
+    X("get-active-users-num", "Get Number of Active Users", active_num, {NULL, NULL, NULL, false}) \
+    X("get-idle-users-num", "Get Number of Idle Users", idle_num, {NULL, NULL, NULL, false}) \
     X("get-registered-users-list", "Get List of Registered Users", registered_list, ITEMS) \
     X("get-disabled-users-list", "Get List of Disabled Users", disabled_list, ITEMS) \
     X("get-online-users-list", "Get List of Online Users", online_list, ITEMS) \

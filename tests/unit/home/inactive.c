@@ -93,8 +93,8 @@ static void what_is_more_than_state_goes_at_once(void **state)
         "<presence from='carol@localhost/1' to='alice@localhost/x' type='error'/>",
         "<message from='carol@localhost/1' to='alice@localhost/x' type='error'><error/></message>",
         "<message from='r@c/n' to='alice@localhost/x' type='groupchat'><body>x</body></message>",
-        "<message from='carol@localhost/1' to='alice@localhost/x'>"
-        "<received xmlns='urn:xmpp:receipts' id='1'/></message>",
+        ("<message from='carol@localhost/1' to='alice@localhost/x'>"
+         "<received xmlns='urn:xmpp:receipts' id='1'/></message>"),
         "<iq from='carol@localhost/1' to='alice@localhost/x' type='get' id='1'><x xmlns='x'/></iq>",
         "<iq from='carol@localhost/1' to='alice@localhost/x' type='result' id='1'/>",
     };
