@@ -13,6 +13,8 @@ import zlib
 from browser import Browser
 from pemb import Client
 
+# A node with sanitizers archives slowly, and says so each time.
+SETTINGS = ("modules.off={archive}",)
 USERS = tuple(f"u{i}@localhost" for i in range(4))
 TILE = "document.querySelector('.tile b').textContent"
 
