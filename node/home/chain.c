@@ -62,10 +62,21 @@ forgotten_hooks[] = {
 #include "node/xep/chains.def"
     {NULL, NULL}};
 
-static bool active(const struct user *u, const struct xep *x)
+/* Of an account's host: looked for once, and only when something is switched off anywhere. */
+struct at {
+    const struct conf *conf;
+    const struct conf_host *host;
+};
+
+static struct at at_host_of(const struct user *u)
 {
     const struct conf *c = u->home->node->conf;
-    return c->all_modules || xep_active(x, c, user_host(u));
+    return (struct at){c, c->all_modules ? NULL : user_host(u)};
+}
+
+static bool active(const struct at *at, const struct xep *x)
+{
+    return at->conf->all_modules || xep_active(x, at->conf, at->host);
 }
 
 void sent_replace(struct sent *m, struct stanza *with)
@@ -76,45 +87,51 @@ void sent_replace(struct sent *m, struct stanza *with)
 
 bool chain_sent(struct session *s, struct sent *m)
 {
+    const struct at at = at_host_of(s->user);
     for (size_t i = 0; sent_hooks[i].hook; i++)
-        if (active(s->user, sent_hooks[i].xep) && !sent_hooks[i].hook(s, m))
+        if (active(&at, sent_hooks[i].xep) && !sent_hooks[i].hook(s, m))
             return false;
     return true;
 }
 
 bool chain_received(struct user *u, struct route *r)
 {
+    const struct at at = at_host_of(u);
     for (size_t i = 0; received_hooks[i].hook; i++)
-        if (active(u, received_hooks[i].xep) && !received_hooks[i].hook(u, r))
+        if (active(&at, received_hooks[i].xep) && !received_hooks[i].hook(u, r))
             return false;
     return true;
 }
 
 void chain_known(struct user *u, struct route *r)
 {
+    const struct at at = at_host_of(u);
     for (size_t i = 0; known_hooks[i].hook; i++)
-        if (active(u, known_hooks[i].xep))
+        if (active(&at, known_hooks[i].xep))
             known_hooks[i].hook(u, r);
 }
 
 void chain_given(struct user *u, struct route *r)
 {
+    const struct at at = at_host_of(u);
     for (size_t i = 0; given_hooks[i].hook; i++)
-        if (active(u, given_hooks[i].xep))
+        if (active(&at, given_hooks[i].xep))
             given_hooks[i].hook(u, r);
 }
 
 void chain_bound(struct session *s, struct binding *b)
 {
+    const struct at at = at_host_of(s->user);
     for (size_t i = 0; bound_hooks[i].hook; i++)
-        if (active(s->user, bound_hooks[i].xep))
+        if (active(&at, bound_hooks[i].xep))
             bound_hooks[i].hook(s, b);
 }
 
 void chain_shown(struct session *s, enum shown_change change, struct ticket *t)
 {
+    const struct at at = at_host_of(s->user);
     for (size_t i = 0; shown_hooks[i].hook; i++)
-        if (active(s->user, shown_hooks[i].xep))
+        if (active(&at, shown_hooks[i].xep))
             shown_hooks[i].hook(s, change, t);
 }
 
